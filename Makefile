@@ -1,0 +1,35 @@
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/.installed  ## pack 2,000 identities in 128 dimensions and draw the report
+	$(BIN)/hyperface pack --num-ids 2000 --dim 128 --out runs/demo
+
+test: $(VENV)/.installed lint  ## everything that CI runs
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: $(VENV)/.installed-bench  ## write every figure under benchmarks/results/ and the README's tables
+	$(BIN)/python -m benchmarks.pairwise
+	$(BIN)/python -m benchmarks.solvers
+	$(BIN)/python -m benchmarks.gallery_frontier
+	$(BIN)/python -m benchmarks.small_codes
+	$(BIN)/python -m benchmarks.tables
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	python3 -m venv $(VENV)
+	$(INSTALL) --editable '.[cli,dev]'
+	touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(INSTALL) --editable '.[bench]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info

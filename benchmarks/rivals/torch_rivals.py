@@ -1,0 +1,85 @@
+"""The HyperFace paper's Algorithms 1 and 2, and the mean of row maxima, in PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.rivals.core import Rival, Settings, Trace
+from benchmarks.rivals.descent import Evaluation, Objective, adam, descend
+from benchmarks.rivals.sweeps import Panels, closest_pair, nearest, triangle_flops
+
+PAPER = "our transcription of HyperFace Algorithm 1 (arXiv:2411.08470), alpha = 0"
+PAPER_BATCHED = "our transcription of HyperFace Algorithm 2 (arXiv:2411.08470), alpha = 0"
+ROW_MAX = "our implementation of the mean of row maxima"
+
+
+def closest_pair_objective() -> Objective:
+    """Minus the cosine distance of the closest pair: the gradient has two non-zero rows."""
+    panels = Panels()
+
+    def objective(x: Tensor) -> Evaluation:
+        i, j, cosine = closest_pair(x, panels)
+        gradient = torch.zeros_like(x)
+        gradient[i] = x[j] - cosine * x[i]
+        gradient[j] = x[i] - cosine * x[j]
+        return Evaluation(gradient, cosine, triangle_flops(x))
+
+    return objective
+
+
+def nearest_objective(slope: Any) -> Objective:
+    """Sum over rows of ``phi(cosine with the nearest row)``.
+
+    Args:
+        slope: The derivative of ``phi``, on a tensor of cosines.
+    """
+    panels = Panels()
+
+    def objective(x: Tensor) -> Evaluation:
+        cosines, indices = nearest(x, panels)
+        slopes = slope(cosines)[:, None]
+        gradient = slopes * x[indices]
+        gradient.index_add_(0, indices, slopes * x)
+        return Evaluation(gradient, float(cosines.max()), 2.0 * len(x) * x.numel())
+
+    return objective
+
+
+def run_paper(x0: np.ndarray, *, batch: int | None = None, **settings: Any) -> Trace:
+    """Run Algorithm 1, or Algorithm 2 when ``batch`` is given, without the gallery term."""
+    source = PAPER if batch is None else PAPER_BATCHED
+    return descend(x0, closest_pair_objective, adam, batch=batch, source=source, **settings)
+
+
+def run_mean_row_max(x0: np.ndarray, **settings: Any) -> Trace:
+    """Minimise the mean over rows of the largest cosine in the row."""
+    return descend(
+        x0, lambda: nearest_objective(torch.ones_like), adam, source=ROW_MAX, **settings
+    )
+
+
+def _grid(rates: tuple[float, ...], schedules: tuple[str, ...]) -> tuple[Settings, ...]:
+    return tuple({"lr": lr, "schedule": schedule} for schedule in schedules for lr in rates)
+
+
+RIVALS = {
+    rival.name: rival
+    for rival in (
+        Rival(
+            "paper_closest_pair",
+            run_paper,
+            grid=_grid((0.1, 0.01, 0.001), ("constant", "staircase")),
+            tuned={},
+        ),
+        Rival(
+            "mean_row_max",
+            run_mean_row_max,
+            grid=_grid((0.03, 0.01, 0.003, 0.001), ("constant", "cosine")),
+            tuned={},
+        ),
+    )
+}

@@ -1,0 +1,1 @@
+"""The ``hyperface`` command, one thin module a verb."""

@@ -1,0 +1,31 @@
+"""``hyperface bounds``: what no packing can beat."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hyperface_jax import bounds
+from hyperface_jax.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """Print proven lower bounds on the max cosine of N unit vectors in R^D."""
+
+    num_ids: int
+    """Number of identities."""
+    dim: int
+    """Dimension of the sphere's space."""
+
+    def run(self) -> int:
+        """Print the bounds and the tightest of them."""
+        try:
+            tightest = bounds.tightest(self.num_ids, self.dim)
+        except ValueError as error:
+            raise InputError(f"--num-ids {self.num_ids} --dim {self.dim}: {error}") from error
+        angle = math.degrees(math.acos(tightest.value))
+        print(f"{self.num_ids} points in {self.dim} dimensions: ({tightest.name} bound)")
+        print(f"  max cosine >= {tightest.value:.9f}")
+        print(f"  min angle  <= {angle:.6f} degrees")
+        return 0

@@ -1,0 +1,46 @@
+"""Entry point of ``hyperface``: parse, run, and turn bad input into one line and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from hyperface_jax.errors import InputError
+
+_BAD_INPUT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        arguments: the words after ``hyperface``; None takes those of the process.
+
+    Returns:
+        The exit code: 0 done, 2 bad input, 130 stopped by a signal with everything saved.
+    """
+    try:
+        import tyro
+    except ImportError:
+        print("hyperface needs its extras: pip install 'hyperface_jax[cli]'", file=sys.stderr)
+        return _BAD_INPUT
+    from hyperface_jax.cli.bounds import Bounds
+    from hyperface_jax.cli.pack import Pack
+    from hyperface_jax.cli.report import Report
+
+    verbs = {"pack": Pack, "bounds": Bounds, "report": Report}
+    command = tyro.extras.subcommand_cli_from_dict(
+        verbs,
+        args=arguments,
+        prog="hyperface",
+        description="Spherical codes for synthetic face identities.",
+    )
+    try:
+        return command.run()
+    except InputError as error:
+        print(f"hyperface: error: {error}", file=sys.stderr)
+        return _BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

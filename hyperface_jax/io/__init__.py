@@ -1,0 +1,39 @@
+"""Files in and out: embeddings, and the files of a run directory."""
+
+from hyperface_jax.io.embeddings import (
+    Embeddings,
+    check_same_dim,
+    file_sha256,
+    read_embeddings,
+    read_points,
+    write_embeddings,
+)
+from hyperface_jax.io.files import (
+    JsonLines,
+    atomic_save_npy,
+    atomic_save_npz,
+    atomic_write_bytes,
+    atomic_write_json,
+    atomic_write_jsonl,
+    atomic_write_text,
+    read_json,
+    read_jsonl,
+)
+
+__all__ = [
+    "Embeddings",
+    "JsonLines",
+    "atomic_save_npy",
+    "atomic_save_npz",
+    "atomic_write_bytes",
+    "atomic_write_json",
+    "atomic_write_jsonl",
+    "atomic_write_text",
+    "check_same_dim",
+    "file_sha256",
+    "read_embeddings",
+    "read_json",
+    "read_jsonl",
+    "read_points",
+    "write_embeddings",
+]

@@ -1,0 +1,83 @@
+"""Asynchronous checkpoints of a solver state (orbax)."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hyperface_jax.errors import InputError
+
+try:
+    import orbax.checkpoint as ocp
+except ImportError as error:
+    raise InputError(
+        "checkpoints need orbax-checkpoint: pip install 'hyperface_jax[cli]'"
+    ) from error
+
+logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+class Checkpoint(NamedTuple):
+    """A restored state and what was noted beside it."""
+
+    state: Any
+    notes: dict[str, Any]
+
+
+class Checkpointer:
+    """Keep the two latest checkpoints of a state under ``path``.
+
+    Saving copies the state to the host and returns; the files are written in the background and
+    renamed when whole, so a kill at any moment leaves the last complete checkpoint.
+    """
+
+    def __init__(self, path: Path) -> None:
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=True)
+        self._manager = ocp.CheckpointManager(path.absolute(), options=options)
+
+    def save(self, step: int, state: Any, notes: dict[str, Any]) -> None:
+        """Start saving a state (a pytree of arrays; PRNG keys are saved as their data)."""
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(_without_keys(state)), notes=ocp.args.JsonSave(notes)
+            ),
+        )
+
+    def restore(self, like: Any) -> Checkpoint | None:
+        """Return the latest checkpoint in the structure of ``like``, or None if there is none."""
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _without_keys(like))
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(target), notes=ocp.args.JsonRestore()
+            ),
+        )
+        return Checkpoint(_with_keys(restored["state"], like), restored["notes"])
+
+    def __enter__(self) -> Checkpointer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait until every checkpoint is on disk."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _without_keys(state: Any) -> Any:
+    return jax.tree.map(lambda a: jax.random.key_data(a) if _is_key(a) else a, state)
+
+
+def _with_keys(state: Any, like: Any) -> Any:
+    return jax.tree.map(lambda a, b: jax.random.wrap_key_data(a) if _is_key(b) else a, state, like)

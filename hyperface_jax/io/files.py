@@ -1,0 +1,357 @@
+"""Files that are either whole or absent, and readers that say what is wrong with a bad one.
+
+A file is written beside its target, synced and renamed over it, so a killed run leaves the old file
+or the new one, never half of either. The one file that grows in place, a JSON-lines log, may end in
+a torn line after a kill: :func:`read_jsonl` skips it and :class:`JsonLines` mends it on reopening.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import os
+import re
+import secrets
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperface_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from numpy.typing import ArrayLike
+
+    StrPath = str | os.PathLike[str]
+
+_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+_MENDS = {
+    errno.ENOSPC: "free some space or choose another folder",
+    errno.EDQUOT: "free some of your quota or choose another folder",
+    errno.EFBIG: "raise the file size limit or choose another folder",
+    errno.EACCES: "change its permissions or choose another path",
+    errno.EPERM: "change its permissions or choose another path",
+    errno.EROFS: "choose a folder on a writable file system",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "one of the parents is a file; choose another path",
+    errno.EISDIR: "name a file inside it",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+def one_line(text: object) -> str:
+    r"""Return ``text`` on a single line, so that no path or library message breaks an error up.
+
+    Examples:
+        >>> one_line("truncated\n  file")
+        'truncated   file'
+    """
+    return _BREAKS.sub(" ", str(text)).strip()
+
+
+def os_input_error(path: StrPath, action: str, error: OSError) -> InputError:
+    """Turn an operating system error into one line that names ``path`` and the mend.
+
+    Args:
+        path: the file that was being read or written.
+        action: what failed, such as ``"cannot write"``.
+        error: the error to explain.
+
+    Returns:
+        The exception, for the caller to raise.
+    """
+    mend = _MENDS.get(error.errno or 0, "check the disc and the path")
+    if error.errno == errno.ENOENT and action == "cannot write":
+        mend = "create its folder first"
+    return InputError(f"{one_line(path)}: {action}: {one_line(error.strerror or error)}; {mend}")
+
+
+@contextlib.contextmanager
+def _replacing(path: StrPath) -> Iterator[IO[bytes]]:
+    """Open a temporary neighbour of ``path`` that takes its place if the block succeeds."""
+    target = Path(os.path.realpath(path))
+    temporary = target.parent / f".hyperface-{secrets.token_hex(8)}.tmp"
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        try:
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_directory(target.parent)
+    except OSError as error:
+        raise os_input_error(path, "cannot write", error) from error
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a rename durable, where the system lets a directory be opened."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def atomic_write_bytes(path: StrPath, data: bytes | bytearray | memoryview) -> None:
+    """Write ``data`` to ``path``, replacing what was there in one step.
+
+    Args:
+        path: the file to write; its folder must exist. A symbolic link is followed.
+        data: the whole content.
+
+    Raises:
+        InputError: the disc is full, the path may not be written, or its folder does not exist.
+            What was at ``path`` is untouched then, and no temporary file is left.
+    """
+    with _replacing(path) as file:
+        file.write(data)
+
+
+def atomic_write_text(path: StrPath, text: str) -> None:
+    """Write ``text`` as UTF-8 to ``path`` in one step, with newlines as they are.
+
+    Lone surrogates, which file names that are not UTF-8 turn into, are written as escapes.
+
+    Raises:
+        InputError: as for :func:`atomic_write_bytes`.
+    """
+    atomic_write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def atomic_write_json(path: StrPath, value: Any) -> None:
+    """Write ``value`` as indented JSON to ``path`` in one step.
+
+    NumPy and JAX scalars and arrays become numbers and lists and paths become strings. JSON has no
+    NaN or infinity, so these become ``null``.
+
+    Raises:
+        InputError: as for :func:`atomic_write_bytes`.
+        TypeError: ``value`` holds something that JSON cannot.
+    """
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    atomic_write_text(path, text + "\n")
+
+
+def atomic_write_jsonl(path: StrPath, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line to ``path`` in one step.
+
+    A resumed run uses it to drop the rows that its checkpoint has not seen yet.
+
+    Raises:
+        InputError: as for :func:`atomic_write_bytes`.
+    """
+    atomic_write_bytes(path, b"".join(_json_line(row) for row in rows))
+
+
+def atomic_save_npy(path: StrPath, array: ArrayLike) -> None:
+    """Write ``array`` to a .npy file in one step, in C order and without pickles.
+
+    Raises:
+        InputError: as for :func:`atomic_write_bytes`, or the array holds Python objects.
+    """
+    array = np.asarray(array)
+    if array.dtype.hasobject:
+        raise InputError(f"{one_line(path)}: cannot write objects; convert them to numbers first")
+    array = np.ascontiguousarray(array).reshape(array.shape)
+    with _replacing(path) as file:
+        header = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(file, header)
+        # array.tofile, which np.save uses, reports a full disc without its errno.
+        file.write(array.reshape(-1).view(np.uint8).data)
+
+
+def atomic_save_npz(path: StrPath, **arrays: ArrayLike) -> None:
+    """Write named arrays to an uncompressed .npz file in one step, without pickles.
+
+    Raises:
+        InputError: as for :func:`atomic_write_bytes`, or an array holds Python objects.
+    """
+    converted = {name: np.asarray(array) for name, array in arrays.items()}
+    for name, array in converted.items():
+        if array.dtype.hasobject:
+            raise InputError(f"{one_line(path)}: {name!r} holds objects; convert them to numbers")
+    with _replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in converted.items():
+            # A bare ZipInfo carries no time stamp: equal arrays give equal files.
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            with archive.open(entry, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+class JsonLines:
+    """A log of JSON objects, one a line, that grows in place and survives a kill.
+
+    Each row is handed to the operating system before :meth:`append` returns, so killing the process
+    loses at most the row being written. Opening a log whose last line was torn drops that line.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "history.jsonl"
+        >>> with JsonLines(path) as log:
+        ...     log.append({"step": 0, "max_cosine": 0.5})
+        >>> read_jsonl(path)
+        [{'step': 0, 'max_cosine': 0.5}]
+    """
+
+    def __init__(self, path: StrPath) -> None:
+        """Open ``path`` for appending, creating it if need be.
+
+        Raises:
+            InputError: the file cannot be opened for writing.
+        """
+        self.path = Path(path)
+        try:
+            self._file = self.path.open("a+b", buffering=0)
+            self._end = _repair_last_line(self._file)
+        except OSError as error:
+            raise os_input_error(path, "cannot write", error) from error
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write one row; values are converted as in :func:`atomic_write_json`.
+
+        Raises:
+            InputError: the disc is full or has failed; the log still ends in its last whole row.
+        """
+        try:
+            self._end += _write_all(self._file, _json_line(row))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._end)
+            raise os_input_error(self.path, "cannot write", error) from error
+
+    def close(self) -> None:
+        """Sync the rows to the disc and close the log. Closing twice is harmless.
+
+        Raises:
+            InputError: the disc has failed.
+        """
+        if self._file.closed:
+            return
+        try:
+            with self._file:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise os_input_error(self.path, "cannot write", error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _write_all(file: Any, data: bytes) -> int:
+    """Write every byte of ``data``: an unbuffered write near the end of a disc may be short."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+    return len(data)
+
+
+def _repair_last_line(file: Any) -> int:
+    """End the last line if it is whole, drop it if it is torn, and return the size of the file."""
+    file.seek(0)
+    content = file.read()
+    end = content.rfind(b"\n") + 1
+    if end == len(content):
+        return end
+    if _parse_object(content[end:]) is not None:
+        return len(content) + _write_all(file, b"\n")
+    file.truncate(end)
+    return end
+
+
+def read_json(path: StrPath) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        InputError: the file is missing or unreadable, is not JSON (with the line where it stops
+            being so), or holds something other than an object.
+    """
+    name = one_line(path)
+    content = _read(path)
+    try:
+        value = json.loads(content)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise InputError(f"{name}: not JSON at {place}: {error.msg}; mend or remove it") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name}: not JSON: {one_line(error)}; mend or remove it") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{name}: holds a JSON {type(value).__name__}; an object is needed")
+    return value
+
+
+def read_jsonl(path: StrPath) -> list[dict[str, Any]]:
+    """Read a log of JSON objects, one a line, without the torn last line of a killed run.
+
+    Raises:
+        InputError: the file is missing or unreadable, or a line other than a torn last one is not
+            a JSON object.
+    """
+    *lines, last = _read(path).split(b"\n")
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        row = _parse_object(line)
+        if row is None:
+            raise InputError(
+                f"{one_line(path)}: line {number} is not a JSON object; remove that line"
+            )
+        rows.append(row)
+    torn = _parse_object(last)
+    return rows if torn is None else [*rows, torn]
+
+
+def _read(path: StrPath) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise os_input_error(path, "cannot read", error) from error
+
+
+def _parse_object(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _json_line(row: Mapping[str, Any]) -> bytes:
+    text = json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _plain(value: Any) -> Any:
+    """Reduce ``value`` to what strict JSON can hold."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return value

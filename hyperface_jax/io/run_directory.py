@@ -1,0 +1,136 @@
+"""A run on disk: what was asked for, how far it got, and what came out.
+
+config.json       the settings, defaults resolved, input files by content hash
+history.jsonl     one line a step
+checkpoints/      the solver state (orbax), written asynchronously
+embeddings.npy    the packing; written last but one
+summary.json      the figures; its presence means that the run is finished
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import (
+    atomic_write_json,
+    atomic_write_jsonl,
+    os_input_error,
+    read_json,
+    read_jsonl,
+)
+
+CONFIG = "config.json"
+SUMMARY = "summary.json"
+HISTORY = "history.jsonl"
+EMBEDDINGS = "embeddings.npy"
+DIAGNOSTICS = "diagnostics.npz"
+REPORT = "report.html"
+CHECKPOINTS = "checkpoints"
+
+
+class RunDirectory:
+    """A folder that belongs to one run, locked against a second process while it is open.
+
+    Args:
+        path: the folder; created if missing, parents too.
+        needed_bytes: space that the run will take.
+
+    Raises:
+        InputError: if the folder cannot be written, is too full, is in use, or holds other files.
+    """
+
+    def __init__(self, path: Path, *, needed_bytes: int = 0) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(path)
+            free = shutil.disk_usage(path).free
+        except OSError as error:
+            raise os_input_error(path, "write the run directory", error) from error
+        if free < needed_bytes:
+            raise InputError(
+                f"{path}: {free / 2**20:.0f} MiB are free and the run needs "
+                f"{needed_bytes / 2**20:.0f} MiB: free some space or choose another --out"
+            )
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def close(self) -> None:
+        """Release the lock."""
+        self._lock.close()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the summary, the last file of a run, is there."""
+        return (self / SUMMARY).exists()
+
+    def summary(self) -> dict[str, Any]:
+        """Return the summary of a finished run."""
+        return read_json(self / SUMMARY)
+
+    def claim(self, config: Mapping[str, Any], *, ignore: tuple[str, ...] = ()) -> None:
+        """Write the settings of a new run, or check that they are those of the run on disk.
+
+        Args:
+            config: the settings.
+            ignore: fields that may differ, since they do not change the result.
+
+        Raises:
+            InputError: if another run is on disk, naming every differing field.
+        """
+        if not (self / CONFIG).exists():
+            strangers = [p.name for p in self.path.iterdir() if p.name != _LOCK]
+            if strangers:
+                raise InputError(
+                    f"{self.path}: holds files of something else ({', '.join(sorted(strangers)[:3])}) "
+                    "and no config.json: choose an empty --out"
+                )
+            atomic_write_json(self / CONFIG, dict(config))
+            return
+        stored = read_json(self / CONFIG)
+        names = sorted((stored.keys() | config.keys()) - set(ignore))
+        differing = [
+            f"{name} ({stored.get(name)!r} there, {config.get(name)!r} now)"
+            for name in names
+            if stored.get(name) != config.get(name)
+        ]
+        if differing:
+            raise InputError(
+                f"{self.path}: holds a run with other settings: {', '.join(differing)}: "
+                "choose another --out or the same settings"
+            )
+
+    def truncate_history(self, num_steps: int) -> list[dict[str, Any]]:
+        """Drop history lines from ``num_steps`` on, which a resumed run writes again."""
+        path = self / HISTORY
+        rows = read_jsonl(path) if path.exists() else []
+        kept = [row for row in rows if row["step"] < num_steps]
+        atomic_write_jsonl(path, kept)
+        return kept
+
+
+_LOCK = ".lock"
+
+
+def _locked(path: Path) -> IO[str]:
+    # Held by the process, so a killed run leaves no stale lock behind.
+    lock = (path / _LOCK).open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise InputError(
+            f"{path}: another process is writing this run: wait for it or choose another --out"
+        ) from error
+    except OSError:
+        lock.close()
+        raise
+    os.set_inheritable(lock.fileno(), False)
+    return lock

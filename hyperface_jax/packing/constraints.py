@@ -1,0 +1,125 @@
+"""What holds a packing to the face manifold and away from given people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+from hyperface_jax import sphere
+from hyperface_jax.packing.energies import Hinge, Sweep
+from hyperface_jax.pairwise import Nearest, nearest
+from hyperface_jax.pairwise import sweep as default_sweep
+
+if TYPE_CHECKING:
+    from hyperface_jax.typing import Gallery, Points, Rows, Scalar
+
+_KEEP_OUT_WEIGHT = 200.0
+_KEEP_OUT_MARGIN = 0.01
+_REPAIR_MARGIN = 1e-5
+
+
+class Pull(NamedTuple):
+    """A regulariser, its force and what its sweep found."""
+
+    value: Scalar
+    force: Points
+    cosine: Rows
+    """Cosine of every point to its nearest reference row, ``[n]``."""
+
+
+def gallery_pull(
+    x: Points,
+    gallery: Gallery,
+    *,
+    index: Any = None,
+    sweep: Sweep = default_sweep,
+) -> Pull:
+    """Mean cosine distance of the points to their nearest gallery row.
+
+    ``(1/n) sum_k min_g (1 - <x_k, g>)``, the regulariser of HyperFace (equation of Algorithm 1).
+
+    Args:
+        x: unit rows, ``[n, d]``.
+        gallery: unit rows, ``[m, d]``, of any size: the sweep is blockwise.
+        index: rows of the gallery to take as nearest, ``[n]``, instead of a search (the mini-batch
+            solver refreshes them now and then).
+        sweep: how pairs are visited.
+
+    Cost: ``2 n m d`` FLOPs, or O(n d) with ``index``.
+    """
+    if index is None:
+        index = sweep(x, gallery, reduction=nearest()).column
+    target = gallery[index]
+    cosine = sphere.inner(x, target)[:, 0]
+    return Pull(1 - jnp.mean(cosine), -target / x.shape[0], cosine)
+
+
+def keep_out_push(
+    x: Points, keep_out: Gallery, keep_out_cosine: Any, *, sweep: Sweep = default_sweep
+) -> Pull:
+    """Mean squared excess of each point over the keep-out cosine, summed over the keep-out rows.
+
+    The hinge starts 0.01 before the limit, so that points come to rest inside it.
+
+    Args:
+        x: unit rows, ``[n, d]``.
+        keep_out: unit rows that no point may approach, ``[m, d]``.
+        keep_out_cosine: the limit.
+        sweep: how pairs are visited.
+
+    Cost: ``4 n m d`` FLOPs.
+    """
+    hinge = Hinge(keep_out_cosine - _KEEP_OUT_MARGIN)
+    sums = hinge.sums(x, keep_out, step=0, shift=None, sweep=sweep)
+    weight = _KEEP_OUT_WEIGHT / x.shape[0]
+    return Pull(weight * jnp.sum(sums.value), weight * sums.force, sums.max_cosine)
+
+
+def repair_keep_out(
+    x: Points,
+    keep_out: Gallery,
+    keep_out_cosine: Any,
+    *,
+    max_iterations: int = 200,
+    sweep: Sweep = default_sweep,
+) -> Points:
+    """Rotate every point that violates the keep-out limit away from its nearest keep-out row.
+
+    Cyclic projection: each violating point moves along the great circle away from the row that it
+    violates most, exactly onto the limit (1e-5 inside it), until no point violates or the iterations
+    are used up; where the caps leave no room, violations remain and the caller must count them.
+
+    Args:
+        x: unit rows, ``[n, d]``.
+        keep_out: unit rows, ``[m, d]``.
+        keep_out_cosine: the limit.
+        max_iterations: sweeps at most.
+        sweep: how pairs are visited.
+
+    Returns:
+        Repaired unit rows; rows without a violation are unchanged. Cost: ``2 n m d`` FLOPs an
+        iteration.
+    """
+    limit = keep_out_cosine - _REPAIR_MARGIN
+
+    def violated(found: Nearest):
+        return found.cosine > keep_out_cosine
+
+    def search(x):
+        return sweep(x, keep_out, reduction=nearest())
+
+    def go_on(carry):
+        iteration, _, found = carry
+        return (iteration < max_iterations) & jnp.any(violated(found))
+
+    def move(carry):
+        iteration, x, found = carry
+        row = keep_out[found.column]
+        away = sphere.normalize(sphere.project(row, x))
+        moved = sphere.normalize(limit * row + jnp.sqrt(1 - limit**2) * away)
+        x = jnp.where(violated(found)[:, None], moved, x)
+        return iteration + 1, x, search(x)
+
+    return lax.while_loop(go_on, move, (0, x, search(x)))[1]

@@ -1,0 +1,311 @@
+"""Energies of a packing: differentiable stand-ins for its max cosine.
+
+Every energy is evaluated by one sweep that carries value, force and the exact row maxima, so the
+gradient costs no backward pass and the true objective falls out for free. Energies that sum a pair
+function (soft maximum, Riesz, hinge) are unbiased under random mini-batches of points; those of the
+row maxima (mean of row maxima, closest pair) are not.
+
+References:
+    Soft maximum as a smoothing of the max-min problem: Nesterov, *Smooth minimization of non-smooth
+    functions*, 2005. Closest pair: Otroshi Shahreza and Marcel, *HyperFace*, ICLR 2025, Algorithm 1.
+    Riesz energies: Borodachov, Hardin and Saff, *Discrete Energy on Rectifiable Sets*, 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from hyperface_jax.pairwise import Nearest, PairSum, max_cosine, nearest, pair_sum
+from hyperface_jax.pairwise import sweep as default_sweep
+
+if TYPE_CHECKING:
+    from hyperface_jax.typing import Points, Rows, Scalar
+
+Schedule = Callable[[Any], Any]
+"""Step number to value, as in optax."""
+
+Sweep = Callable[..., Any]
+"""A function with the signature of :func:`hyperface_jax.pairwise.sweep`."""
+
+_MAX_EXPONENT = 60.0
+_MIN_CHORD2 = 1e-12
+
+
+class Evaluation(NamedTuple):
+    """An energy at a configuration, with what its sweep found out on the way."""
+
+    value: Scalar
+    """The energy."""
+    force: Points
+    """Its Euclidean gradient with respect to the free points, ``[n, d]``."""
+    row_max: Rows
+    """Exact cosine of each free point to its nearest other point, frozen ones included, ``[n]``."""
+
+    @property
+    def max_cosine(self) -> Scalar:
+        """Exact max cosine over all pairs with a free point."""
+        return jnp.max(self.row_max)
+
+
+class Energy(Protocol):
+    """What a solver needs of an energy."""
+
+    def evaluate(
+        self,
+        x: Points,
+        *,
+        frozen: Points | None = None,
+        step: Any = 0,
+        shift: Any = None,
+        sweep: Sweep = default_sweep,
+    ) -> Evaluation:
+        """Return value, force and exact row maxima of ``x`` by one sweep.
+
+        Args:
+            x: unit rows, ``[n, d]``.
+            frozen: unit rows that take part in the pairs but do not move, ``[m, d]``.
+            step: the step number, for energies with a schedule.
+            shift: a cosine near the current max cosine, where one is known (the last step's). Only
+                the soft maximum uses it; without one it spends an extra scores-only sweep.
+            sweep: how pairs are visited.
+        """
+        ...
+
+
+class PairEnergy:
+    """Base of energies ``outer(sum_{i != j} phi(<x_i, x_j>))`` over ordered pairs."""
+
+    def pair(self, scores: Any, *, step: Any, shift: Any) -> tuple[Any, Any]:
+        """Return ``phi`` and ``phi'`` of the scores, zero at ``-inf``."""
+        raise NotImplementedError
+
+    def outer(self, total: Any, *, num_pairs: int, step: Any, shift: Any) -> tuple[Any, Any]:
+        """Return the energy and its derivative by the ordered pair sum; the mean unless overridden."""
+        del step, shift
+        return total / num_pairs, 1 / num_pairs
+
+    def needs_shift(self) -> bool:
+        """Whether :meth:`pair` must know a cosine near the maximum."""
+        return False
+
+    def evaluate(
+        self,
+        x: Points,
+        *,
+        frozen: Points | None = None,
+        step: Any = 0,
+        shift: Any = None,
+        sweep: Sweep = default_sweep,
+    ) -> Evaluation:
+        """Evaluate by one symmetric sweep (and one rectangular sweep against frozen points)."""
+        if shift is None and self.needs_shift():
+            shift = jnp.max(row_max(x, frozen, sweep=sweep))
+        sums = self.sums(x, step=step, shift=shift, sweep=sweep)
+        if frozen is None:
+            return self.combine(sums, step=step, shift=shift)
+        frozen_sums = self.sums(x, frozen, step=step, shift=shift, sweep=sweep)
+        return self.combine(sums, frozen_sums, num_frozen=frozen.shape[0], step=step, shift=shift)
+
+    def sums(
+        self, x: Points, y: Points | None = None, *, step: Any, shift: Any, sweep: Sweep
+    ) -> PairSum:
+        """Return the row sums of ``phi`` over ``x`` itself or over the rows of ``y``."""
+        reduction = pair_sum(lambda scores: self.pair(scores, step=step, shift=shift))
+        return sweep(x, y, reduction=reduction)
+
+    def combine(
+        self,
+        sums: PairSum,
+        frozen_sums: PairSum | None = None,
+        *,
+        num_frozen: int = 0,
+        step: Any,
+        shift: Any,
+    ) -> Evaluation:
+        """Turn row sums into the energy; a pair with a frozen point counts in both orders."""
+        num_rows = sums.value.shape[0]
+        num_pairs = max(num_rows * (num_rows - 1 + 2 * num_frozen), 1)
+        total, force, row_max = jnp.sum(sums.value), sums.force, sums.max_cosine
+        if frozen_sums is not None:
+            total += 2 * jnp.sum(frozen_sums.value)
+            force += frozen_sums.force
+            row_max = jnp.maximum(row_max, frozen_sums.max_cosine)
+        value, slope = self.outer(total, num_pairs=num_pairs, step=step, shift=shift)
+        return Evaluation(value, 2 * slope * force, row_max)
+
+
+@dataclass(frozen=True)
+class SoftMax(PairEnergy):
+    """Soft maximum of the cosines, ``(1/beta) log sum_{i != j} exp(beta <x_i, x_j>)``.
+
+    It lies between the max cosine and ``log(n (n - 1)) / beta`` above it. Its force is self-attention
+    of the points with the diagonal masked. Anneal ``beta`` from small (all pairs matter) to large.
+
+    Attributes:
+        inverse_temperature: ``beta``, a number or a schedule of the step.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+        >>> e = SoftMax(inverse_temperature=100.0).evaluate(x)
+        >>> float(e.max_cosine) <= float(e.value) <= float(e.max_cosine) + float(jnp.log(6)) / 100
+        True
+    """
+
+    inverse_temperature: float | Schedule
+
+    def needs_shift(self) -> bool:
+        """Return True: a fixed shift keeps the exponentials in range."""
+        return True
+
+    def beta(self, step: Any) -> Any:
+        """Return the inverse temperature at a step."""
+        schedule = self.inverse_temperature
+        return schedule(step) if callable(schedule) else schedule
+
+    def pair(self, scores: Any, *, step: Any, shift: Any) -> tuple[Any, Any]:
+        """Return ``exp(beta (s - shift))`` twice: it is its own derivative up to ``beta``."""
+        weight = jnp.exp(jnp.minimum(self.beta(step) * (scores - shift), _MAX_EXPONENT))
+        return weight, weight
+
+    def outer(self, total: Any, *, num_pairs: int, step: Any, shift: Any) -> tuple[Any, Any]:
+        """Return the shifted log-sum over beta."""
+        del num_pairs
+        total = jnp.maximum(total, jnp.finfo(total.dtype).tiny)
+        return shift + jnp.log(total) / self.beta(step), 1 / total
+
+
+@dataclass(frozen=True)
+class Riesz(PairEnergy):
+    """Mean Riesz energy ``|x_i - x_j|^(-exponent)`` over ordered pairs.
+
+    Large exponents approach packing.
+    """
+
+    exponent: float = 1.0
+
+    def pair(self, scores: Any, *, step: Any, shift: Any) -> tuple[Any, Any]:
+        """Return the energy of a pair and its derivative by the cosine."""
+        del step, shift
+        chord2 = jnp.maximum(2 - 2 * scores, _MIN_CHORD2)
+        phi = chord2 ** (-self.exponent / 2)
+        return phi, self.exponent * phi / chord2
+
+
+@dataclass(frozen=True)
+class Hinge(PairEnergy):
+    """Mean squared excess over a cosine, ``max(0, s - threshold)^2``, over ordered pairs."""
+
+    threshold: float
+
+    def pair(self, scores: Any, *, step: Any, shift: Any) -> tuple[Any, Any]:
+        """Return the squared excess and its derivative."""
+        del step, shift
+        excess = jnp.maximum(scores - self.threshold, 0)
+        return excess**2, 2 * excess
+
+
+class RowMaxEnergy:
+    """Base of energies of the row maxima ``m_i``: a weight for every row, set by the maxima alone."""
+
+    def weights(self, row_max: Rows) -> tuple[Scalar, Rows]:
+        """Return the energy and its derivative by each row maximum."""
+        raise NotImplementedError
+
+    def evaluate(
+        self,
+        x: Points,
+        *,
+        frozen: Points | None = None,
+        step: Any = 0,
+        shift: Any = None,
+        sweep: Sweep = default_sweep,
+    ) -> Evaluation:
+        """Evaluate by one nearest-neighbour sweep; the force is a gather and a scatter."""
+        del step, shift
+        found: Nearest = sweep(x, reduction=nearest())
+        if frozen is not None:
+            found = _nearer(found, sweep(x, frozen, reduction=nearest()), offset=x.shape[0])
+        value, weight = self.weights(found.cosine)
+        everyone = x if frozen is None else jnp.concatenate([x, frozen])
+        force = weight[:, None] * everyone[found.column]
+        force = force.at[found.column].add(weight[:, None] * x, mode="drop")
+        return Evaluation(value, force, found.cosine)
+
+
+@dataclass(frozen=True)
+class MeanRowMax(RowMaxEnergy):
+    """Mean over points of the cosine to the nearest other point."""
+
+    def weights(self, row_max: Rows) -> tuple[Scalar, Rows]:
+        """Weigh every row equally."""
+        return jnp.mean(row_max), jnp.full_like(row_max, 1 / row_max.shape[0])
+
+
+@dataclass(frozen=True)
+class ClosestPair(RowMaxEnergy):
+    """The max cosine itself: one pair feels a force (the objective of HyperFace, Algorithm 1)."""
+
+    def weights(self, row_max: Rows) -> tuple[Scalar, Rows]:
+        """Give the whole weight to the first row of the closest pair."""
+        return jnp.max(row_max), jax.nn.one_hot(
+            jnp.argmax(row_max), row_max.shape[0], dtype=row_max.dtype
+        )
+
+
+def as_objective(energy: Energy, *, frozen: Points | None = None, sweep: Sweep = default_sweep):
+    """Turn an energy into a function that ``jax.grad`` differentiates at the cost of one sweep.
+
+    Args:
+        energy: any energy of this module, or one of yours.
+        frozen: unit rows that take part but do not move, ``[m, d]``.
+        sweep: how pairs are visited.
+
+    Returns:
+        ``f(x, step=0) -> energy``, with unit rows ``x`` of shape ``[n, d]``. Its gradient is the
+        Euclidean one (project it, or use :mod:`.transforms`). Reverse mode only, once.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> objective = as_objective(SoftMax(inverse_temperature=10.0))
+        >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+        >>> jax.grad(objective)(x).shape
+        (3, 2)
+    """
+
+    @jax.custom_vjp
+    def objective(x: Points, step: Any = 0) -> Scalar:
+        return energy.evaluate(x, frozen=frozen, step=step, sweep=sweep).value
+
+    def forward(x: Points, step: Any):
+        evaluation = energy.evaluate(x, frozen=frozen, step=step, sweep=sweep)
+        return evaluation.value, evaluation.force
+
+    def backward(force: Points, cotangent: Scalar):
+        return cotangent * force, None
+
+    objective.defvjp(forward, backward)
+    return objective
+
+
+def row_max(x: Points, frozen: Points | None = None, *, sweep: Sweep = default_sweep) -> Rows:
+    """Exact cosine of every row to its nearest other row, frozen rows included, ``[n]``.
+
+    Cost: ``n^2 d + 2 n m d`` FLOPs.
+    """
+    own = sweep(x, reduction=max_cosine())
+    if frozen is None:
+        return own
+    return jnp.maximum(own, sweep(x, frozen, reduction=max_cosine()))
+
+
+def _nearer(a: Nearest, b: Nearest, *, offset: int) -> Nearest:
+    closer = b.cosine > a.cosine
+    return Nearest(
+        jnp.where(closer, b.cosine, a.cosine), jnp.where(closer, b.column + offset, a.column)
+    )

@@ -1,0 +1,81 @@
+"""Geometry of the unit hypersphere S^(d-1), one point a row.
+
+Everything is batched over the leading axes: a function that takes ``x`` of shape ``[..., d]`` treats
+each row as its own point. Tangent vectors at ``x`` are rows orthogonal to the matching row of ``x``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+    from hyperface_jax.typing import Points, PRNGKey
+
+_TINY = 1e-30
+
+
+def normalize(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
+    """Scale each row to unit length.
+
+    A zero row stays zero instead of becoming NaN.
+
+    Examples:
+        >>> normalize(jnp.array([[3.0, 4.0]])).tolist()
+        [[0.6000000238418579, 0.800000011920929]]
+    """
+    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), _TINY)
+
+
+def inner(u: Float[Array, "... d"], v: Float[Array, "... d"]) -> Float[Array, "... 1"]:
+    """Row-wise inner product, with the reduced axis kept."""
+    return jnp.sum(u * v, axis=-1, keepdims=True)
+
+
+def project(x: Float[Array, "... d"], u: Float[Array, "... d"]) -> Float[Array, "... d"]:
+    """Project ``u`` onto the tangent space at ``x``: ``u - <u, x> x``."""
+    return u - inner(u, x) * x
+
+
+def retract(x: Float[Array, "... d"], u: Float[Array, "... d"]) -> Float[Array, "... d"]:
+    """Move from ``x`` along the tangent ``u`` and renormalise (a first-order retraction)."""
+    return normalize(x + u)
+
+
+def exp(x: Float[Array, "... d"], u: Float[Array, "... d"]) -> Float[Array, "... d"]:
+    """Follow the geodesic from ``x`` with initial velocity ``u`` (radians) for unit time."""
+    angle = jnp.linalg.norm(u, axis=-1, keepdims=True)
+    return jnp.cos(angle) * x + jnp.sinc(angle / jnp.pi) * u
+
+
+def log(x: Float[Array, "... d"], y: Float[Array, "... d"]) -> Float[Array, "... d"]:
+    """Tangent at ``x`` that :func:`exp` maps to ``y``; zero where ``y`` equals ``x``.
+
+    Undefined (a vector of arbitrary direction) where ``y = -x``.
+    """
+    tangent = project(x, y)
+    length = jnp.linalg.norm(tangent, axis=-1, keepdims=True)
+    return distance(x, y)[..., None] * tangent / jnp.maximum(length, _TINY)
+
+
+def transport(x: Float[Array, "... d"], v: Float[Array, "... d"]) -> Float[Array, "... d"]:
+    """Carry a tangent vector to the tangent space at ``x`` by projection.
+
+    This is the vector transport that goes with :func:`retract`: it never lengthens ``v``.
+    """
+    return project(x, v)
+
+
+def distance(x: Float[Array, "... d"], y: Float[Array, "... d"]) -> Float[Array, "..."]:
+    """Great-circle distance in radians between matching rows, accurate near 0 and pi."""
+    chord = jnp.linalg.norm(x - y, axis=-1)
+    return 2 * jnp.arctan2(chord, jnp.linalg.norm(x + y, axis=-1))
+
+
+def sample_uniform(key: PRNGKey, num_points: int, dim: int, dtype=jnp.float32) -> Points:
+    """Draw ``[num_points, dim]`` independent uniform points on the sphere."""
+    return normalize(jax.random.normal(key, (num_points, dim), dtype))
