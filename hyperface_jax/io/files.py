@@ -69,7 +69,7 @@ def os_input_error(path: StrPath, action: str, error: OSError) -> InputError:
         The exception, for the caller to raise.
     """
     mend = _MENDS.get(error.errno or 0, "check the disc and the path")
-    if error.errno == errno.ENOENT and action == "cannot write":
+    if error.errno == errno.ENOENT and "write" in action:
         mend = "create its folder first"
     return InputError(f"{one_line(path)}: {action}: {one_line(error.strerror or error)}; {mend}")
 

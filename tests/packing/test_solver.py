@@ -1,0 +1,196 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hyperface_jax import bounds, sphere
+from hyperface_jax.packing import (
+    ClosestPair,
+    PackingProblem,
+    annealed,
+    from_gallery,
+    from_points,
+    paper,
+    solve,
+    solve_restarts,
+    stochastic,
+)
+from hyperface_jax.packing.solver import _scan
+
+KNOWN = [(4, 3, -1 / 3), (6, 3, 0.0), (12, 3, 1 / 5**0.5), (7, 6, -1 / 6), (16, 8, 0.0)]
+
+
+@pytest.mark.parametrize(("num_points", "dim", "optimum"), KNOWN)
+def test_finds_known_optima(key, num_points, dim, optimum):
+    packing = solve(PackingProblem(num_points=num_points, dim=dim), key, num_iterations=400)
+    assert packing.max_cosine == pytest.approx(optimum, abs=2e-3)
+    assert packing.gap >= -1e-6
+
+
+def test_history_and_output_agree(key):
+    packing = solve(PackingProblem(num_points=100, dim=8), key, num_iterations=120)
+    exact = jnp.max(jnp.where(jnp.eye(100, dtype=bool), -1, packing.x @ packing.x.T))
+    assert packing.max_cosine == pytest.approx(float(exact), abs=1e-6)
+    assert packing.history.max_cosine.shape == (120,)
+    assert packing.max_cosine == pytest.approx(float(jnp.min(packing.history.max_cosine)), abs=1e-6)
+    np.testing.assert_array_equal(packing.history.step, np.arange(120))
+    assert packing.lower_bound.value == bounds.tightest(100, 8).value
+    assert np.cos(packing.min_angle) == pytest.approx(packing.max_cosine, abs=1e-6)
+
+
+def test_same_seed_same_bits_other_seed_other_points():
+    problem = PackingProblem(num_points=90, dim=6)
+    runs = [solve(problem, jax.random.key(s), num_iterations=60).x for s in (1, 1, 2)]
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert jnp.max(jnp.abs(runs[0] - runs[2])) > 0.1
+
+
+def test_the_length_of_the_inner_scan_does_not_matter(key):
+    problem, solver = annealed(PackingProblem(num_points=90, dim=6), num_iterations=60)
+    state = solver.init_state(problem, key)
+    one, _ = solver.advance(problem, solver.init_state(problem, key), 60)
+    for _ in range(4):
+        state, _ = solver.advance(problem, state, 15)
+    np.testing.assert_array_equal(one.x, state.x)
+    np.testing.assert_array_equal(one.best_x, state.best_x)
+
+
+def test_callback_sees_every_step(key):
+    seen = []
+    solve(
+        PackingProblem(num_points=20, dim=3),
+        key,
+        num_iterations=130,
+        callback=lambda state, records: seen.extend(records.step.tolist()),
+    )
+    assert seen == list(range(130))
+
+
+def test_a_good_start_never_gets_worse(key):
+    start = solve(PackingProblem(num_points=60, dim=5), key, num_iterations=400)
+    problem = PackingProblem(num_points=60, dim=5)
+    again = solve(problem, key, num_iterations=3, initializer=from_points(start.x))
+    assert again.max_cosine <= start.max_cosine + 1e-7
+
+
+def test_frozen_points_shape_the_packing(key):
+    old = solve(PackingProblem(num_points=10, dim=3), key, num_iterations=200)
+    problem = PackingProblem(num_points=10, dim=3, frozen=old.x)
+    new = solve(problem, key, num_iterations=300)
+    together = jnp.concatenate([old.x, new.x])
+    scores = jnp.where(jnp.eye(20, dtype=bool), -1, together @ together.T)
+    assert float(jnp.max(scores[10:])) == pytest.approx(new.max_cosine, abs=1e-6)
+    assert new.max_cosine < 0.9, "ten more on the sphere, none on top of an old one"
+    assert new.lower_bound == bounds.tightest(20, 3)
+
+
+def test_one_new_point_beside_frozen_ones(key):
+    frozen = jnp.eye(3)
+    packing = solve(PackingProblem(num_points=1, dim=3, frozen=frozen), key, num_iterations=300)
+    np.testing.assert_allclose(packing.x[0], -np.ones(3) / 3**0.5, atol=2e-2)
+
+
+def test_restarts_keep_the_best_and_extend(key):
+    problem = PackingProblem(num_points=19, dim=3)
+    few = solve_restarts(problem, key, num_restarts=2, num_iterations=150)
+    many = solve_restarts(problem, key, num_restarts=12, num_iterations=150)
+    assert many.max_cosine <= few.max_cosine + 1e-6
+    assert many.history.max_cosine.shape == (150,)
+
+
+def test_paper_moves_one_pair_a_step(key):
+    problem, solver = paper(PackingProblem(num_points=30, dim=5), num_iterations=1)
+    assert problem.energy == ClosestPair()
+    state = solver.init_state(problem, key)
+    before = np.asarray(state.x)
+    evaluation = problem.evaluate(state.x)
+    assert int(jnp.sum(jnp.any(evaluation.force != 0, axis=1))) == 2
+    after, _ = solver.advance(problem, state, 1)
+    moved = np.abs(np.asarray(after.x) - before).max(axis=1) > 1e-6
+    assert moved.sum() == 2
+
+
+def test_paper_first_step_is_adam_then_normalise(key):
+    """Algorithm 1 written out in NumPy."""
+    problem, solver = paper(
+        PackingProblem(num_points=12, dim=4, gallery=jnp.eye(4), alpha=0.5),
+        num_iterations=1,
+        learning_rate=0.1,
+    )
+    state = solver.init_state(problem, key)
+    x = np.asarray(state.x, np.float64)
+    scores = x @ x.T - 3 * np.eye(12)
+    i, j = np.unravel_index(scores.argmax(), scores.shape)
+    gradient = -0.5 / 12 * np.eye(4)[x.argmax(axis=1)]
+    gradient[i] += x[j]
+    gradient[j] += x[i]
+    moved = x - 0.1 * gradient / (np.abs(gradient) + 1e-8)
+    moved /= np.linalg.norm(moved, axis=1, keepdims=True)
+    after, _ = solver.advance(problem, state, 1)
+    np.testing.assert_allclose(after.x, moved, atol=1e-5)
+
+
+def test_from_gallery_takes_rows_and_fills_up(key):
+    gallery = sphere.sample_uniform(key, 30, 6)
+    few = from_gallery(gallery)(key, 20, 6)
+    nearest = jnp.argmax(few @ gallery.T, axis=1)
+    assert len(set(nearest.tolist())) == 20
+    assert jnp.min(jnp.max(few @ gallery.T, axis=1)) > 0.999
+    many = from_gallery(gallery)(key, 50, 6)
+    np.testing.assert_allclose(jnp.linalg.norm(many, axis=1), 1, atol=1e-6)
+
+
+def test_initializers_name_a_wrong_shape(key):
+    for initializer in (from_points(jnp.ones((3, 2))), from_gallery(jnp.ones((3, 2)))):
+        with pytest.raises(ValueError, match="init has shape"):
+            initializer(key, 3, 5)
+    with pytest.raises(ValueError, match="3 rows and num_points is 4"):
+        from_points(jnp.ones((3, 2)))(key, 4, 2)
+
+
+@pytest.mark.parametrize("with_gallery", [False, True])
+def test_a_step_needs_little_memory(with_gallery):
+    """At n = 20,000 and d = 512, under 256 MiB beyond points, force and optimiser state."""
+    n, d = 20_000, 512
+    gallery = jnp.ones((8, d)) if with_gallery else None
+    problem, solver = annealed(PackingProblem(num_points=n, dim=d, gallery=gallery))
+    shapes = jax.eval_shape(solver.init_state, problem, jax.random.key(0))
+    compiled = _scan.lower(solver, problem, shapes, 10).compile()
+    temporary = compiled.memory_analysis().temp_size_in_bytes
+    force = 4 * n * d
+    assert temporary - force < 256 * 2**20
+
+
+def test_stochastic_moves_every_point_and_packs(key):
+    problem, solver = stochastic(
+        PackingProblem(num_points=203, dim=8), batch_size=50, num_iterations=400
+    )
+    state = solver.init_state(problem, key)
+    before, start = np.asarray(state.x), float(state.max_cosine)
+    state, _ = solver.advance(problem, state, 1)
+    assert np.all(np.abs(np.asarray(state.x) - before).max(axis=1) > 1e-6)
+    packing = solver(problem, state)
+    assert packing.max_cosine < start - 0.2
+    exact = packing.history.max_cosine[~jnp.isnan(packing.history.max_cosine)]
+    assert packing.max_cosine <= float(jnp.min(exact)) + 1e-6
+
+
+def test_stochastic_with_gallery_and_frozen(key):
+    gallery = sphere.sample_uniform(key, 100, 8)
+    frozen = sphere.sample_uniform(jax.random.key(5), 30, 8)
+    problem, solver = stochastic(
+        PackingProblem(num_points=100, dim=8, gallery=gallery, frozen=frozen),
+        batch_size=25,
+        num_iterations=200,
+    )
+    state = solver.init_state(problem, key)
+    start = float(state.max_cosine)
+    assert solver(problem, state).max_cosine < start - 0.1
+
+
+def test_stochastic_refuses_row_max_energies(key):
+    problem, solver = stochastic(
+        PackingProblem(num_points=20, dim=4, energy=ClosestPair()), batch_size=5, num_iterations=1
+    )
+    with pytest.raises(TypeError, match="pair-sum"):
+        solver(problem, solver.init_state(problem, key))

@@ -1,0 +1,97 @@
+"""Every implementation, reduction and awkward size against plain NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hyperface_jax import sphere
+from hyperface_jax.pairwise import count_above, max_cosine, nearest, pair_sum, sweep
+from hyperface_jax.pairwise.blockwise import default_block_size
+
+BETA = 10.0
+SIZES = [(5, None), (64, 16), (100, 16), (97, 32), (700, None)]
+IMPLEMENTATIONS = ["reference", "blockwise"]
+
+
+def _exp_pair(scores):
+    weight = jnp.exp(BETA * scores)
+    return weight, BETA * weight
+
+
+REDUCTIONS = {
+    "pair_sum": pair_sum(_exp_pair),
+    "nearest": nearest(),
+    "max_cosine": max_cosine(),
+    "count_above": count_above(0.3),
+}
+
+
+def _expected(name, scores, y):
+    if name == "pair_sum":
+        weight = np.exp(BETA * scores)
+        return weight.sum(1), BETA * weight @ y, scores.max(1)
+    if name == "nearest":
+        return scores.max(1), scores.argmax(1)
+    if name == "max_cosine":
+        return (scores.max(1),)
+    return ((scores > 0.3).sum(1),)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", REDUCTIONS)
+@pytest.mark.parametrize(("num_points", "block_size"), SIZES)
+@pytest.mark.parametrize("num_columns", [None, 1, 333])
+def test_parity(key, implementation, name, num_points, block_size, num_columns):
+    x = sphere.sample_uniform(key, num_points, 6)
+    y = None if num_columns is None else sphere.sample_uniform(key, num_columns + 3, 6)[3:]
+    found = sweep(
+        x, y, reduction=REDUCTIONS[name], block_size=block_size, implementation=implementation
+    )
+    columns = np.asarray(x if y is None else y, np.float64)
+    scores = np.asarray(x, np.float64) @ columns.T
+    if y is None:
+        np.fill_diagonal(scores, -np.inf)
+    for got, want in zip(jax.tree.leaves(found), _expected(name, scores, columns), strict=True):
+        # Force terms of opposite signs cancel: compare on the scale of the largest.
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6 * np.abs(want).max())
+
+
+def test_nearest_prefers_the_smallest_column_on_a_tie():
+    x = jnp.tile(jnp.array([[1.0, 0.0]]), (40, 1))
+    found = sweep(x, reduction=nearest(), block_size=8, implementation="blockwise")
+    assert found.column.tolist() == [1] + [0] * 39
+
+
+def test_a_single_point_has_no_neighbour():
+    x = jnp.array([[1.0, 0.0]])
+    assert sweep(x, reduction=max_cosine())[0] == -jnp.inf
+
+
+def test_unknown_implementation_is_refused():
+    with pytest.raises(NotImplementedError, match="cuda"):
+        sweep(jnp.ones((2, 2)), reduction=max_cosine(), implementation="cuda")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("num_rows", [1, 512, 2000, 10_000, 20_000, 1_000_000, 10_007, 32_769])
+def test_default_blocks_waste_little(num_rows):
+    block = default_block_size(num_rows)
+    padded = -(-num_rows // block) * block
+    assert block <= 512
+    assert padded - num_rows <= max(0.02 * num_rows, 8)
+
+
+@pytest.mark.parametrize("num_points", [10_000, 20_000])
+def test_value_and_force_sweep_needs_little_memory(num_points):
+    x = jax.ShapeDtypeStruct((num_points, 512), jnp.float32)
+    compiled = jax.jit(lambda x: sweep(x, reduction=REDUCTIONS["pair_sum"])).lower(x).compile()
+    temporary = compiled.memory_analysis().temp_size_in_bytes
+    rows = 4 * num_points * 512
+    assert temporary - rows < 64 * 2**20, "beyond one force accumulator"
+
+
+def test_symmetric_sweep_visits_each_tile_once():
+    """The compiled symmetric max sweep holds one score product a tile, and no n x n array."""
+    x = jax.ShapeDtypeStruct((4096, 8), jnp.float32)
+    text = jax.jit(lambda x: sweep(x, reduction=max_cosine())).lower(x).compile().as_text()
+    assert "4096,4096" not in text
