@@ -119,7 +119,12 @@ class Recorder:
         return now + reserve < self._budget
 
     def observe(self, points: torch.Tensor, max_cosine: float) -> None:
-        """Record the exact max cosine of ``points`` and keep them if they are the best so far."""
+        """Record the exact max cosine of ``points`` and keep them if they are the best so far.
+
+        A method that diverged to NaN keeps what it had.
+        """
+        if not math.isfinite(max_cosine):
+            return
         self._rows.append((self.elapsed, max_cosine, self.flops))
         if max_cosine < self._best_max_cosine:
             self._best_max_cosine = max_cosine

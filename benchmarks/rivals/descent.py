@@ -42,7 +42,7 @@ def adam(start: Tensor) -> tuple[Tensor, Step]:
 
 
 def riemannian_adam(start: Tensor) -> tuple[Tensor, Step]:
-    """geoopt's RiemannianAdam on its Sphere, stabilised at every step (ledoh-torch)."""
+    """Step with RiemannianAdam of geoopt on its Sphere, stabilised at every step (ledoh-torch)."""
     points = geoopt.ManifoldParameter(start.clone(), manifold=geoopt.Sphere())
     optimizer = geoopt.optim.RiemannianAdam([points], lr=0.0, stabilize=1)
 

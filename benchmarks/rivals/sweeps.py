@@ -24,12 +24,19 @@ class Panel(NamedTuple):
 
 
 class Panels:
-    """Score panels of one matrix after another, in one reused buffer."""
+    """Score panels of one matrix after another.
 
-    def __init__(self) -> None:
+    Args:
+        reuse: Keep one buffer, which makes a panel valid until the next one only.
+    """
+
+    def __init__(self, reuse: bool = True) -> None:
+        self._reuse = reuse
         self._buffer = torch.empty(0)
 
     def _scores(self, rows: Tensor, columns: Tensor) -> Tensor:
+        if not self._reuse:
+            return torch.mm(rows, columns.T)
         size = len(rows) * len(columns)
         if self._buffer.numel() < size or self._buffer.device != rows.device:
             self._buffer = torch.empty(size, dtype=rows.dtype, device=rows.device)

@@ -57,9 +57,7 @@ def run_paper(x0: np.ndarray, *, batch: int | None = None, **settings: Any) -> T
 
 def run_mean_row_max(x0: np.ndarray, **settings: Any) -> Trace:
     """Minimise the mean over rows of the largest cosine in the row."""
-    return descend(
-        x0, lambda: nearest_objective(torch.ones_like), adam, source=ROW_MAX, **settings
-    )
+    return descend(x0, lambda: nearest_objective(torch.ones_like), adam, source=ROW_MAX, **settings)
 
 
 def _grid(rates: tuple[float, ...], schedules: tuple[str, ...]) -> tuple[Settings, ...]:

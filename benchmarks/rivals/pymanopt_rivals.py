@@ -1,0 +1,155 @@
+"""Pymanopt's conjugate gradient on a log-sum-exp smoothed max cosine.
+
+The formulation of Manopt's and Pymanopt's example "packing on the sphere" (Boumal et al.), on the
+oblique manifold: minimise ``(1/beta) log sum_{i<j} exp(beta <x_i, x_j>)``. Made strong with an
+analytic gradient that shares its score matrix with the cost, and a rising inverse temperature.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from contextlib import suppress
+
+import numpy as np
+import pymanopt
+import torch
+from pymanopt.manifolds import Oblique
+from pymanopt.optimizers import ConjugateGradient
+from torch import Tensor
+
+from benchmarks.rivals.core import Recorder, Rival, Trace
+from benchmarks.rivals.sweeps import Panel, Panels, triangle_flops
+
+
+class _OutOfTimeError(Exception):
+    """Ends a run in the middle of a line search."""
+
+
+class SmoothedMax:
+    """Cost and Euclidean gradient of the log-sum-exp at one inverse temperature.
+
+    Pymanopt asks for costs along a line search, then once more at the point it accepted, then for
+    the gradient there. The exponentials of the last point are kept, so this costs n^2 d FLOPs a
+    trial and 2 n^2 d a gradient.
+
+    Args:
+        beta: Inverse temperature.
+        recorder: Sees every trial; its clock ends the run.
+        device: Where the matrix products run.
+    """
+
+    def __init__(self, beta: float, recorder: Recorder, device: str) -> None:
+        self._beta = beta
+        self._recorder = recorder
+        self._device = device
+        self._point: np.ndarray | None = None
+        self._cost = 0.0
+        self._partition = 0.0
+        self._panels: list[Panel] = []
+
+    def cost(self, point: np.ndarray) -> float:
+        """Return the cost of the points in the columns of ``point``."""
+        if point is not self._point:
+            self._evaluate(point)
+        return self._cost
+
+    def gradient(self, point: np.ndarray) -> np.ndarray:
+        """Return the Euclidean gradient, columns as in ``point``."""
+        self.cost(point)
+        x = self._rows(point)
+        force = torch.zeros_like(x)
+        for start, stop, weights in self._panels:
+            force[start:stop].addmm_(weights, x[start:])
+            force[stop:].addmm_(weights[:, stop - start :].T, x[start:stop])
+        self._recorder.flops += 2.0 * len(x) * x.numel()
+        return (force / self._partition).T.cpu().numpy()
+
+    def _rows(self, point: np.ndarray) -> Tensor:
+        return torch.from_numpy(point.T).to(self._device)
+
+    def _evaluate(self, point: np.ndarray) -> None:
+        if not self._recorder.has_time():
+            raise _OutOfTimeError
+        x = self._rows(point)
+        panels = list(Panels(reuse=False).triangle(x))
+        top = float(torch.stack([scores.amax() for _, _, scores in panels]).max())
+        total = 0.0
+        for start, stop, scores in panels:
+            scores.sub_(top).mul_(self._beta).exp_()
+            total += float(scores.sum() - scores[:, : stop - start].sum() / 2)
+        self._recorder.flops += triangle_flops(x)
+        self._recorder.observe(x, top)
+        self._point, self._panels, self._partition = point, panels, total
+        self._cost = top + np.log(total) / self._beta
+
+
+def run_conjugate_gradient(
+    x0: np.ndarray,
+    *,
+    seconds: float,
+    seed: int,
+    betas: tuple[float, float] = (20.0, 4000.0),
+    stages: int = 12,
+    beta_rule: str = "HestenesStiefel",
+    dtype: str = "float64",
+    device: str = "cpu",
+) -> Trace:
+    """Minimise the smoothed max cosine by conjugate gradients, in stages of rising temperature.
+
+    Args:
+        x0: Unit rows ``[n, d]``.
+        seconds: Wall time, shared equally by the stages; what one leaves goes to the later ones.
+        seed: Unused, the method is deterministic.
+        betas: First and last inverse temperature.
+        stages: Number of them, in geometric progression; one stage runs at the last ``beta``.
+        beta_rule: Pymanopt's rule for conjugate directions.
+        dtype: Precision of everything.
+        device: Where the matrix products run.
+    """
+    del seed
+    point = np.ascontiguousarray(x0.T, dtype=dtype)
+    point /= np.linalg.norm(point, axis=0)
+    _warm_up(point, betas[0], device)
+    recorder = Recorder(torch.from_numpy(point.T).to(device), seconds)
+    schedule = np.geomspace(*betas, stages) if stages > 1 else betas[1:]
+    with suppress(_OutOfTimeError):
+        for done, beta in enumerate(schedule):
+            share = (seconds - recorder.elapsed) / (len(schedule) - done)
+            optimizer = _optimizer(beta_rule, share)
+            problem = _problem(point.shape, SmoothedMax(float(beta), recorder, device))
+            point = optimizer.run(problem, initial_point=point).point
+    return recorder.trace(f"pymanopt {importlib.metadata.version('pymanopt')} ConjugateGradient")
+
+
+def _optimizer(beta_rule: str, seconds: float) -> ConjugateGradient:
+    unlimited = 10**12
+    return ConjugateGradient(
+        beta_rule=beta_rule,
+        max_time=seconds,
+        max_iterations=unlimited,
+        max_cost_evaluations=unlimited,
+        min_gradient_norm=1e-8,
+        min_step_size=1e-12,
+        verbosity=0,
+    )
+
+
+def _problem(shape: tuple[int, ...], smoothed: SmoothedMax) -> pymanopt.Problem:
+    manifold = Oblique(*shape)
+    return pymanopt.Problem(
+        manifold,
+        pymanopt.function.numpy(manifold)(smoothed.cost),
+        euclidean_gradient=pymanopt.function.numpy(manifold)(smoothed.gradient),
+    )
+
+
+def _warm_up(point: np.ndarray, beta: float, device: str) -> None:
+    few = np.ascontiguousarray(point[:, :256])
+    smoothed = SmoothedMax(beta, Recorder(torch.from_numpy(few.T).to(device), 0.2), device)
+    with suppress(_OutOfTimeError):
+        _optimizer("HestenesStiefel", 0.1).run(_problem(few.shape, smoothed), initial_point=few)
+
+
+RIVALS: dict[str, Rival] = {
+    "pymanopt_lse_cg": Rival("pymanopt_lse_cg", run_conjugate_gradient, ({},), {})
+}
