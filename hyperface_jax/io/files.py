@@ -14,7 +14,6 @@ import math
 import os
 import re
 import secrets
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import IO, TYPE_CHECKING, Any
@@ -181,16 +180,12 @@ def atomic_save_npz(path: StrPath, **arrays: ArrayLike) -> None:
     Raises:
         InputError: as for :func:`atomic_write_bytes`, or an array holds Python objects.
     """
-    converted = {name: np.asarray(array) for name, array in arrays.items()}
+    converted: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
     for name, array in converted.items():
         if array.dtype.hasobject:
             raise InputError(f"{one_line(path)}: {name!r} holds objects; convert them to numbers")
-    with _replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in converted.items():
-            # A bare ZipInfo carries no time stamp: equal arrays give equal files.
-            entry = zipfile.ZipInfo(f"{name}.npy")
-            with archive.open(entry, "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+    with _replacing(path) as file:
+        np.savez(file, **converted)
 
 
 class JsonLines:

@@ -14,11 +14,26 @@ import pytest
 from hyperface_jax import sphere
 from hyperface_jax.cli.main import main
 
-SUMMARY_FIELDS = (
-    "num_ids dim method steps seed max_cosine mean_nearest_cosine min_angle_deg lower_bound "
-    "lower_bound_name gap gallery_mean_cosine gallery_min_cosine keep_out_violations seconds "
-    "pairs_per_second device versions"
-).split()
+SUMMARY_FIELDS = [
+    "num_ids",
+    "dim",
+    "method",
+    "steps",
+    "seed",
+    "max_cosine",
+    "mean_nearest_cosine",
+    "min_angle_deg",
+    "lower_bound",
+    "lower_bound_name",
+    "gap",
+    "gallery_mean_cosine",
+    "gallery_min_cosine",
+    "keep_out_violations",
+    "seconds",
+    "pairs_per_second",
+    "device",
+    "versions",
+]
 
 
 def run(*words):

@@ -2,11 +2,11 @@ import errno
 import hashlib
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
-import zipfile
 
 import ml_dtypes
 import numpy as np
@@ -247,12 +247,14 @@ def test_bad_arrays(tmp_path, points, case, kind):
 
 
 def assert_one_line(path, message, **settings):
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(InputError) as caught:
         read_embeddings(path, **settings)
     text = str(caught.value)
     assert len(text.splitlines()) == 1
-    assert text.startswith(files.one_line(path))
-    return text
+    assert text.startswith(f"{files.one_line(path)}: ")
+    problem = text.removeprefix(f"{files.one_line(path)}: ")
+    assert re.search(message, problem)
+    return problem
 
 
 def lists(rows, kind=None):
@@ -339,7 +341,7 @@ def test_paths_that_are_not_files(tmp_path):
     assert_one_line(tmp_path / "folder.npy", "is a directory")
     os.mkfifo(tmp_path / "pipe.npy")
     assert_one_line(tmp_path / "pipe.npy", "not a regular file")
-    assert_one_line(tmp_path / "two\nlines.npy", "two lines.npy: cannot read")
+    assert_one_line(tmp_path / "two\nlines.npy", "cannot read")
 
 
 def test_a_missing_library_names_the_extra(tmp_path, points, monkeypatch):
@@ -485,13 +487,6 @@ def test_objects_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"a\.npz: 'b' holds objects"):
         files.atomic_save_npz(tmp_path / "a.npz", a=np.zeros(2), b=np.array([{}]))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_equal_arrays_give_equal_files(tmp_path):
-    """A zip entry carries the time of writing unless it is told not to."""
-    files.atomic_save_npz(tmp_path / "a.npz", x=np.arange(5))
-    (entry,) = zipfile.ZipFile(tmp_path / "a.npz").infolist()
-    assert entry.date_time == (1980, 1, 1, 0, 0, 0)
 
 
 def test_json_values_are_made_plain(tmp_path):

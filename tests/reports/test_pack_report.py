@@ -242,9 +242,12 @@ FILES = ("summary.json", "config.json", "history.jsonl", "diagnostics.npz")
 
 
 def assert_refused(run, message):
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(InputError) as caught:
         write_report(run)
-    assert len(str(caught.value).splitlines()) == 1
+    text = str(caught.value)
+    assert len(text.splitlines()) == 1
+    # The path of the run holds the name of the test, which may hold the message.
+    assert re.search(message, text.replace(str(run), run.name))
     assert not (run / "report.html").exists()
 
 
@@ -331,6 +334,12 @@ def test_bad_diagnostics(make_run, change, message):
     kept = {name: values for name, values in arrays.items() if values is not None}
     atomic_save_npz(run / "diagnostics.npz", **kept)
     assert_refused(run, rf"diagnostics\.npz: array {message}.*; run the packing again")
+
+
+def test_pickled_diagnostics_are_not_loaded(make_run):
+    run = make_run()
+    np.savez(run / "diagnostics.npz", nearest_before=np.array([{}]), nearest_after=np.zeros(3))
+    assert_refused(run, r"diagnostics\.npz: damaged \(Object arrays cannot be loaded")
 
 
 # Figures
@@ -422,6 +431,7 @@ def test_labels_stay_inside_and_apart(size, bound, largest):
         assert 0 <= label.x0 < label.x1 <= width
         assert 0 <= label.y0 < label.y1 <= height
         assert not any(label.overlaps(other) for other in labels[i + 1 :])
+    assert all(axes.get_position().width > 0.75 for axes in figure.axes)
 
 
 @pytest.mark.filterwarnings("error")

@@ -1,0 +1,1 @@
+"""Benchmarks: each module writes one JSON under ``benchmarks/results/<device>/``."""

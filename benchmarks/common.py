@@ -1,0 +1,100 @@
+"""What every benchmark records beside its figures, and how it takes a time."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from hyperface_jax.io.files import atomic_write_json, read_json
+
+RESULTS = Path(__file__).parent / "results"
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+_PACKAGES = ("jax", "jaxlib", "optax", "numpy", "scipy", "torch", "geoopt", "pymanopt")
+
+
+def device_name() -> str:
+    """Name this machine's device: the accelerator, or the processor with its core count."""
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return device.device_kind
+    return f"{_processor()}, {len(os.sched_getaffinity(0))} cores"
+
+
+def result_path(name: str) -> Path:
+    """Return where the JSON of a benchmark lives on this device."""
+    slug = re.sub(r"[^a-z0-9]+", "-", device_name().lower()).strip("-")
+    return RESULTS / slug / f"{name}.json"
+
+
+def write_result(name: str, figures: dict[str, Any], *, seed: int = 0) -> Path:
+    """Write figures with device, versions, commit and seed; return the path."""
+    path = result_path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_json(path, {"about": _about(seed), **figures})
+    print(f"wrote {path}")
+    return path
+
+
+def read_result(name: str) -> dict[str, Any] | None:
+    """Read the JSON of a benchmark on this device, or the only one of another device."""
+    own = result_path(name)
+    paths = [own] if own.exists() else sorted(RESULTS.glob(f"*/{name}.json"))
+    return read_json(paths[0]) if paths else None
+
+
+def seconds(function: Callable[..., Any], *arguments: Any, runs: int = 5) -> list[float]:
+    """Time ``runs`` calls after a warm-up, each to completion."""
+    jax.block_until_ready(function(*arguments))
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def spread(times: list[float]) -> dict[str, float]:
+    """Summarise times as minimum, median and maximum."""
+    return {"min": min(times), "median": statistics.median(times), "max": max(times)}
+
+
+def _about(seed: int) -> dict[str, Any]:
+    return {
+        "device": device_name(),
+        "date": time.strftime("%Y-%m-%d"),
+        "python": platform.python_version(),
+        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        "commit": _git("rev-parse", "--short", "HEAD"),
+        "seed": seed,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    match = re.search(r"model name\s*:\s*(.+)", text)
+    return match[1].strip() if match else platform.machine()

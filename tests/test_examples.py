@@ -1,0 +1,55 @@
+"""Every example runs and shows what it says; so does every Python block of the README."""
+
+import re
+import runpy
+from pathlib import Path
+
+import jax
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.fixture(autouse=True)
+def as_users_run_it():
+    jax.config.update("jax_numpy_rank_promotion", "allow")
+    yield
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def _figures(text):
+    return [float(number) for number in re.findall(r"-?\d+\.\d+", text)]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_example_runs(path, capsys):
+    runpy.run_path(str(path), run_name="__main__")
+    assert _figures(capsys.readouterr().out), "an example prints a figure"
+
+
+def test_five_lines_pack_well(capsys):
+    runpy.run_path(str(ROOT / "examples" / "pack_in_five_lines.py"))
+    cosine, bound = _figures(capsys.readouterr().out)
+    assert bound < cosine < 0.23
+
+
+def test_own_loop_lowers_the_objective(capsys):
+    runpy.run_path(str(ROOT / "examples" / "own_optax_loop.py"))
+    first, last = _figures(capsys.readouterr().out)
+    assert last < first - 0.2
+
+
+def test_dispersion_parts_the_prototypes(capsys):
+    runpy.run_path(str(ROOT / "examples" / "class_prototypes.py"))
+    _, without, _, with_dispersion = _figures(capsys.readouterr().out)
+    assert with_dispersion < without - 0.02
+
+
+def _readme_blocks():
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("block", _readme_blocks())
+def test_readme_block_runs(block):
+    exec(compile(block, "README.md", "exec"), {})
