@@ -18,11 +18,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from hyperface_jax.packing.polish import polish
 
 from benchmarks.common import SHARED, write_result
 from hyperface_jax import bounds
 from hyperface_jax.packing import PackingProblem, annealed
-from hyperface_jax.packing.polish import polish
 from hyperface_jax.packing.restarts import advance_restarts, init_restarts
 
 TOLERANCES = (1e-6, 1e-4, 1e-2)

@@ -91,17 +91,17 @@ def descend(
     recorder = Recorder(start, seconds)
     points, step = optimizer(start)
     objective = make_objective()
-    stale = True
-    while stale or recorder.has_time():
+    while True:
         lr_now = learning_rate(lr, schedule, recorder.progress)
         value = _evaluate(objective, points, batch)
         recorder.flops += value.flops
-        stale = False
         if value.max_cosine is not None:
             recorder.observe(points, value.max_cosine)
         elif recorder.evaluation_due():
             _evaluate_exactly(recorder, points, panels)
         step(value.gradient, lr_now)
+        if not recorder.has_time():
+            break
     if value.max_cosine is None:
         _evaluate_exactly(recorder, points, panels)
     return recorder.trace(source)

@@ -15,10 +15,11 @@ import pymanopt
 import torch
 from pymanopt.manifolds import Oblique
 from pymanopt.optimizers import ConjugateGradient
+from pymanopt.optimizers.line_search import AdaptiveLineSearcher
 from torch import Tensor
 
 from benchmarks.rivals.core import Recorder, Rival, Trace
-from benchmarks.rivals.sweeps import Panel, Panels, triangle_flops
+from benchmarks.rivals.sweeps import Panel, Panels, force_flops, triangle_flops
 
 
 class _OutOfTimeError(Exception):
@@ -61,7 +62,7 @@ class SmoothedMax:
         for start, stop, weights in self._panels:
             force[start:stop].addmm_(weights, x[start:])
             force[stop:].addmm_(weights[:, stop - start :].T, x[start:stop])
-        self._recorder.flops += 2.0 * len(x) * x.numel()
+        self._recorder.flops += force_flops(x)
         return (force / self._partition).T.cpu().numpy()
 
     def _rows(self, point: np.ndarray) -> Tensor:
@@ -75,7 +76,7 @@ class SmoothedMax:
         top = float(torch.stack([scores.amax() for _, _, scores in panels]).max())
         total = 0.0
         for start, stop, scores in panels:
-            scores.sub_(top).mul_(self._beta).exp_()
+            scores.sub_(top).mul_(self._beta).clamp_(min=-60).exp_()
             total += float(scores.sum() - scores[:, : stop - start].sum() / 2)
         self._recorder.flops += triangle_flops(x)
         self._recorder.observe(x, top)
@@ -112,12 +113,16 @@ def run_conjugate_gradient(
     _warm_up(point, betas[0], device)
     recorder = Recorder(torch.from_numpy(point.T).to(device), seconds)
     schedule = np.geomspace(*betas, stages) if stages > 1 else betas[1:]
+    # Each stage starts with the step length that the one before it arrived at.
+    searcher = AdaptiveLineSearcher()
     with suppress(_OutOfTimeError):
         for done, beta in enumerate(schedule):
             share = (seconds - recorder.elapsed) / (len(schedule) - done)
             optimizer = _optimizer(beta_rule, share)
+            optimizer.line_searcher = searcher
             problem = _problem(point.shape, SmoothedMax(float(beta), recorder, device))
-            point = optimizer.run(problem, initial_point=point).point
+            result = optimizer.run(problem, initial_point=point, reuse_line_searcher=True)
+            point = result.point
     return recorder.trace(f"pymanopt {importlib.metadata.version('pymanopt')} ConjugateGradient")
 
 

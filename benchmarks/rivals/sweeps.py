@@ -74,6 +74,12 @@ def triangle_flops(x: Tensor) -> float:
     return sum(2.0 * (stop - start) * (n - start) * d for start, stop in _blocks(x))
 
 
+def force_flops(x: Tensor) -> float:
+    """FLOPs of the products that turn the weights of a triangle into a force on each row."""
+    squares = sum(2.0 * (stop - start) ** 2 * x.shape[1] for start, stop in _blocks(x))
+    return 2 * triangle_flops(x) - squares
+
+
 def max_cosine(x: Tensor, panels: Panels) -> float:
     """Return the exact max cosine over pairs of rows."""
     return float(torch.stack([scores.amax() for _, _, scores in panels.triangle(x)]).max())

@@ -1,31 +1,29 @@
 """Embedding files: .npy, .npz, .safetensors and .parquet in, unit rows out.
 
-Three steps, apart: a reader per format returns the array as it is stored, :func:`read_points`
-checks that it is a matrix of floats, and :func:`read_embeddings` checks every row and scales it to
-unit length. Rows that are float32 and of unit length already are handed on bit for bit, so a frozen
-identity keeps its exact embedding however often it is read and written.
+Three steps, apart: a reader per format (:mod:`hyperface_jax.io.formats`) returns the array as it is
+stored, :func:`read_points` checks that it is a matrix of floats, and :func:`read_embeddings` checks
+every row and scales it to unit length. Rows that are float32 and of unit length already are handed
+on bit for bit, so a frozen identity keeps its exact embedding however often it is read and written.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_save_npy, one_line, os_input_error
+from hyperface_jax.io.formats import read_array
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from hyperface_jax.io.files import StrPath
-
-KEYS = ("embeddings", "embedding", "points", "x")
-"""Names looked for, in this order, in a file that holds several arrays or columns."""
 
 UNIT_TOLERANCE = 1e-6
 """A float32 row whose length is this close to 1 is left as it is."""
@@ -71,8 +69,8 @@ def read_embeddings(path: StrPath, *, key: str | None = None) -> Embeddings:
     Args:
         path: a .npy, .npz, .safetensors or .parquet file of floats, one embedding a row.
         key: the array or column to read. Without it a file's only array is read, else the first of
-            ``KEYS`` that is there, else (parquet) all columns as the dimensions. A .npy file holds
-            one array and ignores it.
+            ``formats.KEYS`` that is there, else (parquet) all columns as the dimensions. A .npy
+            file holds one array and ignores it.
 
     Returns:
         The embeddings; duplicate rows are counted, for the caller to warn about.
@@ -106,18 +104,7 @@ def read_points(path: StrPath, *, key: str | None = None) -> np.ndarray:
     Raises:
         InputError: the file cannot be read as such a matrix.
     """
-    path = Path(path)
-    name = one_line(path)
-    suffix = _checked_suffix(path, name)
-    try:
-        array = _READERS[suffix](path, name, key)
-    except InputError:
-        raise
-    except MemoryError as error:
-        raise InputError(f"{name}: does not fit in memory; split it or save float16") from error
-    except Exception as error:  # a damaged file makes the parsers raise nearly anything
-        raise _damaged(name, error) from error
-    return _checked_matrix(array, name)
+    return _checked_matrix(read_array(Path(path), key), one_line(path))
 
 
 def write_embeddings(path: StrPath, points: ArrayLike) -> None:
@@ -241,195 +228,3 @@ def _checked_matrix(array: np.ndarray, name: str) -> np.ndarray:
     if array.shape[1] == 1:
         raise InputError(f"{name}: rows have dimension 1; at least 2 are needed")
     return array
-
-
-# Formats
-
-
-def _checked_suffix(path: Path, name: str) -> str:
-    """Return the format told by the extension, having checked that the content is of it."""
-    content = _sniff(path, name)
-    suffix = path.suffix.lower()
-    if suffix == content:
-        return suffix
-    # Many things are zip archives, PyTorch checkpoints among them: do not take those for .npz.
-    if content is not None and (suffix in _READERS or content != ".npz"):
-        raise InputError(f"{name}: the content is {content}; rename the file to end in {content}")
-    if suffix in _READERS:
-        raise InputError(
-            f"{name}: the content is not {suffix}, or its beginning is lost; write the file again"
-        )
-    raise InputError(f"{name}: not an embedding file; save the array as {', '.join(_READERS)}")
-
-
-def _sniff(path: Path, name: str) -> str | None:
-    """Tell the format by the first bytes."""
-    if path.exists() and not path.is_file():
-        kind = "a directory" if path.is_dir() else "not a regular file"
-        raise InputError(f"{name}: is {kind}; name a file of embeddings")
-    try:
-        with path.open("rb") as file:
-            head = file.read(9)
-    except OSError as error:
-        raise os_input_error(path, "cannot read", error) from error
-    if not head:
-        raise InputError(f"{name}: is empty; write the file again")
-    for magic, suffix in _MAGICS.items():
-        if head.startswith(magic):
-            return suffix
-    # An 8-byte header length, then a JSON object.
-    return ".safetensors" if head[8:] == b"{" else None
-
-
-def _damaged(name: str, detail: object) -> InputError:
-    return InputError(
-        f"{name}: truncated or damaged ({one_line(detail)}); copy or write the file again"
-    )
-
-
-def _pickled(name: str) -> InputError:
-    return InputError(
-        f"{name}: holds pickled Python objects, which are refused as they can run code; "
-        "save a plain float32 array"
-    )
-
-
-def _pick(names: Sequence[str], key: str | None, name: str, what: str = "array") -> str:
-    """Choose an array by the caller's key, by being the only one, or by a well-known name."""
-    found = ", ".join(repr(one_line(other)) for other in names[:20]) or "none"
-    if key is not None:
-        if key not in names:
-            raise InputError(f"{name}: no {what} {key!r}; choose the key among: {found}")
-        return key
-    if len(names) == 1:
-        return names[0]
-    for known in KEYS:
-        if known in names:
-            return known
-    raise InputError(f"{name}: which {what}? give a key, one of: {found}")
-
-
-def _read_npy(path: Path, name: str, key: str | None) -> np.ndarray:
-    del key
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        if "Python objects" in str(error):
-            raise _pickled(name) from error
-        raise
-
-
-def _read_npz(path: Path, name: str, key: str | None) -> np.ndarray:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            chosen = _pick(archive.files, key, name)
-            array = archive[chosen]
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            raise _pickled(name) from error
-        raise
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{name}: {chosen!r} is not an array; choose another key")
-    return array
-
-
-def _read_safetensors(path: Path, name: str, key: str | None) -> np.ndarray:
-    try:
-        from safetensors import safe_open
-    except ImportError as error:
-        raise _missing_extra(name, "safetensors") from error
-    with safe_open(path, "np") as file:
-        chosen = _pick(list(file.keys()), key, name)
-        stored = file.get_slice(chosen).get_dtype()
-        if stored not in {"F16", "BF16", "F32", "F64"}:
-            raise InputError(f"{name}: {chosen!r} holds {stored}; save floats as F32")
-        return file.get_tensor(chosen)
-
-
-def _read_parquet(path: Path, name: str, key: str | None) -> np.ndarray:
-    try:
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise _missing_extra(name, "pyarrow") from error
-    with pq.ParquetFile(path) as file:
-        columns = _pick_columns(file.schema_arrow, key, name)
-        table = file.read(columns=columns)
-    if _value_type(table.schema.field(0).type) is not None:
-        return _list_rows(table.column(0), name)
-    return np.stack([column.to_numpy() for column in table.columns], axis=1)
-
-
-def _pick_columns(schema: Any, key: str | None, name: str) -> list[str]:
-    """Choose one column of lists, or all columns as the dimensions."""
-    # pandas stores an index that is not a plain range as a column of this name.
-    fields = [field for field in schema if not field.name.startswith("__index_level_")]
-    names = [field.name for field in fields]
-    if len(set(names)) < len(names):
-        raise InputError(f"{name}: two columns have the same name; rename one")
-    lists = [field.name for field in fields if _value_type(field.type) is not None]
-    if key is not None or lists or not names:
-        chosen = _pick(lists if key is None else names, key, name, "column")
-        _check_floats(_value_type(schema.field(chosen).type), chosen, schema, name)
-        return [chosen]
-    for field in fields:
-        _check_floats(field.type, field.name, schema, name)
-    return names
-
-
-def _value_type(kind: Any) -> Any:
-    """Return the type of the items of an Arrow list or tensor type, or None for another type."""
-    from pyarrow import types
-
-    kind = getattr(kind, "storage_type", kind)
-    checks = (types.is_list, types.is_large_list, types.is_fixed_size_list)
-    return kind.value_type if any(check(kind) for check in checks) else None
-
-
-def _check_floats(kind: Any, column: str, schema: Any, name: str) -> None:
-    if str(kind) not in {"halffloat", "float", "double"}:
-        raise InputError(
-            f"{name}: column {one_line(column)!r} holds {one_line(schema.field(column).type)}, not "
-            "floats in lists or one float column a dimension; choose another key or convert it"
-        )
-
-
-def _list_rows(column: Any, name: str) -> np.ndarray:
-    """Turn an Arrow column of lists of one length into a matrix."""
-    if len(column) == 0:
-        return np.empty((0, 0), np.float32)
-    chunks = [getattr(chunk, "storage", chunk) for chunk in column.chunks]
-    length = np.concatenate([_list_lengths(chunk) for chunk in chunks])
-    odd = np.flatnonzero(length != length[0])
-    if length[0] < 0 or odd.size:
-        row = 0 if length[0] < 0 else odd[0]
-        what = "missing" if length[row] < 0 else f"{length[row]} long, row 0 is {length[0]} long"
-        raise InputError(f"{name}: row {row} is {what}; make every row one length")
-    values = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in chunks]
-    return np.concatenate(values).reshape(length.size, int(length[0]))
-
-
-def _list_lengths(chunk: Any) -> np.ndarray:
-    """Return the length of each list, -1 for a missing one."""
-    import pyarrow.compute as pc
-
-    lengths = pc.call_function("list_value_length", [chunk])
-    return lengths.fill_null(-1).to_numpy(zero_copy_only=False)
-
-
-def _missing_extra(name: str, library: str) -> InputError:
-    return InputError(f"{name}: reading it needs {library}; pip install 'hyperface_jax[cli]'")
-
-
-_MAGICS = {
-    b"\x93NUMPY": ".npy",
-    b"PK\x03\x04": ".npz",
-    b"PK\x05\x06": ".npz",
-    b"PAR1": ".parquet",
-}
-
-_READERS: dict[str, Callable[[Path, str, str | None], np.ndarray]] = {
-    ".npy": _read_npy,
-    ".npz": _read_npz,
-    ".safetensors": _read_safetensors,
-    ".parquet": _read_parquet,
-}

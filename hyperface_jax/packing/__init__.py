@@ -17,7 +17,7 @@ from hyperface_jax.packing.initializers import from_gallery, from_points, unifor
 from hyperface_jax.packing.paper import paper
 from hyperface_jax.packing.problem import PackingProblem
 from hyperface_jax.packing.restarts import solve_restarts
-from hyperface_jax.packing.schedules import AnnealedStep, Annealing, default_annealing
+from hyperface_jax.packing.schedules import AnnealedStep, Annealing, Ramp, default_annealing
 from hyperface_jax.packing.solver import (
     PackingOutput,
     PackingSolver,
@@ -49,6 +49,7 @@ __all__ = [
     "PackingSolver",
     "PackingState",
     "PairEnergy",
+    "Ramp",
     "Riesz",
     "RowMaxEnergy",
     "SoftMax",

@@ -54,5 +54,6 @@ def paper(
         num_iterations,
         default_inner_iterations(problem.num_points, problem.dim),
         initializer or default_initializer(problem),
+        gallery_every=1,
     )
-    return replace(problem, energy=ClosestPair()), solver
+    return replace(problem, energy=ClosestPair(), alpha_schedule=None), solver

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from hyperface_jax.packing.constraints import gallery_pull, keep_out_push
-from hyperface_jax.packing.energies import Energy, Evaluation, Sweep
+from hyperface_jax.packing.energies import Energy, Evaluation, Schedule, Sweep
 from hyperface_jax.pairwise import sweep as default_sweep
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ class ProblemEvaluation(NamedTuple):
     mean_nearest_cosine: Scalar
     """Mean over free points of the cosine to the nearest other point."""
     gallery_cosine: Scalar
-    """Mean cosine to the nearest gallery row; NaN without a gallery."""
+    """Mean cosine to the gallery rows taken as nearest; NaN without a gallery."""
     keep_out_cosine: Scalar
-    """Largest cosine of a point to a keep-out row; -1 without a keep-out set."""
+    """Largest cosine of a point to a keep-out row; NaN without a keep-out set."""
     objective: Scalar
     """What the best iterate is chosen by: max cosine + alpha (1 - gallery cosine) + violations."""
 
@@ -41,7 +41,7 @@ class ProblemEvaluation(NamedTuple):
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["gallery", "keep_out", "frozen"],
-    meta_fields=["num_points", "dim", "energy", "alpha", "keep_out_cosine"],
+    meta_fields=["num_points", "dim", "energy", "alpha", "alpha_schedule", "keep_out_cosine"],
 )
 @dataclass(frozen=True, kw_only=True)
 class PackingProblem:
@@ -53,6 +53,8 @@ class PackingProblem:
         energy: what stands in for the max cosine; None lets the solver anneal a soft maximum.
         gallery: unit rows that stand for the face manifold, ``[m, d]``.
         alpha: weight of the mean cosine distance to the nearest gallery row.
+        alpha_schedule: weight of its force at a step; None means ``alpha`` at every step. The exact
+            objective, by which the best iterate is chosen, always has ``alpha``.
         keep_out: unit rows that no point may come near, ``[k, d]``.
         keep_out_cosine: largest allowed cosine to a keep-out row.
         frozen: unit rows that are part of the packing but do not move, ``[f, d]``.
@@ -66,6 +68,7 @@ class PackingProblem:
     energy: Energy | None = None
     gallery: Gallery | None = None
     alpha: float = 0.5
+    alpha_schedule: Schedule | None = None
     keep_out: Gallery | None = None
     keep_out_cosine: float | None = None
     frozen: Points | None = None
@@ -101,23 +104,25 @@ class PackingProblem:
         evaluation = self.energy.evaluate(
             x, frozen=self.frozen, step=step, shift=shift, sweep=sweep
         )
-        return self.regularise(x, evaluation, sweep=sweep, gallery_index=gallery_index)
+        return self.regularise(x, evaluation, step=step, sweep=sweep, gallery_index=gallery_index)
 
     def regularise(
         self,
         x: Points,
         evaluation: Evaluation,
         *,
+        step: Any = 0,
         sweep: Sweep = default_sweep,
         gallery_index: Any = None,
     ) -> ProblemEvaluation:
         """Add the gallery and keep-out terms to an evaluated energy."""
         value, force = evaluation.value, evaluation.force
         objective = evaluation.max_cosine
-        gallery_cosine, keep_out_cosine = jnp.asarray(jnp.nan), jnp.asarray(-1.0)
+        gallery_cosine = keep_out_cosine = jnp.asarray(jnp.nan)
         if self.gallery is not None:
             pull = gallery_pull(x, self.gallery, index=gallery_index, sweep=sweep)
-            value, force = value + self.alpha * pull.value, force + self.alpha * pull.force
+            weight = self.alpha_schedule(step) if self.alpha_schedule else self.alpha
+            value, force = value + weight * pull.value, force + weight * pull.force
             objective += self.alpha * pull.value
             gallery_cosine = jnp.mean(pull.cosine)
         if self.keep_out is not None and self.keep_out_cosine is not None:

@@ -56,6 +56,22 @@ class AnnealedStep:
         return jnp.minimum(self.max_step, self.factor / self.annealing(step))
 
 
+@dataclass(frozen=True)
+class Ramp:
+    """Weight that rises linearly from 0 to ``end`` at step ``num_steps - 1``, then stays.
+
+    The gallery's pull in an annealed run: while the soft maximum is hot its forces are weak, and a
+    full pull would decide the arrangement before separation has a say.
+    """
+
+    end: float
+    num_steps: int
+
+    def __call__(self, step: Any) -> Any:
+        """Return the weight at ``step``."""
+        return self.end * jnp.clip(step / max(self.num_steps - 1, 1), 0.0, 1.0)
+
+
 def default_annealing(num_points: int, dim: int, num_steps: int) -> Annealing:
     """Choose an annealing from the size of the problem and the length of the run.
 

@@ -21,8 +21,9 @@ from hyperface_jax import bounds
 from hyperface_jax.packing.energies import SoftMax, Sweep, row_max
 from hyperface_jax.packing.initializers import Initializer, from_gallery, uniform
 from hyperface_jax.packing.problem import PackingProblem, ProblemEvaluation
-from hyperface_jax.packing.schedules import AnnealedStep, default_annealing, default_momentum
+from hyperface_jax.packing.schedules import AnnealedStep, Ramp, default_annealing, default_momentum
 from hyperface_jax.packing.transforms import riemannian_adam
+from hyperface_jax.pairwise import nearest
 from hyperface_jax.pairwise import sweep as default_sweep
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class PackingState(NamedTuple):
     opt_state: Any
     max_cosine: Scalar
     """Exact max cosine a step ago: the shift of the soft maximum."""
+    gallery_index: Any
+    """Gallery row taken as nearest to each point, ``[n]``; refreshed every few steps."""
     best_x: Points
     best_objective: Scalar
     best_max_cosine: Scalar
@@ -100,6 +103,8 @@ class PackingSolver:
         inner_iterations: steps of one compiled scan, between two callbacks.
         initializer: start of the free points.
         sweep: how pairs are visited.
+        gallery_every: steps between two searches for the nearest gallery rows; in between a point
+            keeps its row, so that its distance is never understated.
     """
 
     optimizer: optax.GradientTransformation
@@ -107,6 +112,7 @@ class PackingSolver:
     inner_iterations: int = 50
     initializer: Initializer = uniform
     sweep: Sweep = default_sweep
+    gallery_every: int = 10
 
     def init_state(self, problem: PackingProblem, key: PRNGKey) -> PackingState:
         """Create the start: initial points and one scores-only sweep."""
@@ -119,19 +125,37 @@ class PackingSolver:
         max_cosine = jnp.max(row_max(x, problem.frozen, sweep=self.sweep))
         infinity = jnp.asarray(jnp.inf, x.dtype)
         zero = jnp.zeros((), jnp.int32)
+        nowhere = jnp.zeros((x.shape[0],), jnp.int32)
         opt_state = self.optimizer.init(x)
         # best_x must not share x's buffer, which advance() donates.
         return PackingState(
-            zero, x, opt_state, max_cosine, jnp.copy(x), infinity, infinity, zero, key
+            zero, x, opt_state, max_cosine, nowhere, jnp.copy(x), infinity, infinity, zero, key
         )
 
     def step(self, problem: PackingProblem, state: PackingState) -> tuple[PackingState, StepRecord]:
         """Evaluate the points, keep them if they are the best so far, and move them once."""
+        state = self.search_gallery(problem, state)
         evaluation = problem.evaluate(
-            state.x, step=state.step, shift=state.max_cosine, sweep=self.sweep
+            state.x,
+            step=state.step,
+            shift=state.max_cosine,
+            sweep=self.sweep,
+            gallery_index=state.gallery_index,
         )
         state = keep_best(state, evaluation.objective, evaluation.max_cosine)
         return move(self.optimizer, state, evaluation)
+
+    def search_gallery(self, problem: PackingProblem, state: PackingState) -> PackingState:
+        """Find the nearest gallery rows, if there is a gallery and it is their turn."""
+        gallery = problem.gallery
+        if gallery is None:
+            return state
+
+        def search():
+            return self.sweep(state.x, gallery, reduction=nearest()).column
+
+        is_due = state.step % self.gallery_every == 0
+        return state._replace(gallery_index=lax.cond(is_due, search, lambda: state.gallery_index))
 
     def advance(
         self, problem: PackingProblem, state: PackingState, num_steps: int
@@ -226,6 +250,8 @@ def annealed(
 ) -> tuple[PackingProblem, PackingSolver]:
     """Return the problem with an annealed soft maximum, and the solver tuned for it.
 
+    A problem that brings its own energy keeps it, and its constant ``alpha``.
+
     The recipe behind :func:`solve` and ``hyperface pack --method annealed``: normalised forces
     with momentum, the step tied to the temperature, all chosen from n, d and the number of steps.
     """
@@ -240,7 +266,8 @@ def annealed(
         sweep,
     )
     if problem.energy is None:
-        problem = replace(problem, energy=SoftMax(annealing))
+        ramp = Ramp(problem.alpha, num_iterations)
+        problem = replace(problem, energy=SoftMax(annealing), alpha_schedule=ramp)
     return problem, solver
 
 

@@ -7,13 +7,13 @@ minimises the same energy. A max-min is no such sum: the paper's Theorem 1 cover
 :mod:`.energies` (and the sum inside the soft maximum's logarithm), not the max cosine itself.
 
 The exact max cosine would take a full sweep, so it is measured once a scan and the best of those
-points is kept; the nearest gallery rows are refreshed then too.
+points is kept.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ from hyperface_jax.packing.solver import (
     keep_best,
     move,
 )
-from hyperface_jax.pairwise import PairSum, nearest
+from hyperface_jax.pairwise import PairSum
 from hyperface_jax.pairwise import sweep as default_sweep
 
 if TYPE_CHECKING:
@@ -105,11 +105,6 @@ def _unshuffled(sums: PairSum, order: Any, factor: float) -> PairSum:
     return _scaled(jax.tree.map(back, sums), factor)
 
 
-class _Scan(NamedTuple):
-    state: PackingState
-    gallery_index: Any
-
-
 @dataclass(frozen=True)
 class StochasticSolver(PackingSolver):
     """Mini-batch solver; a :class:`PackingSolver` whose steps see ``batch_size`` points each.
@@ -121,11 +116,12 @@ class StochasticSolver(PackingSolver):
     batch_size: int = 1024
 
     def block_step(
-        self, problem: PackingProblem, state: PackingState, gallery_index: Any
+        self, problem: PackingProblem, state: PackingState
     ) -> tuple[PackingState, StepRecord]:
         """Move every point once, along the force of its block."""
         if not isinstance(problem.energy, PairEnergy):
             raise TypeError(f"energy={problem.energy!r}: mini-batches need a pair-sum energy")
+        state = self.search_gallery(problem, state)
         evaluation = evaluate_blocks(
             problem.energy,
             state.x,
@@ -137,7 +133,11 @@ class StochasticSolver(PackingSolver):
             sweep=self.sweep,
         )
         regularised = problem.regularise(
-            state.x, evaluation, sweep=self.sweep, gallery_index=gallery_index
+            state.x,
+            evaluation,
+            step=state.step,
+            sweep=self.sweep,
+            gallery_index=state.gallery_index,
         )
         return move(self.optimizer, state, regularised)
 
@@ -158,12 +158,7 @@ class StochasticSolver(PackingSolver):
 def _advance_impl(
     solver: StochasticSolver, problem: PackingProblem, state: PackingState, num_steps: int
 ):
-    index = None
-    if problem.gallery is not None:
-        index = solver.sweep(state.x, problem.gallery, reduction=nearest()).column
-    state, records = lax.scan(
-        lambda s, _: solver.block_step(problem, s, index), state, length=num_steps
-    )
+    state, records = lax.scan(lambda s, _: solver.block_step(problem, s), state, length=num_steps)
     state = solver.exact(problem, state)
     # Only the last record's max cosine is exact; the others saw the pairs of their blocks.
     exact = jnp.full_like(records.max_cosine, jnp.nan).at[-1].set(state.max_cosine)
@@ -210,6 +205,6 @@ def stochastic(
         max(num_iterations // _EXACT_CHECKS, 1),
         full.initializer,
         sweep,
-        batch_size,
+        batch_size=batch_size,
     )
-    return replace(problem), solver
+    return problem, solver

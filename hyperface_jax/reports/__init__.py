@@ -1,14 +1,14 @@
 """Results to figures and one HTML page. Nothing here computes a result."""
 
-from hyperface_jax.reports.pack import (
+from hyperface_jax.reports.figures import (
     DARK,
     LIGHT,
     Theme,
     convergence_figure,
     gallery_histogram,
     nearest_histogram,
-    write_report,
 )
+from hyperface_jax.reports.pack import write_report
 
 __all__ = [
     "DARK",

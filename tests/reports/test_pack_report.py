@@ -14,16 +14,16 @@ from hyperface_jax.io.files import (
     atomic_write_jsonl,
     read_json,
 )
-from hyperface_jax.reports import pack
-from hyperface_jax.reports.pack import (
+from hyperface_jax.reports import figures, pack
+from hyperface_jax.reports.figures import (
     DARK,
     LIGHT,
     NARROW,
     convergence_figure,
     gallery_histogram,
     nearest_histogram,
-    write_report,
 )
+from hyperface_jax.reports.pack import write_report
 
 matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -393,7 +393,7 @@ def test_histograms_hold_every_identity(draw):
         expected = np.histogram(values, edges)[0]
         assert expected.sum() == values.size
         assert counts.max() == expected.max()
-        assert index.size == pack._NUM_BINS + 1
+        assert index.size == figures._NUM_BINS + 1
 
 
 def test_histogram_marks():
@@ -413,7 +413,7 @@ def boxes(figure):
     return {text.get_text(): text.get_window_extent() for text in shown if text.get_visible()}
 
 
-@pytest.mark.parametrize("size", [pack.WIDE, NARROW])
+@pytest.mark.parametrize("size", [figures.WIDE, NARROW])
 @pytest.mark.parametrize(
     ("bound", "largest"), [(0.1, 0.2), (0.2, 0.2), (-1.0, 1.0), (0.199, 0.2), (0.999, 1.0)]
 )
@@ -424,8 +424,8 @@ def test_labels_stay_inside_and_apart(size, bound, largest):
     values = np.linspace(0.1, 0.9, 50)
     figure = nearest_histogram(values, np.full(50, largest), summary, size=size)
     extents = boxes(figure)
-    labels = [extents[f"Rankin orthoplex bound {pack.number(bound)}"]]
-    labels += [extents[f"max {pack.number(largest)}"], extents["Start"]]
+    labels = [extents[f"Rankin orthoplex bound {figures.number(bound)}"]]
+    labels += [extents[f"max {figures.number(largest)}"], extents["Start"]]
     width, height = figure.canvas.get_width_height()
     for i, label in enumerate(labels):
         assert 0 <= label.x0 < label.x1 <= width

@@ -1,0 +1,180 @@
+"""Write the README's tables from the JSON results, and the convergence picture.
+
+    python -m benchmarks.tables [--check]
+
+Every table stands between ``<!-- table:NAME -->`` and ``<!-- end:NAME -->``. With ``--check`` nothing
+is written and the exit code says whether the README agrees with the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from benchmarks.common import read_result
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PICTURES = ROOT / "docs" / "pictures"
+
+
+def main() -> int:
+    """Fill in the tables, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    before = README.read_text()
+    after = before
+    for name, (benchmark, table) in TABLES.items():
+        if figures := read_result(benchmark):
+            after = _replaced(after, name, f"{table(figures)}\n\n{_source(benchmark, figures)}")
+    if check:
+        return int(before != after)
+    README.write_text(after)
+    if figures := read_result("solvers"):
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        draw_duels(figures).savefig(PICTURES / "solvers.png", dpi=130)
+    return 0
+
+
+def _replaced(text: str, name: str, table: str) -> str:
+    start, end = f"<!-- table:{name} -->", f"<!-- end:{name} -->"
+    pattern = re.compile(re.escape(start) + ".*?" + re.escape(end), re.DOTALL)
+    return pattern.sub(lambda _: f"{start}\n{table}\n{end}", text)
+
+
+def _source(benchmark: str, figures: dict[str, Any]) -> str:
+    about = figures["about"]
+    return (
+        f"*{about['device']}, jax {about['versions']['jax']}, {about['date']}; "
+        f"`python -m benchmarks.{MODULES.get(benchmark, benchmark)}`.*"
+    )
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def duels(figures: dict[str, Any]) -> str:
+    """Max cosine of every method on every shape."""
+    shapes = figures["shapes"]
+    header = ["method"] + [f"n={s['n']}, d={s['d']}, {s['wall_seconds']:.0f} s" for s in shapes]
+    names = [method["name"] for method in shapes[0]["methods"]]
+    rows = [["*random start*", *(f"{s['start']:.4f}" for s in shapes)]]
+    for name in names:
+        cells = []
+        for shape in shapes:
+            values = {m["name"]: m["max_cosine"] for m in shape["methods"]}
+            best = min(values.values())
+            cell = f"{values[name]:.4f}"
+            cells.append(f"**{cell}**" if values[name] == best else cell)
+        rows.append([name, *cells])
+    rows.append(
+        ["*lower bound (no packing can beat it)*", *(f"{s['lower_bound']:.4f}" for s in shapes)]
+    )
+    return _table(header, rows)
+
+
+def milestones(figures: dict[str, Any]) -> str:
+    """Max cosine after a number of sweeps."""
+    rows = [
+        [
+            f"{r['n']}, {r['d']}",
+            str(r["sweeps"]),
+            f"{r['max_cosine']:.5f}",
+            f"{r['lower_bound']:.5f}",
+            f"{r['seconds_with_compilation']:.0f}",
+        ]
+        for r in figures["rows"]
+    ]
+    return _table(["n, d", "sweeps", "max cosine", "lower bound", "seconds"], rows)
+
+
+def pairwise(figures: dict[str, Any]) -> str:
+    """Rate of the value-and-force sweep."""
+    rows = [
+        [
+            f"{r['n']}, {r['d']}",
+            f"{r['product_gflops']:.0f}",
+            f"{r['value_and_force_gflops']:.0f}",
+            f"{100 * r['share_of_product_rate']:.0f} %",
+            f"{r['temporary_mib']:.0f}",
+        ]
+        for r in figures["rows"]
+    ]
+    header = [
+        "n, d",
+        "matrix product, GFLOP/s",
+        "value and force, GFLOP/s (of 4n²d)",
+        "share",
+        "temporary MiB",
+    ]
+    return _table(header, rows)
+
+
+def frontier(figures: dict[str, Any]) -> str:
+    """Separation and nearness for every alpha, and for the paper's method."""
+    rows = [["start", "", f"{figures['start']['max_cosine']:.3f}", _near(figures["start"])]]
+    for r in figures["annealed"]:
+        rows.append(["annealed", f"{r['alpha']:g}", f"{r['max_cosine']:.3f}", _near(r)])
+    best = min(figures["paper"], key=lambda r: r["max_cosine"])
+    label = f"Algorithm 1, {figures['paper_steps']} sweeps, lr {best['learning_rate']:g}"
+    rows.append([label, f"{best['alpha']:g}", f"{best['max_cosine']:.3f}", _near(best)])
+    return _table(["method", "alpha", "max cosine", "mean nearest-gallery cosine"], rows)
+
+
+def _near(row: dict[str, Any]) -> str:
+    return f"{row['gallery_mean_cosine']:.3f}"
+
+
+def small_codes(figures: dict[str, Any]) -> str:
+    """Share of the records reached."""
+    shares = figures["shares"]
+    rows = [[f"{float(name):g}", f"{100 * share:.0f} %"] for name, share in shares.items()]
+    header = ["within", f"of {len(figures['rows'])} records (n <= 700, d <= 16)"]
+    return _table(header, rows)
+
+
+TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "duels": ("solvers", duels),
+    "milestones": ("milestones", milestones),
+    "pairwise": ("pairwise", pairwise),
+    "frontier": ("gallery_frontier", frontier),
+    "small_codes": ("small_codes", small_codes),
+}
+MODULES = {"milestones": "solvers"}
+
+
+def draw_duels(figures: dict[str, Any]) -> Figure:
+    """Draw max cosine against seconds for every shape."""
+    shapes = figures["shapes"]
+    figure = Figure(figsize=(4.6 * len(shapes), 4.2), layout="constrained")
+    for axes, shape in zip(figure.subplots(1, len(shapes), squeeze=False)[0], shapes, strict=True):
+        for index, method in enumerate(shape["methods"]):
+            trace = method["trace"]
+            style = (
+                {"color": "black", "linewidth": 2.4, "zorder": 3} if index == 0 else {"alpha": 0.8}
+            )
+            axes.plot(trace["seconds"], trace["max_cosine"], label=method["name"], **style)
+        axes.axhline(shape["lower_bound"], color="grey", linestyle=":", label="lower bound")
+        axes.set(
+            title=f"n={shape['n']}, d={shape['d']}",
+            xlabel="seconds",
+            ylabel="max cosine, best so far",
+            xscale="log",
+            ylim=(0, None),
+        )
+        axes.grid(alpha=0.3)
+    figure.axes[-1].legend(fontsize=7, frameon=False)
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(main())
