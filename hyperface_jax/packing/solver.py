@@ -247,6 +247,7 @@ def annealed(
     num_iterations: int | None = None,
     initializer: Initializer | None = None,
     sweep: Sweep = default_sweep,
+    b2: float = 0.0,
 ) -> tuple[PackingProblem, PackingSolver]:
     """Return the problem with an annealed soft maximum, and the solver tuned for it.
 
@@ -259,7 +260,7 @@ def annealed(
     num_iterations = num_iterations or default_num_iterations(*size)
     annealing = default_annealing(*size, num_iterations)
     solver = PackingSolver(
-        riemannian_adam(AnnealedStep(annealing), default_momentum(num_iterations)),
+        riemannian_adam(AnnealedStep(annealing), default_momentum(num_iterations), b2),
         num_iterations,
         default_inner_iterations(*size),
         initializer or default_initializer(problem),

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from hyperface_jax.typing import Points, PRNGKey
 
 _EXACT_CHECKS = 50
+# A point meets its nearest neighbour in some blocks only: normalising each block's force by itself
+# would let the gallery's steady pull win all the others.
+_SECOND_MOMENT_DECAY = 0.9
 
 
 def evaluate_blocks(
@@ -197,7 +200,11 @@ def stochastic(
         _, full = annealed(problem)
         num_iterations = full.num_iterations * max(problem.num_points // batch_size, 1)
     problem, full = annealed(
-        problem, num_iterations=num_iterations, initializer=initializer, sweep=sweep
+        problem,
+        num_iterations=num_iterations,
+        initializer=initializer,
+        sweep=sweep,
+        b2=_SECOND_MOMENT_DECAY,
     )
     solver = StochasticSolver(
         full.optimizer,
