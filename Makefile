@@ -20,6 +20,7 @@ bench: $(VENV)/.installed-bench  ## write every figure under benchmarks/results/
 	$(BIN)/python -m benchmarks.solvers
 	$(BIN)/python -m benchmarks.gallery_frontier
 	$(BIN)/python -m benchmarks.small_codes
+	$(BIN)/python -m benchmarks.ablations
 	$(BIN)/python -m benchmarks.tables
 
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -18,6 +18,7 @@ import jax
 from hyperface_jax.io.files import atomic_write_json, read_json
 
 RESULTS = Path(__file__).parent / "results"
+PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 _PACKAGES = ("jax", "jaxlib", "optax", "numpy", "scipy", "torch", "geoopt", "pymanopt")
 

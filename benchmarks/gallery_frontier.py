@@ -4,7 +4,7 @@
 
 Gallery: the first 10,000 sentence embeddings of ``text_gallery_12k.npy`` (384-d); start: its last
 2,000; 2,000 identities, 400 sweeps. The paper's Algorithm 1 runs on the same problem, best of three
-learning rates. Also draws ``frontier.png`` beside the JSON, and packs with keep-out rows.
+learning rates. Also draws ``docs/pictures/frontier.png``, and packs with keep-out rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.common import SHARED, write_result
+from benchmarks.common import PICTURES, SHARED, write_result
 from hyperface_jax.packing import PackingProblem, annealed, from_points, paper
 from hyperface_jax.packing.constraints import repair_keep_out
 from hyperface_jax.packing.figures import count_violations, measure
@@ -46,8 +46,9 @@ def main() -> None:
         "paper": [_paper(gallery, start, rate, args.paper_steps) for rate in LEARNING_RATES],
         "keep_out": _keep_out(gallery, start, args.steps),
     }
-    path = write_result("gallery_frontier", figures)
-    _draw(figures).savefig(path.with_name("frontier.png"), dpi=150)
+    write_result("gallery_frontier", figures)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    _draw(figures).savefig(PICTURES / "frontier.png", dpi=130)
 
 
 def _problem(gallery: Any, alpha: float, **extra: Any) -> PackingProblem:

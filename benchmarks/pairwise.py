@@ -42,6 +42,8 @@ def measure(n: int, d: int) -> dict[str, Any]:
         _add(times, "force_product", seconds(product, weights, x, runs=2))
         _add(times, "value_and_force", seconds(force, x, runs=2))
         _add(times, "max_cosine", seconds(maximum, x, runs=2))
+    memory = force.memory_analysis()
+    assert memory is not None
     flops = 2.0 * n * n * d
     medians = {name: spread(values)["median"] for name, values in times.items()}
     fastest = flops / min(medians["scores_product"], medians["force_product"])
@@ -52,7 +54,7 @@ def measure(n: int, d: int) -> dict[str, Any]:
         "product_gflops": fastest / 1e9,
         "value_and_force_gflops": 2 * flops / medians["value_and_force"] / 1e9,
         "share_of_product_rate": 2 * flops / medians["value_and_force"] / fastest,
-        "temporary_mib": force.memory_analysis().temp_size_in_bytes / 2**20,
+        "temporary_mib": memory.temp_size_in_bytes / 2**20,
         "force_mib": 4 * n * d / 2**20,
     }
     print(f"n={n} d={d}: {row['share_of_product_rate']:.2f} of the product rate")

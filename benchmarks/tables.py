@@ -1,9 +1,9 @@
-"""Write the README's tables from the JSON results, and the convergence picture.
+"""Write the tables of README and docs from the JSON results, and the convergence picture.
 
     python -m benchmarks.tables [--check]
 
 Every table stands between ``<!-- table:NAME -->`` and ``<!-- end:NAME -->``. With ``--check`` nothing
-is written and the exit code says whether the README agrees with the results.
+is written and the exit code says whether the documents agree with the results.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.common import read_result
+from benchmarks.common import PICTURES, read_result
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
-PICTURES = ROOT / "docs" / "pictures"
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "packing.md")
 
 
 def main() -> int:
@@ -29,18 +28,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    before = README.read_text()
-    after = before
-    for name, (benchmark, table) in TABLES.items():
-        if figures := read_result(benchmark):
-            after = _replaced(after, name, f"{table(figures)}\n\n{_source(benchmark, figures)}")
+    tables = {
+        name: f"{table(figures)}\n\n{_source(benchmark, figures)}"
+        for name, (benchmark, table) in TABLES.items()
+        if (figures := read_result(benchmark))
+    }
+    stale = [path for path in DOCUMENTS if _filled(path.read_text(), tables) != path.read_text()]
     if check:
-        return int(before != after)
-    README.write_text(after)
+        print(*(f"{path} does not agree with the results" for path in stale), sep="\n")
+        return int(bool(stale))
+    for path in stale:
+        path.write_text(_filled(path.read_text(), tables))
     if figures := read_result("solvers"):
         PICTURES.mkdir(parents=True, exist_ok=True)
         draw_duels(figures).savefig(PICTURES / "solvers.png", dpi=130)
     return 0
+
+
+def _filled(text: str, tables: dict[str, str]) -> str:
+    for name, table in tables.items():
+        text = _replaced(text, name, table)
+    return text
 
 
 def _replaced(text: str, name: str, table: str) -> str:
@@ -142,12 +150,33 @@ def small_codes(figures: dict[str, Any]) -> str:
     return _table(header, rows)
 
 
+def ablations(figures: dict[str, Any]) -> str:
+    """Max cosine of every variant."""
+    rows = [[r["variant"], str(r["sweeps"]), f"{r['mean']:.5f}"] for r in figures["rows"]]
+    return _table(["variant", "sweeps", "max cosine"], rows)
+
+
+def keep_out(figures: dict[str, Any]) -> str:
+    """What became of the keep-out rows."""
+    row = figures["keep_out"]
+    return _table(
+        ["", "violations", "closest approach"],
+        [
+            ["start", str(row["violations_at_start"]), ""],
+            ["after packing", str(row["violations_before_repair"]), ""],
+            ["after repair", str(row["violations"]), f"{row['closest_approach']:.4f}"],
+        ],
+    )
+
+
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "duels": ("solvers", duels),
     "milestones": ("milestones", milestones),
     "pairwise": ("pairwise", pairwise),
     "frontier": ("gallery_frontier", frontier),
     "small_codes": ("small_codes", small_codes),
+    "ablations": ("ablations", ablations),
+    "keep_out": ("gallery_frontier", keep_out),
 }
 MODULES = {"milestones": "solvers"}
 

@@ -13,10 +13,9 @@ import tyro
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.embeddings import Embeddings, check_same_dim, read_embeddings, read_points
+from hyperface_jax.packing.polish import MAX_VARIABLES
 
 Method = Literal["annealed", "paper", "stochastic"]
-
-_MAX_POLISH = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,10 +140,11 @@ def read_inputs(config: Pack) -> Inputs:
             f"{start.path}: has {start.num_points} rows and --num-ids is {config.num_ids}: "
             "make them equal"
         )
-    num_values = config.num_ids * dim
-    if config.polish and num_values > _MAX_POLISH:
+    num_variables = config.num_ids * (dim - 1)
+    if config.polish and num_variables > MAX_VARIABLES:
         raise InputError(
-            f"--polish: num-ids x dim is {num_values} and the limit is {_MAX_POLISH}: drop --polish"
+            f"--polish: num-ids x (dim - 1) is {num_variables} and the limit is {MAX_VARIABLES}: "
+            "drop --polish"
         )
     for file in files:
         if file.num_duplicates:

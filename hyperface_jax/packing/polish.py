@@ -191,8 +191,7 @@ def _normalize(x: Array) -> Array:
 def _pairs_above(x: Array, num_frozen: int, threshold: float) -> tuple[Array, Array, Array]:
     """Pairs ``i < j`` with a free point and a cosine above ``threshold``, and their cosines ``[p]``.
 
-    The threshold is lowered to the maximum if nothing is above it. ``O(n^2 d)`` time, ``O(n)`` rows
-    of a block at a time.
+    In row-major order. ``O(n^2 d)`` time, one block of rows at a time.
     """
     found: list[tuple[Array, Array, Array]] = []
     for start in range(0, len(x), _BLOCK_ROWS):
@@ -204,3 +203,154 @@ def _pairs_above(x: Array, num_frozen: int, threshold: float) -> tuple[Array, Ar
         found.append((rows + start, columns + first, cosines[rows, columns]))
     rows, columns, cosines = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return rows, columns, cosines
+
+
+def _start(x: Array, num_frozen: int) -> _State:
+    """Put the bound above the maximum by about the spread of the input's contacts.
+
+    A vertex has one contact more than free coordinates, so the spread is the slack of that rank.
+    """
+    top = float(_pairs_above(x, num_frozen, -2.0)[2].max())
+    cosines = _pairs_above(x, num_frozen, top - _WINDOW)[2]
+    rank = (len(x) - num_frozen) * (x.shape[1] - 1) + 1
+    spread = 1e-2
+    if rank < len(cosines):
+        spread = float(np.clip(top + np.partition(-cosines, rank - 1)[rank - 1], 1e-7, spread))
+    rows, columns, cosines = _pairs_above(x, num_frozen, top + spread - _WINDOW)
+    slack = top + spread - cosines
+    barrier = float(1 / np.sum(1 / slack))
+    return _State(x, top + spread, rows, columns, cosines, slack, barrier / slack, barrier)
+
+
+def _newton_step(state: _State, num_frozen: int, damping: float) -> tuple[_Step, float]:
+    """Solve the linearised optimality conditions; return the step and the damping it took.
+
+    With ``S`` the derivative of the slacks, ``W = multipliers / slack`` and ``e`` the bound's
+    coordinate, ``(S^T W S + damping) z = S^T (barrier / slack) - e``. The curvature of the cosines
+    is left out: it is smaller than ``S^T W S`` by a factor of the slack, and without it the matrix
+    is positive definite and the step goes downhill.
+    """
+    from scipy.linalg import cho_solve
+
+    bases = _tangent_bases(state.x[num_frozen:])
+    jacobian = _slack_jacobian(state, bases, num_frozen)
+    weights = state.multipliers / state.slack
+    factor, damping = _factor(jacobian, weights, damping)
+    downhill = jacobian.T @ (state.barrier / state.slack)
+    downhill[-1] -= 1
+    z = cho_solve((factor, True), downhill, check_finite=False)
+    slack = jacobian @ z
+    multipliers = state.barrier / state.slack - state.multipliers - weights * slack
+    moves = np.zeros_like(state.x)
+    moves[num_frozen:] = np.einsum("mdk,mk->md", bases, z[:-1].reshape(len(bases), -1))
+    dual_length = _length_to_boundary(state.multipliers, multipliers)
+    decrement = float(downhill @ z) / state.barrier
+    return _Step(moves, float(z[-1]), slack, multipliers, dual_length, decrement), damping
+
+
+def _tangent_bases(x: Array) -> Array:
+    """Orthonormal tangent bases ``[m, d, d-1]``: Householder reflections of ``+-e_1`` to each row."""
+    normal = x.copy()
+    normal[:, 0] += np.where(x[:, 0] >= 0, 1.0, -1.0)
+    scaled = 2 * normal / np.sum(normal**2, axis=1, keepdims=True)
+    return np.eye(x.shape[1])[:, 1:] - scaled[:, :, None] * normal[:, None, 1:]
+
+
+def _slack_jacobian(state: _State, bases: Array, num_frozen: int) -> Any:
+    """Derivative of the slacks, sparse ``[p, m (d-1) + 1]``: tangent coordinates, then the bound."""
+    from scipy.sparse import csr_array
+
+    num_free, _, width = bases.shape
+    num_pairs = len(state.slack)
+    pair = np.arange(num_pairs)
+    data, rows, columns = [np.ones(num_pairs)], [pair], [np.full(num_pairs, num_free * width)]
+    for moving, fixed in ((state.rows, state.columns), (state.columns, state.rows)):
+        free = moving >= num_frozen
+        point = moving[free] - num_frozen
+        data.append(-np.einsum("pdk,pd->pk", bases[point], state.x[fixed[free]]).ravel())
+        rows.append(np.repeat(pair[free], width))
+        columns.append((point[:, None] * width + np.arange(width)).ravel())
+    entries = (np.concatenate(data), (np.concatenate(rows), np.concatenate(columns)))
+    return csr_array(entries, shape=(num_pairs, num_free * width + 1))
+
+
+def _factor(jacobian: Any, weights: Array, damping: float) -> tuple[Array, float]:
+    """Cholesky factor of ``S^T W S + damping``, with more damping if rounding makes it indefinite."""
+    from scipy.linalg import LinAlgError, cholesky
+
+    scaled = jacobian.multiply(np.sqrt(weights)[:, None]).tocsr()
+    normal = (scaled.T @ scaled).toarray()
+    diagonal = np.arange(len(normal) - 1)  # all but the bound
+    while True:
+        damped = normal.copy()
+        damped[diagonal, diagonal] += damping
+        try:
+            # the transpose of a symmetric matrix is Fortran-ordered, which LAPACK takes in place
+            return cholesky(damped.T, lower=True, overwrite_a=True, check_finite=False), damping
+        except LinAlgError:
+            damping *= 10
+
+
+def _line_search(state: _State, step: _Step, num_frozen: int) -> tuple[_State, float]:
+    """Backtrack until the barrier function decreases; length 0 and the same state if it never does."""
+    longest_move = float(np.linalg.norm(step.moves, axis=1).max())
+    length = _length_to_boundary(state.slack, step.slack)
+    length = min(length, _MAX_MOVE / max(longest_move, _MAX_MOVE))
+    for _ in range(25):
+        x = _normalize(state.x + length * step.moves)
+        x[:num_frozen] = state.x[:num_frozen]
+        cosines = np.einsum("pd,pd->p", x[state.rows], x[state.columns])
+        ratio = 1 + (length * step.bound - (cosines - state.cosines)) / state.slack
+        if ratio.min() > 0.2 * (1 - _BOUNDARY):
+            change = length * step.bound - state.barrier * np.sum(np.log(ratio))
+            if change <= 1e-16 - 1e-4 * length * step.decrement * state.barrier:
+                return _advance(state, step, x, length, num_frozen), length
+        length /= 2
+    return state, 0.0
+
+
+def _advance(state: _State, step: _Step, x: Array, length: float, num_frozen: int) -> _State:
+    """List the pairs of the accepted point anew, keeping the multipliers of those still listed."""
+    bound = state.bound + length * step.bound
+    rows, columns, cosines = _pairs_above(x, num_frozen, bound - _WINDOW)
+    slack = np.maximum(bound - cosines, _MIN_SLACK)
+    central = state.barrier / slack
+    keys = rows * len(x) + columns
+    old_keys = state.rows * len(x) + state.columns
+    place = np.minimum(np.searchsorted(old_keys, keys), len(old_keys) - 1)
+    multipliers = (state.multipliers + step.dual_length * step.multipliers)[place]
+    multipliers = np.where(old_keys[place] == keys, multipliers, central)
+    spread = _MULTIPLIER_SPREAD
+    multipliers = np.clip(multipliers, central / spread, central * spread)
+    return _State(x, bound, rows, columns, cosines, slack, multipliers, state.barrier)
+
+
+def _length_to_boundary(values: Array, changes: Array) -> float:
+    """Largest step, at most 1, that keeps positive ``values`` at 1 % of their size or more."""
+    shrinking = changes < 0
+    if not shrinking.any():
+        return 1.0
+    return min(1.0, _BOUNDARY * float(np.min(-values[shrinking] / changes[shrinking])))
+
+
+def _result(
+    given: Array, best: Array, state: _State, num_frozen: int, iterations: int, tolerance: float
+) -> PolishResult:
+    bases = _tangent_bases(state.x[num_frozen:])
+    stationarity = _slack_jacobian(state, bases, num_frozen).T @ state.multipliers
+    stationarity[-1] -= 1
+    infeasible = float(np.linalg.norm(stationarity))
+    complementarity = float(state.multipliers @ state.slack)
+    cosines = _pairs_above(best, num_frozen, -2.0)[2]
+    max_cosine = float(cosines.max())
+    reached = float(state.cosines.max()) <= max_cosine + tolerance
+    x = best.copy()
+    x[:num_frozen] = given[:num_frozen]
+    return PolishResult(
+        x=x,
+        max_cosine=max_cosine,
+        iterations=iterations,
+        num_contacts=int(np.sum(cosines >= max_cosine - 1000 * tolerance)),
+        converged=reached and complementarity <= tolerance and infeasible <= tolerance**0.5,
+        residual=complementarity + infeasible,
+    )
