@@ -3,8 +3,9 @@
     python -m benchmarks.small_codes --seconds 3
 
 For every row of the table of records with n <= 700 and d <= 16: restarts of the annealed solver under
-one vmap until the time is used up, then the best few polished in float64 where the size allows. Reports the share of rows
-within 1e-6, 1e-4 and 1e-2 of the record, and stops if a value is below a proven bound.
+one vmap until the time is used up, then the best few polished in float64 where the size allows.
+Reports the share of rows within 1e-6, 1e-4 and 1e-2 of the record, and stops if a value is below a
+proven bound.
 """
 
 from __future__ import annotations

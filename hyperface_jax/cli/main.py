@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from hyperface_jax.errors import InputError
 
 _BAD_INPUT = 2
+_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"hyperface: error: {error}", file=sys.stderr)
         return _BAD_INPUT
+    except KeyboardInterrupt:
+        print("hyperface: interrupted before anything ran", file=sys.stderr)
+        return _INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -41,10 +41,12 @@ class Checkpointer:
 
     def save(self, step: int, state: Any, notes: dict[str, Any]) -> None:
         """Start saving a state (a pytree of arrays; PRNG keys are saved as their data)."""
+        # A copy: the solver donates the state's buffers to the next scan while the files are written.
+        copied = jax.tree.map(jnp.copy, _without_keys(state))
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_without_keys(state)), notes=ocp.args.JsonSave(notes)
+                state=ocp.args.StandardSave(copied), notes=ocp.args.JsonSave(notes)
             ),
         )
 

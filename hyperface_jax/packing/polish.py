@@ -32,8 +32,6 @@ MAX_VARIABLES = 5000
 """Largest ``(n - num_frozen) (d - 1)`` accepted: one dense Cholesky of that order a Newton step."""
 
 _BLOCK_ROWS = 1024
-_WINDOW = 0.2  # pairs further than this below the maximum are left out of a Newton step
-_MAX_MOVE = _WINDOW / 8  # radians a step: a pair left out cannot cross the window in one step
 _CENTERED = 5.0
 _BOUNDARY = 0.99
 _MULTIPLIER_SPREAD = 1e4
@@ -205,18 +203,29 @@ def _pairs_above(x: Array, num_frozen: int, threshold: float) -> tuple[Array, Ar
     return rows, columns, cosines
 
 
+def _window(bound: float) -> float:
+    """How far below the bound a pair still enters a Newton step: twice the contact angle at most.
+
+    The line search limits a step to an eighth of that distance, so no pair jumps the window.
+    """
+    return min(0.2, 3 * (1 - bound))
+
+
 def _start(x: Array, num_frozen: int) -> _State:
     """Put the bound above the maximum by about the spread of the input's contacts.
 
     A vertex has one contact more than free coordinates, so the spread is the slack of that rank.
     """
     top = float(_pairs_above(x, num_frozen, -2.0)[2].max())
-    cosines = _pairs_above(x, num_frozen, top - _WINDOW)[2]
+    if top >= 1 - 1e-9:
+        raise InputError("x has two equal rows: move one, since no direction parts them")
+    cosines = _pairs_above(x, num_frozen, top - _window(top))[2]
     rank = (len(x) - num_frozen) * (x.shape[1] - 1) + 1
-    spread = 1e-2
+    spread = min(1e-2, 0.1 * (1 - top))
     if rank < len(cosines):
-        spread = float(np.clip(top + np.partition(-cosines, rank - 1)[rank - 1], 1e-7, spread))
-    rows, columns, cosines = _pairs_above(x, num_frozen, top + spread - _WINDOW)
+        contacts_end = -float(np.partition(-cosines, rank - 1)[rank - 1])
+        spread = min(max(top - contacts_end, 1e-5 * spread), spread)
+    rows, columns, cosines = _pairs_above(x, num_frozen, top + spread - _window(top))
     slack = top + spread - cosines
     barrier = float(1 / np.sum(1 / slack))
     return _State(x, top + spread, rows, columns, cosines, slack, barrier / slack, barrier)
@@ -279,14 +288,13 @@ def _factor(jacobian: Any, weights: Array, damping: float) -> tuple[Array, float
     from scipy.linalg import LinAlgError, cholesky
 
     scaled = jacobian.multiply(np.sqrt(weights)[:, None]).tocsr()
-    normal = (scaled.T @ scaled).toarray()
-    diagonal = np.arange(len(normal) - 1)  # all but the bound
+    diagonal = np.arange(jacobian.shape[1] - 1)  # all but the bound
     while True:
-        damped = normal.copy()
-        damped[diagonal, diagonal] += damping
+        normal = (scaled.T @ scaled).toarray()
+        normal[diagonal, diagonal] += damping
         try:
             # the transpose of a symmetric matrix is Fortran-ordered, which LAPACK takes in place
-            return cholesky(damped.T, lower=True, overwrite_a=True, check_finite=False), damping
+            return cholesky(normal.T, lower=True, overwrite_a=True, check_finite=False), damping
         except LinAlgError:
             damping *= 10
 
@@ -295,7 +303,8 @@ def _line_search(state: _State, step: _Step, num_frozen: int) -> tuple[_State, f
     """Backtrack until the barrier function decreases; length 0 and the same state if it never does."""
     longest_move = float(np.linalg.norm(step.moves, axis=1).max())
     length = _length_to_boundary(state.slack, step.slack)
-    length = min(length, _MAX_MOVE / max(longest_move, _MAX_MOVE))
+    limit = min(0.025, (1 - state.bound) ** 0.5 / 8)
+    length = min(length, limit / max(longest_move, limit))
     for _ in range(25):
         x = _normalize(state.x + length * step.moves)
         x[:num_frozen] = state.x[:num_frozen]
@@ -312,7 +321,7 @@ def _line_search(state: _State, step: _Step, num_frozen: int) -> tuple[_State, f
 def _advance(state: _State, step: _Step, x: Array, length: float, num_frozen: int) -> _State:
     """List the pairs of the accepted point anew, keeping the multipliers of those still listed."""
     bound = state.bound + length * step.bound
-    rows, columns, cosines = _pairs_above(x, num_frozen, bound - _WINDOW)
+    rows, columns, cosines = _pairs_above(x, num_frozen, bound - _window(bound))
     slack = np.maximum(bound - cosines, _MIN_SLACK)
     central = state.barrier / slack
     keys = rows * len(x) + columns

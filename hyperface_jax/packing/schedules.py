@@ -86,4 +86,4 @@ def default_annealing(num_points: int, dim: int, num_steps: int) -> Annealing:
 
 def default_momentum(num_steps: int) -> float:
     """Choose the momentum: its memory, ``1 / (1 - b1)`` steps, is a twentieth of a short run."""
-    return 1 - min(max(1 / (_MEMORY_SHARE * num_steps), 0.05), 0.2)
+    return 1 - min(max(1 / (_MEMORY_SHARE * max(num_steps, 1)), 0.05), 0.2)

@@ -257,7 +257,8 @@ def annealed(
     with momentum, the step tied to the temperature, all chosen from n, d and the number of steps.
     """
     size = problem.num_points, problem.dim
-    num_iterations = num_iterations or default_num_iterations(*size)
+    if num_iterations is None:
+        num_iterations = default_num_iterations(*size)
     annealing = default_annealing(*size, num_iterations)
     solver = PackingSolver(
         riemannian_adam(AnnealedStep(annealing), default_momentum(num_iterations), b2),

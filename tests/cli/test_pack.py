@@ -78,6 +78,16 @@ def test_a_run_leaves_everything_it_promises(tmp_path, capsys):
     assert "max cosine" in capsys.readouterr().out
 
 
+def test_no_steps_writes_the_start(tmp_path, gallery):
+    out = tmp_path / "run"
+    words = ["--init", gallery, "--dim", 16, "--steps", 0, "--out", out]
+    assert run("pack", "--num-ids", 300, *words) == 0
+    rows = np.load(gallery)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    np.testing.assert_allclose(embeddings(out), rows, atol=1e-6)
+    assert summary(out)["max_cosine"] == summary(out)["initial_max_cosine"]
+
+
 def test_a_finished_run_is_left_alone(tmp_path, capsys):
     words = ["pack", "--num-ids", 20, "--dim", 4, "--steps", 30, "--out", tmp_path / "run"]
     assert run(*words) == 0
