@@ -18,12 +18,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.common import write_result
-from benchmarks.rivals import Rival, load_rivals, set_num_threads
+from benchmarks.rivals import Rival, Settings, load_rivals, set_num_threads
+from benchmarks.rivals.core import size_class
 from hyperface_jax import bounds
 from hyperface_jax.packing import PackingProblem, PackingSolver, annealed, from_points, row_max
 from hyperface_jax.sphere import sample_uniform
 
-DUELS = [(500, 32, 10.0), (2000, 128, 30.0), (10_000, 512, 180.0)]
+DUELS = [(500, 32, 10.0), (2000, 128, 25.0), (10_000, 512, 120.0)]
+RIVALS = (
+    "paper_closest_pair",
+    "mean_row_max",
+    "koleo",
+    "mma",
+    "mmd_gaussian",
+    "riesz",
+    "pymanopt_lse_cg",
+)
 MILESTONES = {
     (2000, 128): [(200, 0.1030), (400, 0.1010), (800, 0.1000)],
     (10_000, 512): [(200, 0.0548), (400, 0.0530)],
@@ -44,8 +54,10 @@ def main() -> None:
     if "duels" in args.parts:
         set_num_threads(args.threads)
         shapes: list[dict[str, Any]] = []
+        best: dict[str, Settings] = {}
         for n, d, seconds in DUELS:
-            shapes.append(duel(n, d, seconds * args.time_factor, args.seed))
+            shapes.append(duel(n, d, seconds * args.time_factor, args.seed, best))
+            best = {m["name"]: m["settings"] for m in shapes[-1]["methods"]}
             write_result("solvers", {"shapes": shapes}, seed=args.seed)
 
 
@@ -71,16 +83,24 @@ def _milestones(seed: int) -> list[dict[str, Any]]:
     return rows
 
 
-def duel(n: int, d: int, seconds: float, seed: int) -> dict[str, Any]:
-    """Give every method the same start and the same wall time."""
+def duel(n: int, d: int, seconds: float, seed: int, known: dict[str, Settings]) -> dict[str, Any]:
+    """Give every method the same start and the same wall time.
+
+    A rival without tuned settings for this size takes its ``known`` best from the shape before.
+    """
+    # Importing pymanopt switches on float64 in JAX for the whole process.
+    jax.config.update("jax_enable_x64", False)
     x0 = sample_uniform(jax.random.key(seed), n, d)
     ours = run_ours(x0, seconds)
     methods = [ours]
     print(n, d, ours["name"], ours["max_cosine"], f"{ours['seconds']:.1f} s", flush=True)
-    for rival in load_rivals().values():
-        best = _best_setting(rival, np.asarray(x0), seconds, seed)
+    rivals = load_rivals()
+    for rival in (rivals[name] for name in RIVALS):
+        settings = rival.tuned.get(size_class(n)) or (known[rival.name],)
+        best = _best_setting(rival, settings, np.array(x0), seconds, seed)
         print(n, d, best["name"], best["max_cosine"], f"{best['seconds']:.1f} s", flush=True)
         methods.append(best)
+    jax.config.update("jax_enable_x64", False)
     bound = bounds.tightest(n, d)
     start = float(jnp.max(row_max(x0)))
     return {
@@ -168,9 +188,11 @@ def _compile(problem: PackingProblem, solver: PackingSolver) -> None:
     jax.block_until_ready(solver.advance(problem, state, solver.inner_iterations))
 
 
-def _best_setting(rival: Rival, x0: np.ndarray, seconds: float, seed: int) -> dict[str, Any]:
+def _best_setting(
+    rival: Rival, candidates: tuple[Settings, ...], x0: np.ndarray, seconds: float, seed: int
+) -> dict[str, Any]:
     results = []
-    for settings in rival.settings(len(x0)):
+    for settings in candidates:
         trace = rival.run(x0, seconds=seconds, seed=seed, **settings)
         results.append(
             {

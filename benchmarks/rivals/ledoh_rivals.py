@@ -24,6 +24,7 @@ from torch import Tensor
 from benchmarks.rivals import dispersion
 from benchmarks.rivals.core import Rival, Settings, Trace
 from benchmarks.rivals.descent import Evaluation, Objective, descend, riemannian_adam
+from benchmarks.rivals.tuned import TUNED
 
 TRANSCRIPTION = "our transcription of the published formula (arXiv:2502.08231)"
 
@@ -165,8 +166,6 @@ GRIDS: dict[str, tuple[Settings, ...]] = {
     "sliced": _product(lr=(0.01, 0.001), schedule=_SCHEDULES),
     "sliced_axes": _product(num_slices=(16,), lr=(0.01, 0.001), schedule=_SCHEDULES),
 }
-
-TUNED: dict[str, dict[str, tuple[Settings, ...]]] = {}
 
 RIVALS = {
     method.name: Rival(method.name, method.run, GRIDS[method.name], TUNED.get(method.name, {}))

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from benchmarks.rivals.core import Recorder, Rival, Trace
 from benchmarks.rivals.sweeps import Panel, Panels, force_flops, triangle_flops
+from benchmarks.rivals.tuned import TUNED
 
 
 class _OutOfTimeError(Exception):
@@ -156,5 +157,7 @@ def _warm_up(point: np.ndarray, beta: float, device: str) -> None:
 
 
 RIVALS: dict[str, Rival] = {
-    "pymanopt_lse_cg": Rival("pymanopt_lse_cg", run_conjugate_gradient, ({},), {})
+    "pymanopt_lse_cg": Rival(
+        "pymanopt_lse_cg", run_conjugate_gradient, ({},), TUNED["pymanopt_lse_cg"]
+    )
 }

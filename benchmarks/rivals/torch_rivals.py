@@ -11,6 +11,7 @@ from torch import Tensor
 from benchmarks.rivals.core import Rival, Settings, Trace
 from benchmarks.rivals.descent import Evaluation, Objective, adam, descend
 from benchmarks.rivals.sweeps import Panels, closest_pair, nearest, triangle_flops
+from benchmarks.rivals.tuned import TUNED
 
 PAPER = "our transcription of HyperFace Algorithm 1 (arXiv:2411.08470), alpha = 0"
 PAPER_BATCHED = "our transcription of HyperFace Algorithm 2 (arXiv:2411.08470), alpha = 0"
@@ -71,13 +72,13 @@ RIVALS = {
             "paper_closest_pair",
             run_paper,
             grid=_grid((0.1, 0.01, 0.001), ("constant", "staircase")),
-            tuned={},
+            tuned=TUNED["paper_closest_pair"],
         ),
         Rival(
             "mean_row_max",
             run_mean_row_max,
             grid=_grid((0.03, 0.01, 0.003, 0.001), ("constant", "cosine")),
-            tuned={},
+            tuned=TUNED["mean_row_max"],
         ),
     )
 }

@@ -170,14 +170,15 @@ class SoftMax(PairEnergy):
 
     def pair(self, scores: Any, *, step: Any, shift: Any) -> tuple[Any, Any]:
         """Return ``exp(beta (s - shift))`` twice: it is its own derivative up to ``beta``."""
-        weight = jnp.exp(jnp.minimum(self.beta(step) * (scores - shift), _MAX_EXPONENT))
+        beta = jnp.asarray(self.beta(step), scores.dtype)
+        weight = jnp.exp(jnp.minimum(beta * (scores - shift), _MAX_EXPONENT))
         return weight, weight
 
     def outer(self, total: Any, *, num_pairs: int, step: Any, shift: Any) -> tuple[Any, Any]:
         """Return the shifted log-sum over beta."""
         del num_pairs
         total = jnp.maximum(total, jnp.finfo(total.dtype).tiny)
-        return shift + jnp.log(total) / self.beta(step), 1 / total
+        return shift + jnp.log(total) / jnp.asarray(self.beta(step), total.dtype), 1 / total
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,7 @@ class PackingProblem:
         if self.gallery is not None:
             pull = gallery_pull(x, self.gallery, index=gallery_index, sweep=sweep)
             weight = self.alpha_schedule(step) if self.alpha_schedule else self.alpha
+            weight = jnp.asarray(weight, x.dtype)
             value, force = value + weight * pull.value, force + weight * pull.force
             objective += self.alpha * pull.value
             gallery_cosine = jnp.mean(pull.cosine)

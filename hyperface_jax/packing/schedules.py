@@ -36,7 +36,7 @@ class Annealing:
 
     def __call__(self, step: Any) -> Any:
         """Return the inverse temperature at ``step``."""
-        progress = jnp.clip(step / max(self.num_steps - 1, 1), 0.0, 1.0)
+        progress = _progress(step, self.num_steps)
         return self.start * (self.end / self.start) ** (progress**self.power)
 
 
@@ -69,7 +69,7 @@ class Ramp:
 
     def __call__(self, step: Any) -> Any:
         """Return the weight at ``step``."""
-        return self.end * jnp.clip(step / max(self.num_steps - 1, 1), 0.0, 1.0)
+        return self.end * _progress(step, self.num_steps)
 
 
 def default_annealing(num_points: int, dim: int, num_steps: int) -> Annealing:
@@ -86,4 +86,9 @@ def default_annealing(num_points: int, dim: int, num_steps: int) -> Annealing:
 
 def default_momentum(num_steps: int) -> float:
     """Choose the momentum: its memory, ``1 / (1 - b1)`` steps, is a twentieth of a short run."""
-    return 1 - min(max(1 / (_MEMORY_SHARE * max(num_steps, 1)), 0.05), 0.2)
+    return 1 - min(max(1 / (_MEMORY_SHARE * max(num_steps, 1)), 0.02), 0.2)
+
+
+def _progress(step: Any, num_steps: int) -> Any:
+    # float32 also under x64, where an integer step would otherwise promote float32 points.
+    return jnp.clip(jnp.asarray(step, jnp.float32) / max(num_steps - 1, 1), 0.0, 1.0)

@@ -85,7 +85,7 @@ def scale_by_riemannian_adam(b1: float = 0.9, b2: float = 0.0) -> optax.Gradient
             lambda v, g: b2 * v + (1 - b2) * sphere.inner(g, g), state.second_moment, updates
         )
         scaled = jax.tree.map(
-            lambda g, v: g * jax.lax.rsqrt(v / (1 - b2**count) + _EPS), updates, second
+            lambda g, v: g * jax.lax.rsqrt(v / _correction(b2, count, v) + _EPS), updates, second
         )
         momentum = jax.tree.map(
             lambda x, m, g: b1 * sphere.transport(x, m) + (1 - b1) * g,
@@ -93,7 +93,7 @@ def scale_by_riemannian_adam(b1: float = 0.9, b2: float = 0.0) -> optax.Gradient
             state.momentum,
             scaled,
         )
-        direction = jax.tree.map(lambda m: m / (1 - b1**count), momentum)
+        direction = jax.tree.map(lambda m: m / _correction(b1, count, m), momentum)
         return direction, ScaleByRiemannianAdamState(count, momentum, second)
 
     return optax.GradientTransformation(init, update)
@@ -152,6 +152,10 @@ def add_dispersion(strength: float, energy: Energy | None = None) -> optax.Gradi
         return AddDispersionState(jnp.zeros((), jnp.int32))
 
     return optax.GradientTransformation(init, update)
+
+
+def _correction(decay: float, count: Any, like: Any) -> Any:
+    return 1 - decay ** count.astype(like.dtype)
 
 
 def _required(params: Any) -> Any:

@@ -45,7 +45,7 @@ def symmetric(x: Points, reduction: Reduction, *, block_size: int) -> Any:
     num_blocks = blocks.shape[0]
     empty = reduction.init(block_size, x.shape[1], x.dtype)
     carry = jax.tree.map(lambda a: jnp.broadcast_to(a, (num_blocks, *a.shape)), empty)
-    columns = jnp.arange(num_blocks * block_size).reshape(num_blocks, block_size)
+    columns = jnp.arange(num_blocks * block_size, dtype=jnp.int32).reshape(num_blocks, block_size)
 
     def tile(i, j):
         tile_scores = scores(blocks[i], blocks[j])
@@ -75,7 +75,7 @@ def rectangular(x: Points, y: Gallery, reduction: Reduction, *, block_size: int)
     column_size = min(block_size, num_columns)
     x_blocks = _blocked(x, row_size)
     y_blocks = _blocked(y, column_size)
-    columns = jnp.arange(y_blocks.shape[0] * column_size).reshape(-1, column_size)
+    columns = jnp.arange(y_blocks.shape[0] * column_size, dtype=jnp.int32).reshape(-1, column_size)
     no_row = jnp.full((row_size,), -1)
 
     def one_row(x_block):

@@ -109,7 +109,7 @@ def nearest() -> Reduction:
         (scores,) = tile
         cosine = jnp.max(scores, axis=1)
         # XLA's argmax does not vectorise on CPU; a comparison with the maximum does.
-        attained = jnp.where(scores == cosine[:, None], column[None, :], _NO_INDEX)
+        attained = jnp.where(scores == cosine[:, None], column[None, :], jnp.int32(_NO_INDEX))
         index = jnp.min(attained, axis=1)
         better = (cosine > carry.cosine) | ((cosine == carry.cosine) & (index < carry.column))
         return Nearest(

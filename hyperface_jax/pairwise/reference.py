@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def symmetric(x: Points, reduction: Reduction) -> Any:
     """Reduce over all pairs of ``x`` with itself, the diagonal excluded; O(n^2) memory."""
-    index = jnp.arange(x.shape[0])
+    index = jnp.arange(x.shape[0], dtype=jnp.int32)
     return _reduced(x, x, reduction, masked(scores(x, x), index, index, x.shape[0]))
 
 
@@ -25,5 +25,7 @@ def rectangular(x: Points, y: Gallery, reduction: Reduction) -> Any:
 
 def _reduced(x: Points, y: Gallery, reduction: Reduction, values: Any) -> Any:
     carry = reduction.init(x.shape[0], x.shape[1], x.dtype)
-    carry = reduction.update(carry, reduction.tile(values), y, jnp.arange(y.shape[0]))
+    carry = reduction.update(
+        carry, reduction.tile(values), y, jnp.arange(y.shape[0], dtype=jnp.int32)
+    )
     return reduction.finalize(carry)

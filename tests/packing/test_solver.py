@@ -55,6 +55,19 @@ def test_the_length_of_the_inner_scan_does_not_matter(key):
     np.testing.assert_array_equal(one.best_x, state.best_x)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_works_with_x64_enabled(dtype):
+    """Some libraries switch x64 on for the whole process; points keep their precision."""
+    with jax.enable_x64(True):
+        x = sphere.sample_uniform(jax.random.key(0), 40, 6, dtype)
+        for recipe in (annealed, paper, stochastic):
+            extra = {"batch_size": 10} if recipe is stochastic else {}
+            problem = PackingProblem(num_points=40, dim=6, gallery=x[:10])
+            problem, solver = recipe(problem, num_iterations=20, initializer=lambda *_: x, **extra)
+            packing = solver(problem, solver.init_state(problem, jax.random.key(0)))
+            assert packing.x.dtype == dtype
+
+
 def test_callback_sees_every_step(key):
     seen = []
     solve(

@@ -1,0 +1,41 @@
+"""Settings of each rival that the comparison runs, from grids on (500, 32) and (2000, 128).
+
+The large shapes have none: they take the setting that was best on the shape before.
+"""
+
+from __future__ import annotations
+
+from benchmarks.rivals.core import Settings
+
+
+def _rates(*rates: float, **fixed: object) -> tuple[Settings, ...]:
+    return tuple({"lr": rate, "schedule": "cosine", **fixed} for rate in rates)
+
+
+_PAPER = ({"lr": 0.1, "schedule": "constant"}, {"lr": 0.01, "schedule": "staircase"})
+
+TUNED: dict[str, dict[str, tuple[Settings, ...]]] = {
+    "paper_closest_pair": {"small": _PAPER, "medium": _PAPER},
+    "mean_row_max": {"small": _rates(0.1, 0.3), "medium": _rates(0.1, 0.03)},
+    "koleo": {"small": _rates(0.1, 0.3), "medium": _rates(0.1, 0.03)},
+    "mma": {"small": _rates(0.1, 0.3), "medium": _rates(0.1, 0.03)},
+    "mmd_gaussian": {
+        "small": _rates(0.03, 0.01, scale=300.0),
+        "medium": _rates(0.1, 0.03, scale=300.0),
+    },
+    "mmd_laplace": {"small": _rates(0.03, scale=300.0), "medium": _rates(0.03, scale=300.0)},
+    "riesz": {
+        "small": _rates(0.03, 0.01, scale=512.0),
+        "medium": _rates(0.1, 0.03, scale=512.0),
+    },
+    "pymanopt_lse_cg": {
+        "small": (
+            {"stages": 6, "betas": (20.0, 20_000.0)},
+            {"stages": 12, "betas": (20.0, 20_000.0), "dtype": "float32"},
+        ),
+        "medium": (
+            {"stages": 6, "betas": (20.0, 4000.0), "dtype": "float32"},
+            {"stages": 12, "betas": (20.0, 20_000.0), "dtype": "float32"},
+        ),
+    },
+}
