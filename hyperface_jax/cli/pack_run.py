@@ -163,7 +163,7 @@ def _advance(job: Job, state: PackingState, num_steps: int) -> tuple[PackingStat
     if job.config.restarts == 1:
         return job.solver.advance(job.problem, state, num_steps)
     state, records = advance_restarts(job.solver, job.problem, state, num_steps)
-    return state, jax.tree.map(lambda leaf: jnp.min(leaf, axis=1), records)
+    return state, jax.tree.map(lambda leaf: jnp.min(leaf, axis=0), records)
 
 
 def _step(state: PackingState) -> int:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from hyperface_jax.packing.initializers import Initializer
     from hyperface_jax.typing import PRNGKey
 
+_GROUP_BYTES = 2**28
+
 
 def init_restarts(
     solver: PackingSolver, problem: PackingProblem, key: PRNGKey, num_restarts: int
@@ -39,12 +41,17 @@ def init_restarts(
 def advance_restarts(
     solver: PackingSolver, problem: PackingProblem, states: PackingState, num_steps: int
 ) -> tuple[PackingState, StepRecord]:
-    """Run ``num_steps`` steps of every restart in one compiled scan; records are of shape [steps, r]."""
+    """Run ``num_steps`` steps of every restart; the records have leading axes ``[restarts, steps]``.
 
-    def step(states, _):
-        return jax.vmap(lambda s: solver.step(problem, s))(states)
+    As many restarts run side by side as have their score matrices in 256 MiB; the groups follow one
+    another.
+    """
 
-    return lax.scan(step, states, length=num_steps)
+    def run(state):
+        return lax.scan(lambda s, _: solver.step(problem, s), state, length=num_steps)
+
+    group = max(1, _GROUP_BYTES // (4 * problem.num_points**2))
+    return lax.map(run, states, batch_size=min(group, states.step.shape[0]))
 
 
 def best_restart(states: PackingState) -> PackingState:
@@ -64,21 +71,21 @@ def solve_restarts(
     """Find the best of ``num_restarts`` independent packings.
 
     Args:
-        problem: what to pack; small, since all restarts are in memory at once.
+        problem: what to pack.
         key: seed of all starts.
-        num_restarts: how many.
+        num_restarts: how many; their points are all in memory at once.
         num_iterations: steps of each; None chooses from n and d.
         initializer: start; None means uniform points, or the gallery where there is one.
 
     Returns:
         The best packing. Its history holds the lowest max cosine over the restarts at every step.
 
-    Cost: ``4 r n^2 d`` FLOPs a step, O(r n (n + d)) memory where n <= 512.
+    Cost: ``4 r n^2 d`` FLOPs a step, O(r n d) memory and at most 256 MiB for scores.
     """
     problem, solver = annealed(problem, num_iterations=num_iterations, initializer=initializer)
     states = init_restarts(solver, problem, key, num_restarts)
     states, records = advance_restarts(solver, problem, states, solver.num_iterations)
-    lowest = jnp.argmin(records.max_cosine, axis=1)
-    rows = jnp.arange(lowest.shape[0])
-    history = jax.tree.map(lambda leaf: leaf[rows, lowest], records)
+    lowest = jnp.argmin(records.max_cosine, axis=0)
+    columns = jnp.arange(lowest.shape[0])
+    history = jax.tree.map(lambda leaf: leaf[lowest, columns], records)
     return finish(problem, best_restart(states), [history])
