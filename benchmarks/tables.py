@@ -196,12 +196,12 @@ def draw_duels(figures: dict[str, Any]) -> Figure:
         axes.set(
             title=f"n={shape['n']}, d={shape['d']}",
             xlabel="seconds",
-            ylabel="max cosine, best so far",
+            ylabel="max cosine, best so far" if axes is figure.axes[0] else "",
             xscale="log",
             ylim=(0, None),
         )
         axes.grid(alpha=0.3)
-    figure.axes[-1].legend(fontsize=7, frameon=False)
+    figure.axes[0].legend(fontsize=7, ncols=2, loc="lower left", facecolor="white", framealpha=1)
     return figure
 
 
