@@ -32,7 +32,7 @@ _KEPT = 3
 _QUICK_VARIABLES = 1000
 _POLISH_WORK = 3e11
 _ROUNDING = 1e-9
-_BATCH_BYTES = 2**26
+_BATCH_PAIRS = 2_000_000
 
 
 def main() -> None:
@@ -41,17 +41,26 @@ def main() -> None:
     parser.add_argument("--records", type=Path, default=SHARED / "spherical_codes.json")
     parser.add_argument("--seconds", type=float, default=2.0, help="restarts of each row")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", type=Path, help="lines printed by a run that was cut short")
     args = parser.parse_args()
     records = json.loads(args.records.read_text())
-    rows = []
+    rows = _finished(args.resume)
+    done = {(row["n"], row["d"]) for row in rows}
     for record in records:
-        if record["n"] <= 700 and record["d"] <= 16:
+        small = record["n"] <= 700 and record["d"] <= 16
+        if small and (record["n"], record["d"]) not in done:
             rows.append(solve_row(record, args.seconds, args.seed))
             print(json.dumps(rows[-1]), flush=True)
     shares = {f"{t:g}": _share(rows, t) for t in TOLERANCES}
     print(shares)
     settings = {"seconds_per_row": args.seconds, "steps": _STEPS}
     write_result("small_codes", {**settings, "shares": shares, "rows": rows}, seed=args.seed)
+
+
+def _finished(path: Path | None) -> list[dict[str, Any]]:
+    if path is None:
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line.startswith("{")]
 
 
 def _share(rows: list[dict[str, Any]], tolerance: float) -> float:
@@ -105,7 +114,7 @@ def _max_cosine(x: np.ndarray) -> float:
 
 def _restarts(n: int, d: int, budget: float, seed: int) -> tuple[list[Any], int]:
     problem, solver = annealed(PackingProblem(num_points=n, dim=d), num_iterations=_STEPS)
-    batch = max(1, min(32, _BATCH_BYTES // (4 * n * n)))
+    batch = max(1, min(32, _BATCH_PAIRS // (n * n)))
     best: list[tuple[float, Any]] = []
     deadline, done = time.perf_counter() + budget, 0
     while done == 0 or time.perf_counter() < deadline:

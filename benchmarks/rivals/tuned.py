@@ -12,11 +12,13 @@ def _rates(*rates: float, **fixed: object) -> tuple[Settings, ...]:
     return tuple({"lr": rate, "schedule": "cosine", **fixed} for rate in rates)
 
 
-_PAPER = ({"lr": 0.1, "schedule": "constant"}, {"lr": 0.01, "schedule": "staircase"})
+# A constant rate never settles (0.1: 0.527 on the small shape), the paper's own decay does.
+_PAPER = ({"lr": 0.01, "schedule": "staircase"}, {"lr": 0.001, "schedule": "staircase"})
 
 TUNED: dict[str, dict[str, tuple[Settings, ...]]] = {
     "paper_closest_pair": {"small": _PAPER, "medium": _PAPER},
-    "mean_row_max": {"small": _rates(0.1, 0.3), "medium": _rates(0.1, 0.03)},
+    # Too few steps on the medium shape to come down from a large rate: 0.120, 0.114, 0.110.
+    "mean_row_max": {"small": _rates(0.1, 0.3), "medium": _rates(0.01, 0.03)},
     "koleo": {"small": _rates(0.1, 0.3), "medium": _rates(0.1, 0.03)},
     "mma": {"small": _rates(0.1, 0.3), "medium": _rates(0.1, 0.03)},
     "mmd_gaussian": {
