@@ -17,14 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.common import write_result
+from benchmarks.common import result_path, write_result
 from benchmarks.rivals import Rival, Settings, load_rivals, set_num_threads
 from benchmarks.rivals.core import size_class
 from hyperface_jax import bounds
+from hyperface_jax.io.files import read_json
 from hyperface_jax.packing import PackingProblem, PackingSolver, annealed, from_points, row_max
 from hyperface_jax.sphere import sample_uniform
 
-DUELS = [(500, 32, 10.0), (2000, 128, 25.0), (10_000, 512, 120.0)]
+DUELS = [(500, 32, 5.0), (2000, 128, 15.0), (10_000, 512, 120.0)]
 RIVALS = (
     "paper_closest_pair",
     "mean_row_max",
@@ -43,12 +44,15 @@ _PLANNED_SHARE = 0.93  # our number of steps is fixed in advance: leave room, ne
 
 
 def main() -> None:
-    """Run the parts asked for; each shape is written as soon as it is done."""
+    """Run the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", nargs="+", default=["milestones", "duels"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2, help="of torch and NumPy rivals")
     parser.add_argument("--time-factor", type=float, default=1.0, help="of the duels' wall time")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", help="n of the duels to run again; others stay"
+    )
     args = parser.parse_args()
     if "milestones" in args.parts:
         write_result("milestones", {"rows": _milestones(args.seed)}, seed=args.seed)
@@ -56,10 +60,18 @@ def main() -> None:
         set_num_threads(args.threads)
         shapes: list[dict[str, Any]] = []
         best: dict[str, Settings] = {}
+        finished = _finished_shapes() if args.sizes else {}
         for n, d, seconds in DUELS:
-            shapes.append(duel(n, d, seconds * args.time_factor, args.seed, best))
+            if args.sizes and n not in args.sizes:
+                shapes.append(finished[n])
+            else:
+                shapes.append(duel(n, d, seconds * args.time_factor, args.seed, best))
             best = {m["name"]: m["settings"] for m in shapes[-1]["methods"]}
-            write_result("solvers", {"shapes": shapes}, seed=args.seed)
+        write_result("solvers", {"shapes": shapes}, seed=args.seed)
+
+
+def _finished_shapes() -> dict[int, dict[str, Any]]:
+    return {shape["n"]: shape for shape in read_json(result_path("solvers"))["shapes"]}
 
 
 def _milestones(seed: int) -> list[dict[str, Any]]:
