@@ -28,7 +28,7 @@ from hyperface_jax.packing import (
 )
 from hyperface_jax.packing.schedules import default_momentum
 
-N, D, SWEEPS, SEEDS = 2000, 128, 200, 2
+N, D, SWEEPS, SEEDS = 2000, 128, 200, 1
 LONG_RUNS = (400, 800, 3200)
 
 

@@ -33,7 +33,7 @@ def main() -> None:
     """Run the frontier, the paper's method and the keep-out case; write JSON and picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--paper-steps", type=int, default=1500)
+    parser.add_argument("--paper-steps", type=int, default=800)
     args = parser.parse_args()
     rows = np.load(SHARED / "text_gallery_12k.npy").astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
