@@ -43,7 +43,7 @@ class Recipe:
     b2: float = 0.0
 
 
-DEFAULT = Recipe(default_annealing(N, D, SWEEPS), b1=default_momentum(SWEEPS))
+DEFAULT = Recipe(default_annealing(D, SWEEPS), b1=default_momentum(SWEEPS))
 
 
 def _annealing(**changes: Any) -> Recipe:

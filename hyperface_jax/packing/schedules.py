@@ -71,14 +71,13 @@ class Ramp:
         return self.end * _progress(step, self.num_steps)
 
 
-def default_annealing(num_points: int, dim: int, num_steps: int) -> Annealing:
-    """Choose an annealing from the size of the problem and the length of the run.
+def default_annealing(dim: int, num_steps: int) -> Annealing:
+    """Choose an annealing from the dimension and the length of the run.
 
     It starts where the soft maximum sees all pairs: cosines of random points spread by
     ``1 / sqrt(d)``, so ``beta = 1.4 sqrt(d)``. It ends where it sees contacts only, the colder the
     longer the run.
     """
-    del num_points
     end = min(max(_END_PER_STEP * num_steps, _END_RANGE[0]), _END_RANGE[1])
     return Annealing(_START_FACTOR * dim**0.5, end, num_steps)
 

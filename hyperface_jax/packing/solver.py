@@ -259,7 +259,7 @@ def annealed(
     size = problem.num_points, problem.dim
     if num_iterations is None:
         num_iterations = default_num_iterations(*size)
-    annealing = default_annealing(*size, num_iterations)
+    annealing = default_annealing(problem.dim, num_iterations)
     solver = PackingSolver(
         riemannian_adam(AnnealedStep(annealing), default_momentum(num_iterations), b2),
         num_iterations,
