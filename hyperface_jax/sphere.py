@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+    from jaxtyping import Array, Bool, Float
 
     from hyperface_jax.typing import Points, PRNGKey
 
@@ -28,12 +28,28 @@ def normalize(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
         >>> normalize(jnp.array([[3.0, 4.0]])).tolist()
         [[0.6000000238418579, 0.800000011920929]]
     """
-    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), _TINY)
+    return x / jnp.maximum(jnp.sqrt(inner(x, x)), _TINY)
+
+
+def is_point(x: Float[Array, "... d"]) -> Bool[Array, "..."]:
+    """Tell which rows are points: a row of zeros pads an array to a size and stands for none.
+
+    Examples:
+        >>> is_point(jnp.array([[0.0, 1.0], [0.0, 0.0]])).tolist()
+        [True, False]
+    """
+    return jnp.any(x != 0, axis=-1)
+
+
+def count_points(x: Float[Array, "n d"]) -> Float[Array, ""]:
+    """Count the rows that are points, as a float of the rows' precision."""
+    return jnp.sum(is_point(x), dtype=x.dtype)
 
 
 def inner(u: Float[Array, "... d"], v: Float[Array, "... d"]) -> Float[Array, "... 1"]:
     """Row-wise inner product, with the reduced axis kept."""
-    return jnp.sum(u * v, axis=-1, keepdims=True)
+    # As a product of rows XLA needs no array of u * v, which for a sum it makes on a CPU.
+    return jnp.einsum("...d,...d->...", u, v, precision=jax.lax.Precision.HIGHEST)[..., None]
 
 
 def project(x: Float[Array, "... d"], u: Float[Array, "... d"]) -> Float[Array, "... d"]:

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from hyperface_jax import sphere
-from hyperface_jax.packing.energies import Hinge, Sweep
-from hyperface_jax.pairwise import Nearest, nearest
-from hyperface_jax.pairwise import sweep as default_sweep
+from hyperface_jax.packing.energies import DEFAULT_SWEEP, Hinge
+from hyperface_jax.pairwise import Nearest, Sweep, nearest
 
 if TYPE_CHECKING:
     from hyperface_jax.typing import Gallery, Points, Rows, Scalar
@@ -34,7 +33,7 @@ def gallery_pull(
     gallery: Gallery,
     *,
     index: Any = None,
-    sweep: Sweep = default_sweep,
+    sweep: Sweep = DEFAULT_SWEEP,
 ) -> Pull:
     """Mean cosine distance of the points to their nearest gallery row.
 
@@ -51,13 +50,14 @@ def gallery_pull(
     """
     if index is None:
         index = sweep(x, gallery, reduction=nearest()).column
-    target = gallery[index]
+    target = sweep.take(gallery, index)
     cosine = sphere.inner(x, target)[:, 0]
-    return Pull(1 - jnp.mean(cosine), -target / x.shape[0], cosine)
+    num_points = sphere.count_points(x)
+    return Pull(1 - jnp.sum(cosine) / num_points, -target / num_points, cosine)
 
 
 def keep_out_push(
-    x: Points, keep_out: Gallery, keep_out_cosine: Any, *, sweep: Sweep = default_sweep
+    x: Points, keep_out: Gallery, keep_out_cosine: Any, *, sweep: Sweep = DEFAULT_SWEEP
 ) -> Pull:
     """Mean squared excess of each point over the keep-out cosine, summed over the keep-out rows.
 
@@ -73,7 +73,7 @@ def keep_out_push(
     """
     hinge = Hinge(keep_out_cosine - _KEEP_OUT_MARGIN)
     sums = hinge.sums(x, keep_out, step=0, shift=None, sweep=sweep)
-    weight = _KEEP_OUT_WEIGHT / x.shape[0]
+    weight = _KEEP_OUT_WEIGHT / sphere.count_points(x)
     return Pull(weight * jnp.sum(sums.value), weight * sums.force, sums.max_cosine)
 
 
@@ -83,7 +83,7 @@ def repair_keep_out(
     keep_out_cosine: Any,
     *,
     max_iterations: int = 200,
-    sweep: Sweep = default_sweep,
+    sweep: Sweep = DEFAULT_SWEEP,
 ) -> Points:
     """Rotate every point that violates the keep-out limit away from its nearest keep-out row.
 
@@ -116,7 +116,7 @@ def repair_keep_out(
 
     def move(carry):
         iteration, x, found = carry
-        row = keep_out[found.column]
+        row = sweep.take(keep_out, found.column)
         away = sphere.normalize(sphere.project(row, x))
         moved = sphere.normalize(limit * row + jnp.sqrt(1 - limit**2) * away)
         x = jnp.where(violated(found)[:, None], moved, x)

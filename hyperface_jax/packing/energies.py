@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from hyperface_jax.pairwise import Nearest, PairSum, max_cosine, nearest, pair_sum
-from hyperface_jax.pairwise import sweep as default_sweep
+from hyperface_jax import sphere
+from hyperface_jax.pairwise import Nearest, PairSum, Sweep, max_cosine, nearest, pair_sum
 
 if TYPE_CHECKING:
     from hyperface_jax.typing import Points, Rows, Scalar
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 Schedule = Callable[[Any], Any]
 """Step number to value, as in optax."""
 
-Sweep = Callable[..., Any]
-"""A function with the signature of :func:`hyperface_jax.pairwise.sweep`."""
+DEFAULT_SWEEP = Sweep()
 
 _MAX_EXPONENT = 60.0
 _MIN_CHORD2 = 1e-12
@@ -62,7 +61,7 @@ class Energy(Protocol):
         frozen: Points | None = None,
         step: Any = 0,
         shift: Any = None,
-        sweep: Sweep = default_sweep,
+        sweep: Sweep = DEFAULT_SWEEP,
     ) -> Evaluation:
         """Return value, force and exact row maxima of ``x`` by one sweep.
 
@@ -84,7 +83,7 @@ class PairEnergy:
         """Return ``phi`` and ``phi'`` of the scores, zero at ``-inf``."""
         raise NotImplementedError
 
-    def outer(self, total: Any, *, num_pairs: int, step: Any, shift: Any) -> tuple[Any, Any]:
+    def outer(self, total: Any, *, num_pairs: Any, step: Any, shift: Any) -> tuple[Any, Any]:
         """Return the energy and its derivative by the ordered pair sum; the mean unless overridden."""
         del step, shift
         return total / num_pairs, 1 / num_pairs
@@ -100,22 +99,31 @@ class PairEnergy:
         frozen: Points | None = None,
         step: Any = 0,
         shift: Any = None,
-        sweep: Sweep = default_sweep,
+        sweep: Sweep = DEFAULT_SWEEP,
     ) -> Evaluation:
         """Evaluate by one symmetric sweep (and one rectangular sweep against frozen points)."""
         if shift is None and self.needs_shift():
             shift = jnp.max(row_max(x, frozen, sweep=sweep))
         sums = self.sums(x, step=step, shift=shift, sweep=sweep)
         if frozen is None:
-            return self.combine(sums, step=step, shift=shift)
+            return self.combine(sums, num_points=sphere.count_points(x), step=step, shift=shift)
         frozen_sums = self.sums(x, frozen, step=step, shift=shift, sweep=sweep)
-        return self.combine(sums, frozen_sums, num_frozen=frozen.shape[0], step=step, shift=shift)
+        return self.combine(
+            sums,
+            frozen_sums,
+            num_points=sphere.count_points(x),
+            num_frozen=sphere.count_points(frozen),
+            step=step,
+            shift=shift,
+        )
 
     def sums(
         self, x: Points, y: Points | None = None, *, step: Any, shift: Any, sweep: Sweep
     ) -> PairSum:
         """Return the row sums of ``phi`` over ``x`` itself or over the rows of ``y``."""
-        reduction = pair_sum(lambda scores: self.pair(scores, step=step, shift=shift))
+        reduction = pair_sum(
+            lambda scores: self.pair(scores, step=step, shift=shift), precision=sweep.precision
+        )
         return sweep(x, y, reduction=reduction)
 
     def combine(
@@ -123,13 +131,13 @@ class PairEnergy:
         sums: PairSum,
         frozen_sums: PairSum | None = None,
         *,
-        num_frozen: int = 0,
+        num_points: Any,
+        num_frozen: Any = 0,
         step: Any,
         shift: Any,
     ) -> Evaluation:
         """Turn row sums into the energy; a pair with a frozen point counts in both orders."""
-        num_rows = sums.value.shape[0]
-        num_pairs = max(num_rows * (num_rows - 1 + 2 * num_frozen), 1)
+        num_pairs = jnp.maximum(num_points * (num_points - 1 + 2 * num_frozen), 1)
         total, force, row_max = jnp.sum(sums.value), sums.force, sums.max_cosine
         if frozen_sums is not None:
             total += 2 * jnp.sum(frozen_sums.value)
@@ -174,7 +182,7 @@ class SoftMax(PairEnergy):
         weight = jnp.exp(jnp.minimum(beta * (scores - shift), _MAX_EXPONENT))
         return weight, weight
 
-    def outer(self, total: Any, *, num_pairs: int, step: Any, shift: Any) -> tuple[Any, Any]:
+    def outer(self, total: Any, *, num_pairs: Any, step: Any, shift: Any) -> tuple[Any, Any]:
         """Return the shifted log-sum over beta."""
         del num_pairs
         total = jnp.maximum(total, jnp.finfo(total.dtype).tiny)
@@ -225,7 +233,7 @@ class RowMaxEnergy:
         frozen: Points | None = None,
         step: Any = 0,
         shift: Any = None,
-        sweep: Sweep = default_sweep,
+        sweep: Sweep = DEFAULT_SWEEP,
     ) -> Evaluation:
         """Evaluate by one nearest-neighbour sweep; the force is a gather and a scatter."""
         del step, shift
@@ -244,8 +252,10 @@ class MeanRowMax(RowMaxEnergy):
     """Mean over points of the cosine to the nearest other point."""
 
     def weights(self, row_max: Rows) -> tuple[Scalar, Rows]:
-        """Weigh every row equally."""
-        return jnp.mean(row_max), jnp.full_like(row_max, 1 / row_max.shape[0])
+        """Weigh every row that has a neighbour equally."""
+        is_met = row_max > -jnp.inf
+        weight = is_met / jnp.maximum(jnp.sum(is_met, dtype=row_max.dtype), 1)
+        return jnp.sum(jnp.where(is_met, row_max, 0) * weight), weight
 
 
 @dataclass(frozen=True)
@@ -259,7 +269,7 @@ class ClosestPair(RowMaxEnergy):
         )
 
 
-def as_objective(energy: Energy, *, frozen: Points | None = None, sweep: Sweep = default_sweep):
+def as_objective(energy: Energy, *, frozen: Points | None = None, sweep: Sweep = DEFAULT_SWEEP):
     """Turn an energy into a function that ``jax.grad`` differentiates at the cost of one sweep.
 
     Args:
@@ -294,7 +304,7 @@ def as_objective(energy: Energy, *, frozen: Points | None = None, sweep: Sweep =
     return objective
 
 
-def row_max(x: Points, frozen: Points | None = None, *, sweep: Sweep = default_sweep) -> Rows:
+def row_max(x: Points, frozen: Points | None = None, *, sweep: Sweep = DEFAULT_SWEEP) -> Rows:
     """Exact cosine of every row to its nearest other row, frozen rows included, ``[n]``.
 
     Cost: ``n^2 d + 2 n m d`` FLOPs.

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from hyperface_jax import sharding, sphere
 from hyperface_jax.packing.constraints import gallery_pull, keep_out_push
-from hyperface_jax.packing.energies import Energy, Evaluation, Schedule, Sweep
-from hyperface_jax.pairwise import sweep as default_sweep
+from hyperface_jax.packing.energies import DEFAULT_SWEEP, Energy, Evaluation, Schedule
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+    from hyperface_jax.pairwise import Sweep
     from hyperface_jax.typing import Gallery, Points, Scalar
 
 _VIOLATION_PENALTY = 10.0
@@ -89,13 +92,22 @@ class PackingProblem:
             if len(shape) != 2 or shape[1] != self.dim:
                 raise ValueError(f"{name} has shape {shape} and dim is {self.dim}")
 
+    def on(self, mesh: Mesh) -> PackingProblem:
+        """Return the problem with the rows of its sets sharded over a mesh.
+
+        Each process reads the rows of its own devices only, so the sets may be memory maps.
+        """
+        sets = {name: getattr(self, name) for name in ("gallery", "keep_out", "frozen")}
+        placed = {name: sharding.shard_rows(x, mesh) for name, x in sets.items() if x is not None}
+        return replace(self, **placed)
+
     def evaluate(
         self,
         x: Points,
         *,
         step: Any = 0,
         shift: Any = None,
-        sweep: Sweep = default_sweep,
+        sweep: Sweep = DEFAULT_SWEEP,
         gallery_index: Any = None,
     ) -> ProblemEvaluation:
         """Evaluate energy, regularisers and exact figures at ``x``, ``[n, d]``."""
@@ -112,7 +124,7 @@ class PackingProblem:
         evaluation: Evaluation,
         *,
         step: Any = 0,
-        sweep: Sweep = default_sweep,
+        sweep: Sweep = DEFAULT_SWEEP,
         gallery_index: Any = None,
     ) -> ProblemEvaluation:
         """Add the gallery and keep-out terms to an evaluated energy."""
@@ -125,7 +137,7 @@ class PackingProblem:
             weight = jnp.asarray(weight, x.dtype)
             value, force = value + weight * pull.value, force + weight * pull.force
             objective += self.alpha * pull.value
-            gallery_cosine = jnp.mean(pull.cosine)
+            gallery_cosine = 1 - pull.value
         if self.keep_out is not None and self.keep_out_cosine is not None:
             push = keep_out_push(x, self.keep_out, self.keep_out_cosine, sweep=sweep)
             value, force = value + push.value, force + push.force
@@ -136,11 +148,15 @@ class PackingProblem:
             value,
             force,
             evaluation.max_cosine,
-            jnp.mean(evaluation.row_max),
+            _mean_over_points(x, evaluation.row_max),
             gallery_cosine,
             keep_out_cosine,
             objective,
         )
+
+
+def _mean_over_points(x: Points, values: Any) -> Scalar:
+    return jnp.sum(jnp.where(sphere.is_point(x), values, 0)) / sphere.count_points(x)
 
 
 def _rows(points: Any) -> int:

@@ -17,16 +17,22 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from hyperface_jax import bounds
-from hyperface_jax.packing.energies import SoftMax, Sweep, row_max
-from hyperface_jax.packing.initializers import Initializer, from_gallery, uniform
+from hyperface_jax import bounds, sharding, sphere
+from hyperface_jax.packing.energies import DEFAULT_SWEEP, SoftMax, row_max
+from hyperface_jax.packing.initializers import (
+    Initializer,
+    from_gallery,
+    initial_points,
+    uniform,
+)
 from hyperface_jax.packing.problem import PackingProblem, ProblemEvaluation
 from hyperface_jax.packing.schedules import AnnealedStep, Ramp, default_annealing, default_momentum
 from hyperface_jax.packing.transforms import riemannian_adam
-from hyperface_jax.pairwise import nearest
-from hyperface_jax.pairwise import sweep as default_sweep
+from hyperface_jax.pairwise import Precision, Sweep, nearest
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
     from hyperface_jax.typing import Points, PRNGKey, Scalar
 
 _CHUNK_FLOPS = 2e11
@@ -45,16 +51,24 @@ class StepRecord(NamedTuple):
 
 
 class PackingState(NamedTuple):
-    """Everything a run needs to go on; a pytree, so any checkpointer can save it."""
+    """Everything a run needs to go on; a pytree, so any checkpointer can save it.
+
+    Arrays of ``rows`` rows are the n points, filled up with rows of zeros where they are sharded.
+    """
 
     step: Any
     x: Points
     opt_state: Any
     max_cosine: Scalar
-    """Exact max cosine a step ago: the shift of the soft maximum."""
+    """Max cosine a step ago (of the pairs that met): the shift of the soft maximum."""
     gallery_index: Any
-    """Gallery row taken as nearest to each point, ``[n]``; refreshed every few steps."""
-    best_x: Points
+    """Gallery row taken as nearest to each point, ``[rows]``; refreshed every few steps."""
+    row: Any
+    """Identity of each row, ``[rows]``: the mini-batch solver moves points between devices."""
+    best_x: Points | None
+    """Points of the lowest exact objective so far; None if the solver does not track them."""
+    best_row: Any
+    """Identity of each row of ``best_x``."""
     best_objective: Scalar
     best_max_cosine: Scalar
     best_step: Any
@@ -102,35 +116,52 @@ class PackingSolver:
         num_iterations: steps, one sweep each.
         inner_iterations: steps of one compiled scan, between two callbacks.
         initializer: start of the free points.
-        sweep: how pairs are visited.
+        sweep: how pairs are visited; its mesh says over which devices rows are sharded.
         gallery_every: steps between two searches for the nearest gallery rows; in between a point
             keeps its row, so that its distance is never understated.
+        track_best: keep the best iterate, in as much memory as the points. Without it the last one
+            counts, which an annealed run ends close to.
+        coarse_steps: steps at the start with products in ``coarse_precision``; no best iterate is
+            taken from them, since its max cosine would not be exact.
+        coarse_precision: for accelerators, on which it is several times faster.
     """
 
     optimizer: optax.GradientTransformation
     num_iterations: int
     inner_iterations: int = 50
     initializer: Initializer = uniform
-    sweep: Sweep = default_sweep
+    sweep: Sweep = DEFAULT_SWEEP
     gallery_every: int = 10
+    track_best: bool = True
+    coarse_steps: int = 0
+    coarse_precision: Precision = "bf16"
+
+    def num_rows(self, num_points: int) -> int:
+        """Return the rows of the state's arrays: the points, filled up to whole shards."""
+        if self.sweep.mesh is None:
+            return num_points
+        return sharding.padded_size(num_points, self.sweep.mesh.size)
 
     def init_state(self, problem: PackingProblem, key: PRNGKey) -> PackingState:
-        """Create the start: initial points and one scores-only sweep."""
+        """Create the start, sharded from the beginning: initial points and one scores-only sweep."""
         init_key, run_key = jax.random.split(key)
-        x = self.initializer(init_key, problem.num_points, problem.dim)
-        return self._first_state(problem, x, run_key)
+        x = self.initial_points(problem, init_key)
+        shardings = None
+        if self.sweep.mesh is not None:
+            shapes = jax.eval_shape(partial(_first_state, self), problem, x, run_key)
+            shardings = sharding.tree_shardings(shapes, x.shape[0], self.sweep.mesh)
+        first_state = jax.jit(_first_state, static_argnums=0, out_shardings=shardings)
+        return first_state(self, problem, x, run_key)
 
-    @partial(jax.jit, static_argnums=0)
-    def _first_state(self, problem: PackingProblem, x: Points, key: PRNGKey) -> PackingState:
-        max_cosine = jnp.max(row_max(x, problem.frozen, sweep=self.sweep))
-        infinity = jnp.asarray(jnp.inf, x.dtype)
-        zero = jnp.zeros((), jnp.int32)
-        nowhere = jnp.zeros((x.shape[0],), jnp.int32)
-        opt_state = self.optimizer.init(x)
-        # best_x must not share x's buffer, which advance() donates.
-        return PackingState(
-            zero, x, opt_state, max_cosine, nowhere, jnp.copy(x), infinity, infinity, zero, key
-        )
+    def initial_points(self, problem: PackingProblem, key: PRNGKey) -> Points:
+        """Create the initial points alone, ``[rows, d]``."""
+        size = problem.num_points, problem.dim
+        rows, mesh = self.num_rows(problem.num_points), self.sweep.mesh
+        return initial_points(self.initializer, key, *size, size=rows, mesh=mesh)
+
+    def first_max_cosine(self, problem: PackingProblem, x: Points) -> Scalar:
+        """Measure the start."""
+        return jnp.max(row_max(x, problem.frozen, sweep=self.sweep))
 
     def step(self, problem: PackingProblem, state: PackingState) -> tuple[PackingState, StepRecord]:
         """Evaluate the points, keep them if they are the best so far, and move them once."""
@@ -142,8 +173,37 @@ class PackingSolver:
             sweep=self.sweep,
             gallery_index=state.gallery_index,
         )
-        state = keep_best(state, evaluation.objective, evaluation.max_cosine)
-        return move(self.optimizer, state, evaluation)
+        state = state._replace(max_cosine=evaluation.max_cosine)
+        if self.sweep.precision == "float32":
+            state = keep_best(state, evaluation.objective, evaluation.max_cosine)
+        return self.move(state, evaluation)
+
+    def move(
+        self, state: PackingState, evaluation: ProblemEvaluation
+    ) -> tuple[PackingState, StepRecord]:
+        """Apply one optimiser step along the force."""
+        updates, opt_state = self.optimizer.update(evaluation.force, state.opt_state, state.x)
+        x = optax.apply_updates(state.x, updates)
+        record = StepRecord(
+            state.step,
+            evaluation.value,
+            evaluation.max_cosine,
+            evaluation.mean_nearest_cosine,
+            evaluation.gallery_cosine,
+            evaluation.keep_out_cosine,
+        )
+        return state._replace(step=state.step + 1, x=x, opt_state=opt_state), record
+
+    def at(self, step: int) -> PackingSolver:
+        """Return the solver of the scan that starts at ``step``: coarse early, exact late."""
+        if step >= self.coarse_steps:
+            return self
+        return replace(self, sweep=replace(self.sweep, precision=self.coarse_precision))
+
+    def scan_length(self, step: int) -> int:
+        """Return the number of steps of the scan that starts at ``step``."""
+        end = self.coarse_steps if step < self.coarse_steps else self.num_iterations
+        return min(self.inner_iterations, end - step, self.num_iterations - step)
 
     def search_gallery(self, problem: PackingProblem, state: PackingState) -> PackingState:
         """Find the nearest gallery rows, if there is a gallery and it is their turn."""
@@ -161,7 +221,14 @@ class PackingSolver:
         self, problem: PackingProblem, state: PackingState, num_steps: int
     ) -> tuple[PackingState, StepRecord]:
         """Run ``num_steps`` steps as one compiled scan. The state passed in is donated."""
-        return _scan(self, problem, state, num_steps)
+        return scan(self, problem, state, num_steps)
+
+    def sharded(self, state: PackingState) -> PackingState:
+        """Hold the rows of a traced state on their devices."""
+        if self.sweep.mesh is None:
+            return state
+        shardings = sharding.tree_shardings(state, state.x.shape[0], self.sweep.mesh)
+        return lax.with_sharding_constraint(state, shardings)
 
     def __call__(
         self,
@@ -173,56 +240,107 @@ class PackingSolver:
         """Run from ``state`` to ``num_iterations``, calling back after every scan."""
         chunks: list[StepRecord] = []
         while (done := int(state.step)) < self.num_iterations:
-            length = min(self.inner_iterations, self.num_iterations - done)
-            state, records = self.advance(problem, state, length)
+            length = self.scan_length(done)
+            state, records = self.at(done).advance(problem, state, length)
             chunks.append(records)
             if callback:
                 callback(state, records)
-        return finish(problem, state, chunks)
+        return finish(problem, state, chunks, sweep=self.sweep)
+
+
+def _first_state(
+    solver: PackingSolver, problem: PackingProblem, x: Points, key: PRNGKey
+) -> PackingState:
+    infinity = jnp.asarray(jnp.inf, x.dtype)
+    zero = jnp.zeros((), jnp.int32)
+    row = jnp.arange(x.shape[0], dtype=jnp.int32)
+    # No two leaves may share a buffer: advance() donates them all.
+    return PackingState(
+        zero,
+        x,
+        solver.optimizer.init(x),
+        solver.first_max_cosine(problem, x),
+        jnp.zeros_like(row),
+        row,
+        jnp.copy(x) if solver.track_best else None,
+        jnp.copy(row),
+        infinity,
+        infinity,
+        zero,
+        key,
+    )
 
 
 def keep_best(state: PackingState, objective: Any, max_cosine: Any) -> PackingState:
     """Remember the current points if their exact objective is the lowest so far."""
     better = objective < state.best_objective
+    if state.best_x is not None:
+        state = state._replace(
+            best_x=jnp.where(better, state.x, state.best_x),
+            best_row=jnp.where(better, state.row, state.best_row),
+        )
     return state._replace(
-        best_x=jnp.where(better, state.x, state.best_x),
         best_objective=jnp.where(better, objective, state.best_objective),
         best_max_cosine=jnp.where(better, max_cosine, state.best_max_cosine),
         best_step=jnp.where(better, state.step, state.best_step),
-        max_cosine=max_cosine,
     )
 
 
-def move(
-    optimizer: optax.GradientTransformation, state: PackingState, evaluation: ProblemEvaluation
-) -> tuple[PackingState, StepRecord]:
-    """Apply one optimiser step along the force."""
-    updates, opt_state = optimizer.update(evaluation.force, state.opt_state, state.x)
-    x = optax.apply_updates(state.x, updates)
-    record = StepRecord(
-        state.step,
-        evaluation.value,
-        evaluation.max_cosine,
-        evaluation.mean_nearest_cosine,
-        evaluation.gallery_cosine,
-        evaluation.keep_out_cosine,
-    )
-    return state._replace(step=state.step + 1, x=x, opt_state=opt_state), record
-
-
-def finish(problem: PackingProblem, state: PackingState, chunks: list[StepRecord]) -> PackingOutput:
+def finish(
+    problem: PackingProblem,
+    state: PackingState,
+    chunks: list[StepRecord],
+    *,
+    sweep: Sweep = DEFAULT_SWEEP,
+) -> PackingOutput:
     """Collect the output: the best points, or the start if no step was taken."""
     history = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *chunks) if chunks else None
-    x = state.best_x
-    max_cosine = float(jnp.max(row_max(x, problem.frozen)))
-    frozen_rows = 0 if problem.frozen is None else problem.frozen.shape[0]
+    x = ordered_points(problem, state)
+    max_cosine = float(_max_cosine(sweep, *final_rows(state)[:1], problem.frozen))
+    frozen_rows = 0 if problem.frozen is None else int(sphere.count_points(problem.frozen))
     bound = bounds.tightest(problem.num_points + frozen_rows, problem.dim)
     return PackingOutput(x, max_cosine, history or _empty_history(), bound, state)
 
 
+def final_rows(state: PackingState) -> tuple[Points, Any]:
+    """Return the best points, or the last where they were not tracked, and whose each row is."""
+    if state.best_x is None:
+        return state.x, state.row
+    return state.best_x, state.best_row
+
+
+def ordered_points(problem: PackingProblem, state: PackingState) -> Points:
+    """Return the final points in the order of the identities, ``[n, d]``.
+
+    Where they are spread over several processes, no process could hold them all: there they come as
+    they lie, filled up with rows of zeros, and belong to the identities of :func:`final_rows`.
+    """
+    x, row = final_rows(state)
+    if not x.is_fully_addressable or (x.shape[0] == problem.num_points and _is_in_order(row)):
+        return x
+    return jnp.zeros_like(x).at[row].set(x)[: problem.num_points]
+
+
+def _is_in_order(row: Any) -> bool:
+    return bool(jnp.all(row == jnp.arange(row.shape[0])))
+
+
+@partial(jax.jit, static_argnums=0)
+def _max_cosine(sweep: Sweep, x: Points, frozen: Points | None) -> Scalar:
+    return jnp.max(row_max(x, frozen, sweep=sweep))
+
+
 @partial(jax.jit, static_argnums=(0, 3), donate_argnums=2)
-def _scan(solver: Any, problem: PackingProblem, state: PackingState, num_steps: int):
-    return lax.scan(lambda s, _: solver.step(problem, s), state, length=num_steps)
+def scan(
+    solver: PackingSolver, problem: PackingProblem, state: PackingState, num_steps: int
+) -> tuple[PackingState, StepRecord]:
+    """Run steps as one compiled scan; the state passed in is donated."""
+
+    def step(state: PackingState, _: Any):
+        state, record = solver.step(problem, state)
+        return solver.sharded(state), record
+
+    return lax.scan(step, state, length=num_steps)
 
 
 def _empty_history() -> StepRecord:
@@ -246,7 +364,7 @@ def annealed(
     *,
     num_iterations: int | None = None,
     initializer: Initializer | None = None,
-    sweep: Sweep = default_sweep,
+    sweep: Sweep = DEFAULT_SWEEP,
     b2: float = 0.0,
 ) -> tuple[PackingProblem, PackingSolver]:
     """Return the problem with an annealed soft maximum, and the solver tuned for it.
@@ -284,6 +402,7 @@ def solve(
     *,
     num_iterations: int | None = None,
     initializer: Initializer | None = None,
+    mesh: Mesh | None = None,
     callback: Callback | None = None,
 ) -> PackingOutput:
     """Find a packing: the front door.
@@ -293,6 +412,8 @@ def solve(
         key: seed of the start.
         num_iterations: sweeps to spend; None chooses from n and d.
         initializer: start; None means the gallery where there is one, else uniform points.
+        mesh: devices over which rows are sharded, from
+            :func:`hyperface_jax.sharding.make_mesh`; the packing is the same as on one.
         callback: called with the state and the step records after every compiled scan.
 
     Returns:
@@ -307,5 +428,11 @@ def solve(
         >>> round(abs(packing.max_cosine), 3)  # the octahedron
         0.0
     """
-    problem, solver = annealed(problem, num_iterations=num_iterations, initializer=initializer)
+    initializer = initializer or default_initializer(problem)
+    problem, solver = annealed(
+        problem if mesh is None else problem.on(mesh),
+        num_iterations=num_iterations,
+        initializer=initializer,
+        sweep=Sweep(mesh),
+    )
     return solver(problem, solver.init_state(problem, key), callback=callback)

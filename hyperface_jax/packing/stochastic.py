@@ -12,31 +12,41 @@ points is kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec
 
-from hyperface_jax.packing.energies import Evaluation, PairEnergy, Sweep, row_max
+from hyperface_jax import sharding, sphere
+from hyperface_jax.packing.energies import DEFAULT_SWEEP, Evaluation, PairEnergy, row_max
 from hyperface_jax.packing.problem import PackingProblem
+from hyperface_jax.packing.rowwise import join_rows, split_rows
 from hyperface_jax.packing.solver import (
     PackingSolver,
     PackingState,
     StepRecord,
     annealed,
     keep_best,
-    move,
+    scan,
 )
-from hyperface_jax.pairwise import PairSum
-from hyperface_jax.pairwise import sweep as default_sweep
+from hyperface_jax.pairwise import PairSum, Sweep, first_rows, max_cosine
+from hyperface_jax.sharding import ROWS
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
     from hyperface_jax.packing.initializers import Initializer
-    from hyperface_jax.typing import Points, PRNGKey
+    from hyperface_jax.typing import Points, PRNGKey, Scalar
 
 _EXACT_CHECKS = 50
+_GROUPS = 24
+_BLOCKS_OF_A_GROUP = 8
+_EXCHANGE = 2**31 - 1
+"""Folded into the key of an exchange, to keep it apart from that of the blocks."""
 # A point meets its nearest neighbour in some blocks only: normalising each block's force by itself
 # would let the gallery's steady pull win all the others.
 _SECOND_MOMENT_DECAY = 0.9
@@ -48,23 +58,25 @@ def evaluate_blocks(
     key: PRNGKey,
     batch_size: int,
     *,
+    num_groups: int = 1,
     frozen: Points | None = None,
     step: Any = 0,
     shift: Any = None,
-    sweep: Sweep = default_sweep,
+    sweep: Sweep = DEFAULT_SWEEP,
 ) -> Evaluation:
-    """Estimate an energy and its force from random blocks of ``batch_size`` points.
+    """Estimate an energy and its force from random blocks of at most ``batch_size`` points.
 
-    The sums are scaled by ``(n - 1) / (B - 1)`` to estimate those over all pairs, and each block also
-    meets a random ``B`` of the frozen points. A last block that is not full is filled up with points
-    that have been drawn already, whose second force is dropped, so that every point meets exactly
-    ``B - 1`` others.
+    The rows are cut into groups; each group shuffles its rows into blocks of equal size, and every
+    point meets the others of its block. The sums are scaled to estimate those over all pairs. Each
+    group also meets a random window of ``batch_size`` of its share of the frozen points.
 
     Args:
         energy: a pair-sum energy.
-        x: unit rows, ``[n, d]``.
+        x: unit rows, ``[n, d]``, the groups one after another.
         key: seed of the shuffle.
-        batch_size: points of a block, 2 <= B <= n.
+        batch_size: points of a block at most, 2 <= B <= n.
+        num_groups: groups that shuffle apart from each other; divides n. With a mesh, its devices
+            share them.
         frozen: unit rows that take part but do not move, ``[m, d]``.
         step: the step number, for energies with a schedule.
         shift: a cosine near the current maximum.
@@ -72,40 +84,164 @@ def evaluate_blocks(
 
     Returns:
         The estimate. ``row_max`` is over the pairs that met: a lower bound on the exact one.
-        Cost: ``3 n B d`` FLOPs (``+ 4 n min(B, m) d``), O(n d) memory.
+        Cost: ``3 n B d`` FLOPs (``+ 4 n min(B, m) d``), O(n d) memory, no communication.
     """
-    order_key, frozen_key = jax.random.split(key)
-    num_points = x.shape[0]
-    order = jax.random.permutation(order_key, num_points)
-    num_blocks = -(-num_points // batch_size)
-    filled = jnp.concatenate([order, order[: num_blocks * batch_size - num_points]])
-    blocks = filled.reshape(num_blocks, batch_size)
     shift = jnp.max(row_max(x, frozen, sweep=sweep)) if shift is None else shift
+    groups = _Groups(energy, step, shift, replace(sweep, mesh=None))
+    own, met = groups.sums(x, key, batch_size, num_groups, frozen, sweep.mesh)
+    return energy.combine(
+        own,
+        met,
+        num_points=sphere.count_points(x),
+        num_frozen=0 if frozen is None else sphere.count_points(frozen),
+        step=step,
+        shift=shift,
+    )
 
-    def own(block):
-        return energy.sums(x[block], step=step, shift=shift, sweep=sweep)
 
-    own_sums = _unshuffled(lax.map(own, blocks), order, (num_points - 1) / (batch_size - 1))
-    if frozen is None:
-        return energy.combine(own_sums, step=step, shift=shift)
-    met = jax.random.choice(frozen_key, frozen, (min(batch_size, frozen.shape[0]),), replace=False)
-    frozen_sums = energy.sums(x, met, step=step, shift=shift, sweep=sweep)
-    frozen_sums = _scaled(frozen_sums, frozen.shape[0] / met.shape[0])
-    return energy.combine(own_sums, frozen_sums, num_frozen=frozen.shape[0], step=step, shift=shift)
+class _Groups(NamedTuple):
+    """Sums over the blocks of each group."""
+
+    energy: PairEnergy
+    step: Any
+    shift: Any
+    sweep: Sweep
+
+    def sums(
+        self,
+        x: Points,
+        key: PRNGKey,
+        batch_size: int,
+        num_groups: int,
+        frozen: Points | None,
+        mesh: Mesh | None,
+    ) -> tuple[PairSum, PairSum | None]:
+        """Return the sums over each point's block, and over the frozen points it met."""
+        scale = _pair_scale(x.shape[0] // num_groups, num_groups, batch_size)
+
+        def one(group: tuple[Any, Points, Points | None]) -> tuple[PairSum, PairSum | None]:
+            number, x, frozen = group
+            order_key, frozen_key = jax.random.split(jax.random.fold_in(key, number))
+            own = _scaled(self._over_blocks(x, order_key, batch_size), scale)
+            if frozen is None:
+                return own, None
+            return own, self._over_window(x, frozen, frozen_key, batch_size)
+
+        def local(numbers: Any, x: Points, frozen: Points | None) -> Any:
+            count = numbers.shape[0]
+            groups = numbers, _grouped(x, count), _grouped(frozen, count)
+            return jax.tree.map(_ungrouped, lax.map(one, groups))
+
+        numbers = jnp.arange(num_groups)
+        if frozen is not None:
+            size = -(-frozen.shape[0] // num_groups) * num_groups
+            frozen = sharding.pad_rows(frozen, size)
+        if mesh is None:
+            return local(numbers, x, frozen)
+        spec = PartitionSpec(ROWS)
+        return jax.shard_map(local, mesh=mesh, in_specs=spec, out_specs=spec)(numbers, x, frozen)
+
+    def _over_blocks(self, x: Points, key: PRNGKey, batch_size: int) -> PairSum:
+        num_blocks, block_size = _blocks(x.shape[0], batch_size)
+        order = jax.random.permutation(key, num_blocks * block_size)
+
+        def add(total: PairSum, block: Any) -> tuple[PairSum, None]:
+            points = x.at[block].get(mode="fill", fill_value=0)
+            sums = self._sums(points)
+            return _put_rows(total, block, sums), None
+
+        empty = PairSum(x[:, 0] * 0, x * 0, x[:, 0] * 0 - jnp.inf)
+        return lax.scan(add, empty, order.reshape(num_blocks, block_size))[0]
+
+    def _over_window(self, x: Points, frozen: Points, key: PRNGKey, batch_size: int) -> PairSum:
+        size = min(batch_size, frozen.shape[0])
+        start = jax.random.randint(key, (), 0, frozen.shape[0])
+        window = jnp.concatenate([frozen, frozen[: size - 1]])
+        window = lax.dynamic_slice_in_dim(window, start, size)
+        return _scaled(self._sums(x, window), frozen.shape[0] / size)
+
+    def _sums(self, x: Points, y: Points | None = None) -> PairSum:
+        return self.energy.sums(x, y, step=self.step, shift=self.shift, sweep=self.sweep)
+
+
+def _blocks(num_rows: int, batch_size: int) -> tuple[int, int]:
+    """Return how many blocks a group has and their common size, at most ``batch_size``."""
+    num_blocks = -(-num_rows // batch_size)
+    return num_blocks, -(-num_rows // num_blocks)
+
+
+def _pair_scale(group_size: int, num_groups: int, batch_size: int) -> float:
+    """Return one over the probability that two points share a block."""
+    num_blocks, block_size = _blocks(group_size, batch_size)
+    share_group = (group_size - 1) / (group_size * num_groups - 1)
+    share_block = (block_size - 1) / (num_blocks * block_size - 1)
+    return 1 / (share_group * share_block)
 
 
 def _scaled(sums: PairSum, factor: float) -> PairSum:
     return PairSum(sums.value * factor, sums.force * factor, sums.max_cosine)
 
 
-def _unshuffled(sums: PairSum, order: Any, factor: float) -> PairSum:
-    """Bring block sums back into the order of the points, the fill of the last block dropped."""
+def _put_rows(tree: Any, index: Any, rows: Any) -> Any:
+    """Overwrite rows; an index beyond the last is dropped."""
+    return jax.tree.map(
+        lambda a, b: a.at[index].set(b, mode="drop", unique_indices=True), tree, rows
+    )
 
-    def back(values: Any):
-        flat = values.reshape(-1, *values.shape[2:])[: order.shape[0]]
-        return jnp.zeros_like(flat).at[order].set(flat, unique_indices=True)
 
-    return _scaled(jax.tree.map(back, sums), factor)
+def _grouped(tree: Any, num_groups: int) -> Any:
+    return jax.tree.map(lambda a: a.reshape(num_groups, -1, *a.shape[1:]), tree)
+
+
+def _ungrouped(leaf: Any) -> Any:
+    return leaf.reshape(-1, *leaf.shape[2:])
+
+
+def exchange(tree: Any, key: PRNGKey, num_groups: int, mesh: Mesh | None = None) -> Any:
+    """Shuffle each group's rows and deal them out evenly to all groups: one all-to-all.
+
+    A pair that shares a group does so afterwards with nearly the same probability as any other pair,
+    and the arrangement in which all pairs are equally likely is left unchanged: whatever the start,
+    the difference shrinks by ``(G - 1) / (G (N - 1))`` with every exchange (G groups of N rows).
+
+    Args:
+        tree: arrays ``[G N, ...]`` whose rows belong together.
+        key: seed of the shuffle.
+        num_groups: G; rows beyond a multiple of G in a group stay where they are.
+        mesh: devices over which the groups are sharded.
+    """
+    num_rows = jax.tree.leaves(tree)[0].shape[0]
+    group_size = num_rows // num_groups
+    num_devices = 1 if mesh is None else mesh.size
+    dealt = group_size // num_groups * num_groups
+
+    def deal(leaf: Any, order: Any) -> Any:
+        """Reorder one leaf of the groups of a device, and swap its parts with those of the others."""
+        groups = jnp.take_along_axis(_grouped(leaf, order.shape[0]), _like(order, leaf), axis=1)
+        moving, staying = groups[:, :dealt], groups[:, dealt:]
+        parts = moving.reshape(order.shape[0], num_groups, -1, *leaf.shape[1:])
+        if mesh is not None:
+            parts = lax.all_to_all(parts, ROWS, split_axis=1, concat_axis=0, tiled=True)
+        parts = jnp.swapaxes(parts, 0, 1).reshape(moving.shape)
+        return _ungrouped(jnp.concatenate([parts, staying], axis=1))
+
+    def local(numbers: Any, tree: Any) -> Any:
+        def shuffled(number: Any) -> Any:
+            return jax.random.permutation(jax.random.fold_in(key, number), group_size)
+
+        order = lax.map(shuffled, numbers)
+        return jax.tree.map(lambda leaf: deal(leaf, order), tree)
+
+    numbers = jnp.arange(num_groups)
+    if num_devices == 1:
+        mesh = None
+        return local(numbers, tree)
+    spec = PartitionSpec(ROWS)
+    return jax.shard_map(local, mesh=mesh, in_specs=spec, out_specs=spec)(numbers, tree)
+
+
+def _like(order: Any, leaf: Any) -> Any:
+    return order.reshape(*order.shape, *(1,) * (leaf.ndim - 1))
 
 
 @dataclass(frozen=True)
@@ -113,14 +249,37 @@ class StochasticSolver(PackingSolver):
     """Mini-batch solver; a :class:`PackingSolver` whose steps see ``batch_size`` points each.
 
     Attributes:
-        batch_size: points of a block.
+        batch_size: points of a block at most.
+        num_groups: groups of rows that shuffle apart; the devices of the mesh share them. The result
+            depends on their number, not on that of the devices.
+        exchange_every: steps between two exchanges of rows between the groups.
+        measure_every: steps between two measurements; the last step is always followed by one.
+        measured_rows: rows whose max cosine over all others is measured; None measures all, exactly.
     """
 
     batch_size: int = 1024
+    num_groups: int = 1
+    exchange_every: int = 10
+    measure_every: int = 1
+    measured_rows: int | None = None
 
-    def block_step(
-        self, problem: PackingProblem, state: PackingState
-    ) -> tuple[PackingState, StepRecord]:
+    def num_rows(self, num_points: int) -> int:
+        """Return the rows of the state's arrays: the points, filled up to whole groups."""
+        if self.num_groups == 1:
+            return num_points
+        return sharding.padded_size(num_points, self.num_groups)
+
+    def first_max_cosine(self, problem: PackingProblem, x: Points) -> Scalar:
+        """Measure a sample of the start: a shift for the first step."""
+        del problem
+        return self._sampled(x, self.batch_size)
+
+    def _sampled(self, x: Points, num_rows: int) -> Scalar:
+        """Find the largest cosine of some rows of every group to all others."""
+        rows = first_rows(x, num_rows, self.num_groups)
+        return jnp.max(self.sweep.among(rows, x, reduction=max_cosine()))
+
+    def step(self, problem: PackingProblem, state: PackingState) -> tuple[PackingState, StepRecord]:
         """Move every point once, along the force of its block."""
         if not isinstance(problem.energy, PairEnergy):
             raise TypeError(f"energy={problem.energy!r}: mini-batches need a pair-sum energy")
@@ -130,6 +289,7 @@ class StochasticSolver(PackingSolver):
             state.x,
             jax.random.fold_in(state.key, state.step),
             min(self.batch_size, problem.num_points),
+            num_groups=self.num_groups,
             frozen=problem.frozen,
             step=state.step,
             shift=state.max_cosine,
@@ -142,38 +302,91 @@ class StochasticSolver(PackingSolver):
             sweep=self.sweep,
             gallery_index=state.gallery_index,
         )
-        return move(self.optimizer, state, regularised)
+        return self.move(state._replace(max_cosine=evaluation.max_cosine), regularised)
+
+    def scan_length(self, step: int) -> int:
+        """Return the number of steps of the scan that starts at ``step``, up to the next exchange."""
+        length = super().scan_length(step)
+        if self.num_groups == 1:
+            return length
+        return min(length, self.exchange_every - step % self.exchange_every)
 
     def advance(
         self, problem: PackingProblem, state: PackingState, num_steps: int
     ) -> tuple[PackingState, StepRecord]:
-        """Run ``num_steps`` block steps as one scan, then one exact sweep of the result."""
-        return _advance(self, problem, state, num_steps)
+        """Exchange rows if it is their turn, run ``num_steps`` block steps, and measure if it is due.
 
-    def exact(self, problem: PackingProblem, state: PackingState) -> PackingState:
-        """Measure the points exactly and keep them if they are the best so far."""
-        rows = row_max(state.x, problem.frozen, sweep=self.sweep)
-        unforced = Evaluation(jnp.zeros(()), jnp.zeros_like(state.x), rows)
+        The exchange and the scan are compiled apart, so that neither needs the memory of the other.
+        The state passed in is donated.
+        """
+        step = int(state.step)
+        if self.num_groups > 1 and step % self.exchange_every == 0:
+            state = self.exchanged(state)
+        state, records = scan(self, problem, state, num_steps)
+        end = step + num_steps
+        # The steps themselves saw the pairs of their blocks only.
+        max_cosine = jnp.full_like(records.max_cosine, jnp.nan)
+        if end % self.measure_every == 0 or end == self.num_iterations:
+            state = _measured(self, problem, state)
+            max_cosine = max_cosine.at[-1].set(state.max_cosine)
+        return state, records._replace(max_cosine=max_cosine)
+
+    def exchanged(self, state: PackingState) -> PackingState:
+        """Deal the rows of every group out to all groups, with all that belongs to a row."""
+        key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), _EXCHANGE)
+        moving = state.x, state.row, state.gallery_index, state.opt_state
+        rows, rest = split_rows(moving, state.x.shape[0])
+        dealt = [_exchanged(leaf, key, self.num_groups, self.sweep.mesh) for leaf in rows]
+        x, row, gallery_index, opt_state = join_rows(dealt, rest)
+        return state._replace(x=x, row=row, gallery_index=gallery_index, opt_state=opt_state)
+
+    def measured(self, problem: PackingProblem, state: PackingState) -> PackingState:
+        """Measure the points, all or a sample, and keep them if they are the best so far."""
+        if self.measured_rows is None:
+            highest = jnp.max(row_max(state.x, problem.frozen, sweep=self.sweep))
+        else:
+            highest = self._sampled(state.x, self.measured_rows)
+        unforced = Evaluation(jnp.zeros(()), state.x, jnp.full_like(state.x[:, 0], highest))
         figures = problem.regularise(state.x, unforced, sweep=self.sweep)
+        state = state._replace(max_cosine=highest)
         return keep_best(state, figures.objective, figures.max_cosine)
 
 
-def _advance_impl(
-    solver: StochasticSolver, problem: PackingProblem, state: PackingState, num_steps: int
-):
-    state, records = lax.scan(lambda s, _: solver.block_step(problem, s), state, length=num_steps)
-    state = solver.exact(problem, state)
-    # Only the last record's max cosine is exact; the others saw the pairs of their blocks.
-    exact = jnp.full_like(records.max_cosine, jnp.nan).at[-1].set(state.max_cosine)
-    return state, records._replace(max_cosine=exact)
-
-
-_advance = jax.jit(_advance_impl, static_argnums=(0, 3), donate_argnums=2)
+_measured = jax.jit(
+    lambda solver, problem, state: solver.sharded(solver.measured(problem, state)),
+    static_argnums=0,
+    donate_argnums=2,
+)
+_exchanged = jax.jit(exchange, static_argnums=(2, 3), donate_argnums=0)
 
 
 def default_batch_size(num_points: int) -> int:
     """Choose an eighth of the points, between 256 and 4096."""
     return min(max(num_points // 8, 256), 4096, num_points)
+
+
+def default_num_groups(num_points: int, batch_size: int, num_devices: int = 1) -> int:
+    """Choose one group for a small problem on one device, else at least 24.
+
+    24 groups, or a multiple, run on 1, 2, 3, 4, 6, 8, 12 and 24 devices alike. A group should hold
+    several blocks, or its points would meet the same others until the next exchange.
+    """
+    fits = num_points >= _GROUPS * max(_BLOCKS_OF_A_GROUP * batch_size, _GROUPS)
+    return math.lcm(_GROUPS if fits else 1, num_devices)
+
+
+def default_measurement(
+    num_points: int, batch_size: int, num_iterations: int
+) -> tuple[int, int | None]:
+    """Choose how often to measure, and how many rows: a quarter of the run's work at most.
+
+    Returns:
+        The number of measurements, and the rows of each: None for all of them.
+    """
+    sweeps = 0.25 * 3 * batch_size * num_iterations / num_points
+    if sweeps >= 1:
+        return int(min(sweeps, _EXACT_CHECKS)), None
+    return 1, max(int(sweeps * num_points / 2), min(num_points, batch_size))
 
 
 def stochastic(
@@ -182,23 +395,33 @@ def stochastic(
     batch_size: int | None = None,
     num_iterations: int | None = None,
     initializer: Initializer | None = None,
-    sweep: Sweep = default_sweep,
+    num_groups: int | None = None,
+    sweep: Sweep = DEFAULT_SWEEP,
 ) -> tuple[PackingProblem, StochasticSolver]:
     """Return the annealed problem and a mini-batch solver for it.
 
     Args:
         problem: what to pack.
-        batch_size: points of a block; None chooses from n.
+        batch_size: points of a block at most; None chooses from n.
         num_iterations: block steps; None takes as many as cost the sweeps of the full solver.
         initializer: start of the free points.
-        sweep: how the pairs of a block are visited.
+        num_groups: groups that shuffle apart; None chooses from n and the number of devices.
+        sweep: how the pairs of a block are visited, and over which devices.
+
+    Raises:
+        ValueError: if a block has fewer than 2 points, or the groups cannot be shared evenly by the
+            devices.
     """
-    batch_size = min(batch_size or default_batch_size(problem.num_points), problem.num_points)
+    num_points = problem.num_points
+    batch_size = min(batch_size or default_batch_size(num_points), num_points)
     if batch_size < 2:
         raise ValueError(f"batch_size={batch_size}: a block needs at least 2 points")
+    num_devices = sweep.num_devices
+    num_groups = num_groups or default_num_groups(num_points, batch_size, num_devices)
+    _check_groups(num_groups, num_points, num_devices)
     if num_iterations is None:
         _, full = annealed(problem)
-        num_iterations = full.num_iterations * max(problem.num_points // batch_size, 1)
+        num_iterations = full.num_iterations * max(num_points // batch_size, 1)
     problem, full = annealed(
         problem,
         num_iterations=num_iterations,
@@ -206,12 +429,29 @@ def stochastic(
         sweep=sweep,
         b2=_SECOND_MOMENT_DECAY,
     )
+    num_checks, measured_rows = default_measurement(num_points, batch_size, num_iterations)
     solver = StochasticSolver(
         full.optimizer,
         num_iterations,
-        max(num_iterations // _EXACT_CHECKS, 1),
+        max(num_iterations // num_checks, 1),
         full.initializer,
         sweep,
+        measure_every=max(num_iterations // num_checks, 1),
         batch_size=batch_size,
+        num_groups=num_groups,
+        measured_rows=measured_rows,
     )
     return problem, solver
+
+
+def _check_groups(num_groups: int, num_points: int, num_devices: int) -> None:
+    if num_groups % num_devices:
+        raise ValueError(
+            f"num_groups={num_groups}: {num_devices} devices cannot share them evenly; run on a "
+            "divisor of it"
+        )
+    if num_points < num_groups**2:
+        raise ValueError(
+            f"num_groups={num_groups}: {num_points} points are too few to exchange among them; use "
+            "the full-batch solver or fewer devices"
+        )

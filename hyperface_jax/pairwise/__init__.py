@@ -1,6 +1,7 @@
 """All-pairs sweeps: what is reduced (:mod:`.reductions`) and how pairs are visited, kept apart."""
 
-from hyperface_jax.pairwise.api import Implementation, sweep
+from hyperface_jax.pairwise.api import Implementation, Sweep, sweep
+from hyperface_jax.pairwise.precision import Precision
 from hyperface_jax.pairwise.reductions import (
     Nearest,
     PairSum,
@@ -10,13 +11,18 @@ from hyperface_jax.pairwise.reductions import (
     nearest,
     pair_sum,
 )
+from hyperface_jax.pairwise.rows import Rows, first_rows
 
 __all__ = [
     "Implementation",
     "Nearest",
     "PairSum",
+    "Precision",
     "Reduction",
+    "Rows",
+    "Sweep",
     "count_above",
+    "first_rows",
     "max_cosine",
     "nearest",
     "pair_sum",

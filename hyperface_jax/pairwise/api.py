@@ -2,17 +2,143 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from hyperface_jax.pairwise import blockwise, reference
+import jax
+
+from hyperface_jax.pairwise import blockwise, reference, ring
+from hyperface_jax.pairwise.precision import Precision
 from hyperface_jax.pairwise.reductions import Reduction
+from hyperface_jax.pairwise.rows import Rows, foreign, numbered
 
 if TYPE_CHECKING:
-    from hyperface_jax.typing import Gallery, Points
+    from jax.sharding import Mesh
 
-Implementation = Literal["reference", "blockwise"]
+    from hyperface_jax.typing import Gallery, Indices, Points
+
+Implementation = Literal["reference", "blockwise", "pallas"]
 
 _DENSE_PAIRS = 512 * 512
+_MAX_PALLAS_DIM = 1024
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How pairs are visited. Equal settings share compilations; solvers and energies take one.
+
+    Attributes:
+        mesh: devices over which the rows of both sets are sharded, from
+            :func:`hyperface_jax.sharding.make_mesh`; None visits all pairs where the arrays are.
+        block_size: rows of a tile. None chooses at most 512.
+        implementation: ``"reference"`` holds all scores in memory, ``"blockwise"`` one tile;
+            ``"pallas"`` is one fused kernel on GPUs. None takes the dense one while the scores fit a
+            single tile, else the kernel on a GPU (not yet run on one) and blocks elsewhere.
+        precision: of the scores: ``"float32"``, or coarser and faster on accelerators.
+
+    Raises:
+        NotImplementedError: for an unknown ``implementation``, or the dense one with a mesh.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from hyperface_jax.pairwise import nearest
+        >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+        >>> Sweep()(x, reduction=nearest()).column.tolist()
+        [2, 2, 1]
+    """
+
+    mesh: Mesh | None = None
+    block_size: int | None = None
+    implementation: Implementation | None = None
+    precision: Precision = "float32"
+
+    def __post_init__(self):
+        if self.implementation not in (None, *get_args(Implementation)):
+            names = ", ".join(map(repr, get_args(Implementation)))
+            raise NotImplementedError(
+                f"implementation={self.implementation!r}: choose {names} or None"
+            )
+        if self.mesh is not None and self.implementation == "reference":
+            raise NotImplementedError(
+                "implementation='reference' holds all scores on one device: drop the mesh"
+            )
+
+    @property
+    def num_devices(self) -> int:
+        """Devices over which rows are sharded."""
+        return 1 if self.mesh is None else self.mesh.size
+
+    def __call__(self, x: Points, y: Gallery | None = None, *, reduction: Reduction) -> Any:
+        """Reduce the cosines of all pairs to one statistic a row of ``x``.
+
+        Args:
+            x: unit rows, ``[n, d]``; a row of zeros stands for no point.
+            y: unit rows to pair them with, ``[m, d]``. None pairs ``x`` with itself and leaves out
+                the diagonal.
+            reduction: what to collect; see :mod:`hyperface_jax.pairwise.reductions`.
+
+        Returns:
+            What the reduction's ``finalize`` returns, each leaf with leading axis ``n``.
+
+        Cost: ``n^2 d`` FLOPs for the scores of ``x`` with itself (each tile serves its rows and its
+        columns), ``2 n m d`` with ``y``, plus what the reduction adds; O((n + m) d) memory.
+        """
+        if y is not None:
+            return self.among(foreign(x), y, reduction=reduction)
+        make_folds = self._folds(reduction, x, x)
+        if make_folds is None:
+            return reference.among(numbered(x), x, reduction, self.precision)
+        if self.mesh is not None:
+            return ring.symmetric(x, make_folds, self.mesh)
+        return blockwise.symmetric(x, make_folds(x.shape[0]))
+
+    def among(self, rows: Rows, y: Points, *, reduction: Reduction) -> Any:
+        """Reduce over all pairs of some rows of ``y`` and the others of ``y``.
+
+        Args:
+            rows: rows and their index in ``y``, from :func:`hyperface_jax.pairwise.first_rows`.
+            y: unit rows, ``[m, d]``.
+            reduction: what to collect.
+
+        Cost: ``2 n m d`` FLOPs for the scores, plus what the reduction adds.
+        """
+        make_folds = self._folds(reduction, rows.x, y)
+        if make_folds is None:
+            return reference.among(rows, y, reduction, self.precision)
+        if self.mesh is not None:
+            return ring.among(rows, y, make_folds, self.mesh)
+        return blockwise.among(rows, y, make_folds(rows.x.shape[0]))
+
+    def take(self, y: Gallery, index: Indices) -> Points:
+        """Select rows of ``y`` by index, ``[n, d]``; zeros where there is no such row."""
+        if self.mesh is not None:
+            return ring.take(y, index, self.mesh)
+        return y.at[index].get(mode="fill", fill_value=0)
+
+    def _folds(self, reduction: Reduction, x: Points, y: Points) -> ring.MakeFolds | None:
+        """Return what makes the folds of a device from its number of rows; None for the dense sweep."""
+        implementation = self.implementation or self._default_implementation(x, y)
+        if implementation == "reference":
+            return None
+        if implementation == "pallas":
+            return self._pallas(reduction)
+
+        def make(num_rows: int) -> blockwise.Folds:
+            block_size = self.block_size or blockwise.default_block_size(num_rows)
+            return blockwise.Folds(reduction, block_size, self.precision)
+
+        return make
+
+    def _pallas(self, reduction: Reduction) -> ring.MakeFolds:
+        from hyperface_jax.pairwise.pallas_gpu import PallasFolds
+
+        return lambda num_rows: PallasFolds(reduction, self.block_size, self.precision)
+
+    def _default_implementation(self, x: Points, y: Points) -> Implementation:
+        if self.mesh is None and x.shape[0] * y.shape[0] <= _DENSE_PAIRS:
+            return "reference"
+        is_gpu = jax.default_backend() == "gpu"
+        return "pallas" if is_gpu and x.shape[1] <= _MAX_PALLAS_DIM else "blockwise"
 
 
 def sweep(
@@ -22,46 +148,24 @@ def sweep(
     reduction: Reduction,
     block_size: int | None = None,
     implementation: Implementation | None = None,
+    mesh: Mesh | None = None,
+    precision: Precision = "float32",
 ) -> Any:
-    """Reduce the cosines of all pairs to one statistic a row of ``x``.
+    """Reduce the cosines of all pairs to one statistic a row of ``x``: one call of a :class:`Sweep`.
 
     Args:
-        x: unit rows, ``[n, d]``.
-        y: unit rows to pair them with, ``[m, d]``. None pairs ``x`` with itself and leaves out the
-            diagonal.
+        x: unit rows, ``[n, d]``; a row of zeros stands for no point.
+        y: unit rows to pair them with, ``[m, d]``; None pairs ``x`` with itself.
         reduction: what to collect; see :mod:`hyperface_jax.pairwise.reductions`.
-        block_size: rows of a tile. None chooses at most 512.
-        implementation: ``"reference"`` holds all scores in memory, ``"blockwise"`` one tile. None
-            takes the dense one while the scores fit a single tile.
-
-    Returns:
-        What the reduction's ``finalize`` returns, each leaf with leading axis ``n``.
-
-    Raises:
-        NotImplementedError: for an unknown ``implementation``.
-
-    Cost: ``n^2 d`` FLOPs for the scores of ``x`` with itself (each tile serves its rows and its
-    columns), ``2 n m d`` with ``y``, plus what the reduction adds; O((n + m) d) memory.
+        block_size: as for :class:`Sweep`.
+        implementation: as for :class:`Sweep`.
+        mesh: as for :class:`Sweep`.
+        precision: as for :class:`Sweep`.
 
     Examples:
         >>> import jax.numpy as jnp
-        >>> from hyperface_jax.pairwise import nearest, sweep
-        >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
-        >>> sweep(x, reduction=nearest()).column.tolist()
-        [2, 2, 1]
+        >>> from hyperface_jax.pairwise import max_cosine, sweep
+        >>> sweep(jnp.array([[1.0, 0.0], [0.0, 1.0]]), reduction=max_cosine()).tolist()
+        [0.0, 0.0]
     """
-    num_pairs = x.shape[0] * (x if y is None else y).shape[0]
-    if implementation is None:
-        implementation = "reference" if num_pairs <= _DENSE_PAIRS else "blockwise"
-    if implementation == "reference":
-        if y is None:
-            return reference.symmetric(x, reduction)
-        return reference.rectangular(x, y, reduction)
-    if implementation == "blockwise":
-        block_size = block_size or blockwise.default_block_size(x.shape[0])
-        if y is None:
-            return blockwise.symmetric(x, reduction, block_size=block_size)
-        return blockwise.rectangular(x, y, reduction, block_size=block_size)
-    raise NotImplementedError(
-        f"implementation={implementation!r}: choose 'reference', 'blockwise' or None"
-    )
+    return Sweep(mesh, block_size, implementation, precision)(x, y, reduction=reduction)

@@ -1,7 +1,8 @@
 """*How* pairs are visited, tile by tile: O(n d) memory, every tile small enough to stay in cache.
 
 A sweep of a set with itself visits only the tiles on and above the diagonal and uses each one
-twice, for its rows and, transposed, for its columns.
+twice, for its rows and, transposed, for its columns. The three folds add the pairs of two sets of
+rows to accumulators; :mod:`.ring` calls them once for every pair of shards that meets.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hyperface_jax.pairwise.reductions import Reduction, masked, scores
+from hyperface_jax.pairwise.precision import Precision, scores
+from hyperface_jax.pairwise.reductions import Reduction, empty, masked
+from hyperface_jax.pairwise.rows import Rows, blocked, numbered, put, take
 
 if TYPE_CHECKING:
     from hyperface_jax.typing import Gallery, Points
@@ -24,86 +27,132 @@ _MIN_BLOCK = 256
 def default_block_size(num_rows: int) -> int:
     """Choose a block of at most 512 rows, one that divides ``num_rows`` if there is one above 255.
 
-    Padding copies the whole array on every sweep, hence the preference for a divisor.
+    Padding copies the whole array on every sweep, hence the preference for a divisor, and multiples
+    of 128 fill the matrix units of a TPU.
     """
     if num_rows <= _MAX_BLOCK:
         return num_rows
-    for block in range(_MAX_BLOCK, _MIN_BLOCK - 1, -1):
+    aligned = [block for block in (512, 384, 256) if num_rows % block == 0]
+    for block in (*aligned, *range(_MAX_BLOCK, _MIN_BLOCK - 1, -1)):
         if num_rows % block == 0:
             return block
     num_blocks = -(-num_rows // _MAX_BLOCK)
     return -(-num_rows // (8 * num_blocks)) * 8
 
 
-def symmetric(x: Points, reduction: Reduction, *, block_size: int) -> Any:
+def symmetric(x: Points, folds: Folds) -> Any:
     """Reduce over all pairs of ``x`` with itself, the diagonal excluded.
 
     Cost: ``n^2 d`` FLOPs for the scores, half of what a full matrix product takes.
     """
-    num_rows = x.shape[0]
-    blocks = _blocked(x, block_size)
-    num_blocks = blocks.shape[0]
-    empty = reduction.init(block_size, x.shape[1], x.dtype)
-    carry = jax.tree.map(lambda a: jnp.broadcast_to(a, (num_blocks, *a.shape)), empty)
-    columns = jnp.arange(num_blocks * block_size, dtype=jnp.int32).reshape(num_blocks, block_size)
-
-    def tile(i, j):
-        tile_scores = scores(blocks[i], blocks[j])
-        return reduction.tile(masked(tile_scores, columns[i], columns[j], num_rows))
-
-    def above_diagonal(j, state):
-        i, row, rest = state
-        values = tile(i, j)
-        row = reduction.update(row, values, blocks[j], columns[j])
-        flipped = jax.tree.map(jnp.transpose, values)
-        column = reduction.update(_take(rest, j), flipped, blocks[i], columns[i])
-        return i, row, _put(rest, j, column)
-
-    def one_row(rest, i):
-        row = reduction.update(_take(rest, i), tile(i, i), blocks[i], columns[i])
-        _, row, rest = lax.fori_loop(i + 1, num_blocks, above_diagonal, (i, row, rest))
-        return _put(rest, i, row), None
-
-    carry, _ = lax.scan(one_row, carry, jnp.arange(num_blocks))
-    return reduction.finalize(_flattened(carry, num_rows))
+    carry = folds.within(empty(folds.reduction, x), numbered(x))
+    return folds.reduction.finalize(carry)
 
 
-def rectangular(x: Points, y: Gallery, reduction: Reduction, *, block_size: int) -> Any:
-    """Reduce over all pairs of a row of ``x`` and a row of ``y``: ``2 n m d`` FLOPs for the scores."""
-    num_rows, num_columns = x.shape[0], y.shape[0]
-    row_size = min(block_size, num_rows)
-    column_size = min(block_size, num_columns)
-    x_blocks = _blocked(x, row_size)
-    y_blocks = _blocked(y, column_size)
-    columns = jnp.arange(y_blocks.shape[0] * column_size, dtype=jnp.int32).reshape(-1, column_size)
-    no_row = jnp.full((row_size,), -1)
+def among(rows: Rows, y: Gallery, folds: Folds) -> Any:
+    """Reduce over all pairs of ``rows`` and a row of ``y`` of another id.
 
-    def one_row(x_block):
-        def one_tile(carry, j):
-            tile_scores = masked(scores(x_block, y_blocks[j]), no_row, columns[j], num_columns)
-            tile = reduction.tile(tile_scores)
-            return reduction.update(carry, tile, y_blocks[j], columns[j]), None
-
-        empty = reduction.init(row_size, x.shape[1], x.dtype)
-        return lax.scan(one_tile, empty, jnp.arange(y_blocks.shape[0]))[0]
-
-    return reduction.finalize(_flattened(lax.map(one_row, x_blocks), num_rows))
+    Cost: ``2 n m d`` FLOPs for the scores.
+    """
+    carry = folds.onto(empty(folds.reduction, rows.x), rows, numbered(y))
+    return folds.reduction.finalize(carry)
 
 
-def _blocked(x: Points, block_size: int):
-    padding = -x.shape[0] % block_size
-    if padding:
-        x = jnp.pad(x, ((0, padding), (0, 0)))
-    return x.reshape(-1, block_size, x.shape[1])
+class Folds:
+    """Add the pairs of two sets of rows to accumulators, block by block.
+
+    Args:
+        reduction: what is accumulated.
+        block_size: rows of a tile at most.
+        precision: of the scores.
+    """
+
+    def __init__(
+        self, reduction: Reduction, block_size: int, precision: Precision = "float32"
+    ) -> None:
+        self.reduction = reduction
+        self.block_size = block_size
+        self.precision: Precision = precision
+
+    def onto(self, carry: Any, rows: Rows, columns: Rows) -> Any:
+        """Add ``columns`` to the accumulators of ``rows``."""
+        x, y = self._blocked(rows), self._blocked(columns)
+        accumulators = self._accumulators(carry, x)
+
+        def one_row(accumulators, i):
+            row = take(x, i)
+
+            def one_tile(state, j):
+                column = take(y, j)
+                return self._updated(state, self._tile(row, column), column), None
+
+            state, _ = lax.scan(one_tile, take(accumulators, i), jnp.arange(y.x.shape[0]))
+            return put(accumulators, i, state), None
+
+        accumulators, _ = lax.scan(one_row, accumulators, jnp.arange(x.x.shape[0]))
+        return _flattened(accumulators, rows)
+
+    def both(self, carry: Any, rows: Rows, other: Any, columns: Rows) -> tuple[Any, Any]:
+        """Add ``columns`` to the accumulators of ``rows`` and ``rows`` to those of ``columns``."""
+        x, y = self._blocked(rows), self._blocked(columns)
+        state = self._accumulators(carry, x), self._accumulators(other, y)
+
+        def one_row(state, i):
+            accumulators, others = state
+            row = take(x, i)
+            state = take(accumulators, i), others
+            own, others = lax.fori_loop(0, y.x.shape[0], self._two_sided(row, y), state)
+            return (put(accumulators, i, own), others), None
+
+        (accumulators, others), _ = lax.scan(one_row, state, jnp.arange(x.x.shape[0]))
+        return _flattened(accumulators, rows), _flattened(others, columns)
+
+    def within(self, carry: Any, rows: Rows) -> Any:
+        """Add all pairs of ``rows`` with each other: the tiles on and above the diagonal."""
+        x = self._blocked(rows)
+        num_blocks = x.x.shape[0]
+
+        def one_row(accumulators, i):
+            row = take(x, i)
+            own = self._updated(take(accumulators, i), self._tile(row, row), row)
+            state = own, accumulators
+            own, accumulators = lax.fori_loop(i + 1, num_blocks, self._two_sided(row, x), state)
+            return put(accumulators, i, own), None
+
+        accumulators, _ = lax.scan(one_row, self._accumulators(carry, x), jnp.arange(num_blocks))
+        return _flattened(accumulators, rows)
+
+    def _two_sided(self, row: Rows, y: Rows) -> Any:
+        def visit(j, state):
+            own, others = state
+            column = take(y, j)
+            values = self._tile(row, column)
+            own = self._updated(own, values, column)
+            flipped = jax.tree.map(jnp.transpose, values)
+            return own, put(others, j, self._updated(take(others, j), flipped, row))
+
+        return visit
+
+    def _tile(self, row: Rows, column: Rows) -> Any:
+        values = scores(row.x, column.x, self.precision)
+        return self.reduction.tile(masked(values, row.ids, column.ids))
+
+    def _updated(self, state: Any, values: Any, column: Rows) -> Any:
+        return self.reduction.update(state, values, column.x, column.ids)
+
+    def _blocked(self, rows: Rows) -> Rows:
+        return blocked(rows, min(self.block_size, rows.x.shape[0]))
+
+    def _accumulators(self, carry: Any, blocks: Rows) -> Any:
+        """Cut accumulators like the rows they belong to, filled up with empty ones."""
+        num_blocks, block_size = blocks.ids.shape
+        padding = num_blocks * block_size - jax.tree.leaves(carry)[0].shape[0]
+        if padding:
+            more = empty(self.reduction, blocks.x[0], padding)
+            carry = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), carry, more)
+        return jax.tree.map(lambda a: a.reshape(num_blocks, block_size, *a.shape[1:]), carry)
 
 
-def _flattened(carry: Any, num_rows: int) -> Any:
-    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:num_rows], carry)
-
-
-def _take(carry: Any, i: Any) -> Any:
-    return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, keepdims=False), carry)
-
-
-def _put(carry: Any, i: Any, block: Any) -> Any:
-    return jax.tree.map(lambda a, b: lax.dynamic_update_index_in_dim(a, b, i, axis=0), carry, block)
+def _flattened(accumulators: Any, rows: Rows) -> Any:
+    num_rows = rows.x.shape[0]
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:num_rows], accumulators)

@@ -3,7 +3,8 @@
 A sweep (see :mod:`.blockwise`) visits tiles of the score matrix ``S[i, j] = <x_i, y_j>`` and hands
 each one to a :class:`Reduction`. ``tile`` is an elementwise map of the scores, computed once for a
 tile and used for its rows and, by symmetry, for its columns; ``update`` folds the tile into the
-accumulator of a block of rows. Masked entries (the diagonal, padding) arrive as ``-inf``.
+accumulator of a block of rows, ``merge`` adds up two accumulators of the same rows. Masked entries
+(the diagonal, rows of zeros, which stand for no point) arrive as ``-inf``.
 
 The next statistic is a new function in this file that returns a :class:`Reduction`.
 """
@@ -13,8 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jax import lax
+
+from hyperface_jax.pairwise.precision import Precision, weighted_sum
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -23,21 +26,24 @@ if TYPE_CHECKING:
 
 
 _NO_INDEX = 2**31 - 1
+"""Column of a row that has none."""
 
 
 class Reduction(NamedTuple):
-    """A row statistic, as four functions.
+    """A row statistic, as five functions.
 
     Attributes:
         init: ``(num_rows, dim, dtype) -> carry``, the empty accumulator of a block of rows.
         tile: ``scores [b, c] -> tuple of [b, c] arrays``, elementwise.
         update: ``(carry, tile, y [c, d], column [c]) -> carry``; ``column`` holds column indices.
+        merge: ``(carry, carry) -> carry``, of the same rows over two disjoint sets of columns.
         finalize: ``carry -> result``, applied to the accumulators of all rows at once.
     """
 
     init: Callable[..., Any]
     tile: Callable[[Any], tuple[Any, ...]]
     update: Callable[..., Any]
+    merge: Callable[[Any, Any], Any]
     finalize: Callable[[Any], Any]
 
 
@@ -61,11 +67,14 @@ class Nearest(NamedTuple):
     """The smallest ``j`` that attains it, shape ``[n]``."""
 
 
-def pair_sum(pair: Callable[[Any], tuple[Any, Any]]) -> Reduction:
+def pair_sum(
+    pair: Callable[[Any], tuple[Any, Any]], *, precision: Precision = "float32"
+) -> Reduction:
     """Sum a pair function and its force over the columns.
 
     Args:
         pair: elementwise ``scores -> (phi, phi')``. It must give ``(0, 0)`` at ``-inf``.
+        precision: of the products that sum the force.
 
     Returns:
         A reduction whose result is a :class:`PairSum`. Cost: ``4 n m d`` FLOPs, ``3 n^2 d`` for a
@@ -84,11 +93,16 @@ def pair_sum(pair: Callable[[Any], tuple[Any, Any]]) -> Reduction:
         phi, weight, scores = tile
         return PairSum(
             carry.value + jnp.sum(phi, axis=1),
-            carry.force + _dot(weight, y),
+            carry.force + weighted_sum(weight, y, precision),
             jnp.maximum(carry.max_cosine, jnp.max(scores, axis=1)),
         )
 
-    return Reduction(init, tile, update, lambda carry: carry)
+    def merge(a: PairSum, b: PairSum):
+        return PairSum(
+            a.value + b.value, a.force + b.force, jnp.maximum(a.max_cosine, b.max_cosine)
+        )
+
+    return Reduction(init, tile, update, merge, lambda carry: carry)
 
 
 def nearest() -> Reduction:
@@ -110,13 +124,14 @@ def nearest() -> Reduction:
         cosine = jnp.max(scores, axis=1)
         # XLA's argmax does not vectorise on CPU; a comparison with the maximum does.
         attained = jnp.where(scores == cosine[:, None], column[None, :], jnp.int32(_NO_INDEX))
-        index = jnp.min(attained, axis=1)
-        better = (cosine > carry.cosine) | ((cosine == carry.cosine) & (index < carry.column))
-        return Nearest(
-            jnp.where(better, cosine, carry.cosine), jnp.where(better, index, carry.column)
-        )
+        index = jnp.where(cosine > -jnp.inf, jnp.min(attained, axis=1), _NO_INDEX)
+        return merge(carry, Nearest(cosine, index))
 
-    return Reduction(init, lambda scores: (scores,), update, lambda carry: carry)
+    def merge(a: Nearest, b: Nearest):
+        better = (b.cosine > a.cosine) | ((b.cosine == a.cosine) & (b.column < a.column))
+        return Nearest(jnp.where(better, b.cosine, a.cosine), jnp.where(better, b.column, a.column))
+
+    return Reduction(init, lambda scores: (scores,), update, merge, lambda carry: carry)
 
 
 def max_cosine() -> Reduction:
@@ -130,7 +145,7 @@ def max_cosine() -> Reduction:
         del y, column
         return jnp.maximum(carry, jnp.max(tile[0], axis=1))
 
-    return Reduction(init, lambda scores: (scores,), update, lambda carry: carry)
+    return Reduction(init, lambda scores: (scores,), update, jnp.maximum, lambda carry: carry)
 
 
 def count_above(threshold: float) -> Reduction:
@@ -144,21 +159,23 @@ def count_above(threshold: float) -> Reduction:
         del y, column
         return carry + jnp.sum(tile[0], axis=1, dtype=jnp.int32)
 
-    return Reduction(init, lambda scores: (scores > threshold,), update, lambda carry: carry)
+    return Reduction(
+        init, lambda scores: (scores > threshold,), update, jnp.add, lambda carry: carry
+    )
 
 
-def _dot(weight: Float[Array, "b c"], y: Float[Array, "c d"]) -> Float[Array, "b d"]:
-    return lax.dot_general(weight, y, (((1,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
-
-
-def scores(x: Float[Array, "b d"], y: Float[Array, "c d"]) -> Float[Array, "b c"]:
-    """Inner products of the rows of two blocks in full float32 precision on every backend."""
-    return lax.dot_general(x, y, (((1,), (1,)), ((), ())), precision=lax.Precision.HIGHEST)
+def empty(reduction: Reduction, x: Points, num_rows: int | None = None) -> Any:
+    """Return the empty accumulators of the rows of ``x``, or of ``num_rows`` rows like them."""
+    carry = reduction.init(num_rows or x.shape[0], x.shape[1], x.dtype)
+    # Under shard_map this makes them vary over the devices that x varies over.
+    return jax.tree.map(
+        lambda leaf: leaf + jnp.zeros_like(x, shape=leaf.shape, dtype=leaf.dtype), carry
+    )
 
 
 def masked(
-    scores: Float[Array, "b c"], row: Int[Array, " b"], column: Int[Array, " c"], num_columns: int
+    scores: Float[Array, "b c"], row: Int[Array, " b"], column: Int[Array, " c"]
 ) -> Float[Array, "b c"]:
-    """Set pairs of a point with itself and padded columns to ``-inf``."""
-    invalid = (row[:, None] == column[None, :]) | (column >= num_columns)[None, :]
-    return jnp.where(invalid, -jnp.inf, scores)
+    """Set pairs of a point with itself, and rows and columns without a point, to ``-inf``."""
+    absent = (row < 0)[:, None] | (column < 0)[None, :]
+    return jnp.where(absent | (row[:, None] == column[None, :]), -jnp.inf, scores)

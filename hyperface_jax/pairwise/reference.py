@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
-
-from hyperface_jax.pairwise.reductions import Reduction, masked, scores
+from hyperface_jax.pairwise.precision import Precision, scores
+from hyperface_jax.pairwise.reductions import Reduction, empty, masked
+from hyperface_jax.pairwise.rows import Rows, numbered
 
 if TYPE_CHECKING:
-    from hyperface_jax.typing import Gallery, Points
+    from hyperface_jax.typing import Gallery
 
 
-def symmetric(x: Points, reduction: Reduction) -> Any:
-    """Reduce over all pairs of ``x`` with itself, the diagonal excluded; O(n^2) memory."""
-    index = jnp.arange(x.shape[0], dtype=jnp.int32)
-    return _reduced(x, x, reduction, masked(scores(x, x), index, index, x.shape[0]))
-
-
-def rectangular(x: Points, y: Gallery, reduction: Reduction) -> Any:
-    """Reduce over all pairs of a row of ``x`` and a row of ``y``; O(n m) memory."""
-    return _reduced(x, y, reduction, scores(x, y))
-
-
-def _reduced(x: Points, y: Gallery, reduction: Reduction, values: Any) -> Any:
-    carry = reduction.init(x.shape[0], x.shape[1], x.dtype)
+def among(rows: Rows, y: Gallery, reduction: Reduction, precision: Precision = "float32") -> Any:
+    """Reduce over all pairs of ``rows`` and a row of ``y`` of another id; O(n m) memory."""
+    columns = numbered(y)
+    values = masked(scores(rows.x, columns.x, precision), rows.ids, columns.ids)
     carry = reduction.update(
-        carry, reduction.tile(values), y, jnp.arange(y.shape[0], dtype=jnp.int32)
+        empty(reduction, rows.x), reduction.tile(values), columns.x, columns.ids
     )
     return reduction.finalize(carry)

@@ -74,6 +74,6 @@ def test_one_block_of_all_points_is_the_full_energy(key):
 
 
 def _sweep():
-    from hyperface_jax.pairwise import sweep
+    from hyperface_jax.pairwise import Sweep
 
-    return sweep
+    return Sweep()

@@ -1,0 +1,46 @@
+"""Precision of the matrix products of a sweep: full, or coarse and faster on accelerators.
+
+Error of a cosine, largest / root mean square: float32 2e-7 / 2e-8, tf32 and bf16 products about
+1e-3 / 1e-4. Sums are always float32. A CPU computes ``"tf32"`` in float32.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax.numpy as jnp
+from jax import lax
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+Precision = Literal["float32", "tf32", "bf16"]
+
+_FLAGS = {
+    "float32": lax.Precision.HIGHEST,
+    "tf32": lax.Precision.DEFAULT,
+    "bf16": lax.Precision.DEFAULT,
+}
+
+
+def scores(
+    x: Float[Array, "b d"], y: Float[Array, "c d"], precision: Precision = "float32"
+) -> Float[Array, "b c"]:
+    """Inner products of the rows of two blocks."""
+    return _product(x, y, (((1,), (1,)), ((), ())), precision)
+
+
+def weighted_sum(
+    weight: Float[Array, "b c"], y: Float[Array, "c d"], precision: Precision = "float32"
+) -> Float[Array, "b d"]:
+    """Sum of the rows of ``y`` with the weights of each row of ``weight``."""
+    return _product(weight, y, (((1,), (0,)), ((), ())), precision)
+
+
+def _product(a: Any, b: Any, dimensions: Any, precision: Precision) -> Any:
+    result = a.dtype
+    if precision == "bf16":
+        a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+    return lax.dot_general(
+        a, b, dimensions, precision=_FLAGS[precision], preferred_element_type=result
+    )

@@ -1,0 +1,177 @@
+"""Pairs across devices: shards travel round a ring and meet the shard of every device.
+
+A wrapper around the local folds of :mod:`.blockwise`: it decides which shards meet where, never how
+a tile is reduced. Shards travel in chunks, so that a device holds its own rows, its accumulators and
+a few chunks, never a second shard. Every transfer starts before the computation that it does not
+depend on, so that the two overlap.
+
+A symmetric sweep goes half-way round: each pair of shards meets once and serves both sides. The sums
+of the travelling side follow one hop behind it and go home from the last device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+
+from hyperface_jax.pairwise.blockwise import Folds, default_block_size
+from hyperface_jax.pairwise.reductions import Reduction, empty
+from hyperface_jax.pairwise.rows import Rows, numbered
+from hyperface_jax.sharding import ROWS
+
+if TYPE_CHECKING:
+    from hyperface_jax.typing import Gallery, Indices, Points
+
+_MAX_CHUNKS = 64
+_MIN_CHUNK = 2048
+
+
+MakeFolds = Callable[[int], Any]
+"""From the number of rows of a device to the folds that reduce them, blockwise or in a kernel."""
+
+
+def symmetric(x: Points, make_folds: MakeFolds, mesh: Mesh) -> Any:
+    """Reduce over all pairs of ``x`` with itself, rows sharded over ``mesh``.
+
+    Cost: a device computes ``n^2 d / D`` FLOPs for the scores (``1 / D^2`` more for an even D) and
+    receives ``n / 2`` rows and as many accumulators.
+    """
+
+    def shard(x: Points) -> Any:
+        rows = numbered(x, _first_row(x))
+        folds = make_folds(x.shape[0])
+        carry = folds.within(empty(folds.reduction, x), rows)
+        if mesh.size > 1:
+            meet = partial(_half_round, folds, rows, mesh.size)
+            carry = _over_chunks(meet, carry, rows, folds.block_size)
+        return folds.reduction.finalize(carry)
+
+    return _mapped(shard, mesh, 1)(x)
+
+
+def among(rows: Rows, y: Gallery, make_folds: MakeFolds, mesh: Mesh) -> Any:
+    """Reduce over all pairs of ``rows`` and a row of ``y`` of another id, both sharded.
+
+    Cost: a device computes ``2 n m d / D`` FLOPs for the scores and receives ``m`` rows.
+    """
+
+    def shard(rows: Rows, y: Gallery) -> Any:
+        folds = make_folds(rows.x.shape[0])
+
+        def meet(carry: Any, chunk: Any, columns: Rows) -> Any:
+            del chunk
+
+            def hop(_: Any, state: Any) -> Any:
+                carry, columns = state
+                arriving = _pass_on(columns, mesh.size)
+                return folds.onto(carry, rows, columns), arriving
+
+            return lax.fori_loop(0, mesh.size, hop, (carry, columns))[0]
+
+        columns = numbered(y, _first_row(y))
+        carry = _over_chunks(meet, empty(folds.reduction, rows.x), columns, folds.block_size)
+        return folds.reduction.finalize(carry)
+
+    return _mapped(shard, mesh, 2)(rows, y)
+
+
+def take(y: Gallery, index: Indices, mesh: Mesh) -> Points:
+    """Select rows of a sharded array by their index in the whole: ``[n, d]``, zeros where there is none.
+
+    Cost: a device receives ``m`` rows.
+    """
+
+    def shard(y: Gallery, index: Indices) -> Points:
+        def meet(found: Points, chunk: Any, columns: Rows) -> Points:
+            del chunk
+
+            def hop(_: Any, state: Any) -> Any:
+                found, columns = state
+                arriving = _pass_on(columns, mesh.size)
+                return _picked(found, index, columns), arriving
+
+            return lax.fori_loop(0, mesh.size, hop, (found, columns))[0]
+
+        start = lax.pcast(jnp.zeros((index.shape[0], y.shape[1]), y.dtype), ROWS, to="varying")
+        columns = Rows(y, _first_row(y) + jnp.arange(y.shape[0], dtype=jnp.int32))
+        return _over_chunks(meet, start, columns, default_block_size(y.shape[0]))
+
+    return _mapped(shard, mesh, 2)(y, index)
+
+
+def _half_round(
+    folds: Folds, rows: Rows, num_devices: int, carry: Any, chunk: Any, columns: Rows
+) -> Any:
+    """Let one chunk of every device meet half of the other devices."""
+    hops = (num_devices - 1) // 2
+    nothing = empty(folds.reduction, columns.x)
+
+    def hop(_: Any, state: Any) -> Any:
+        carry, columns, travelling = state
+        leaving = _pass_on(columns, num_devices)
+        arriving = _pass_on(travelling, num_devices)
+        carry, met = folds.both(carry, rows, nothing, columns)
+        return carry, leaving, folds.reduction.merge(arriving, met)
+
+    columns = _pass_on(columns, num_devices)
+    state = carry, columns, nothing
+    carry, columns, travelling = lax.fori_loop(0, hops, hop, state)
+    home = _pass_on(travelling, num_devices, -hops)
+    if num_devices % 2 == 0:
+        # Opposite devices meet on both sides at once: each takes its own rows only.
+        carry = folds.onto(carry, rows, columns)
+    return _merged_at(folds.reduction, carry, home, chunk)
+
+
+def _merged_at(reduction: Reduction, carry: Any, part: Any, chunk: Any) -> Any:
+    size = jax.tree.leaves(part)[0].shape[0]
+    start = chunk * size
+    own = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, size), carry)
+    merged = reduction.merge(own, part)
+    return jax.tree.map(lambda a, b: lax.dynamic_update_slice_in_dim(a, b, start, 0), carry, merged)
+
+
+def _over_chunks(meet: Any, carry: Any, rows: Rows, block_size: int) -> Any:
+    """Call ``meet(carry, chunk number, chunk)`` for every chunk of ``rows`` in turn."""
+    num_chunks = _num_chunks(rows.x.shape[0], block_size)
+    size = rows.x.shape[0] // num_chunks
+
+    def one(carry: Any, chunk: Any) -> Any:
+        part = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, chunk * size, size), rows)
+        return meet(carry, chunk, part), None
+
+    return lax.scan(one, carry, jnp.arange(num_chunks))[0]
+
+
+def _num_chunks(num_rows: int, block_size: int) -> int:
+    """Choose the most chunks, 64 at most, that are whole blocks and long enough to hide a transfer."""
+    num_blocks = num_rows // block_size if num_rows % block_size == 0 else 1
+    most = max(min(_MAX_CHUNKS, num_rows // _MIN_CHUNK), 1)
+    return next(count for count in range(most, 0, -1) if num_blocks % count == 0)
+
+
+def _pass_on(tree: Any, num_devices: int, hops: int = 1) -> Any:
+    """Send to the device ``hops`` before, and receive from the one as far after."""
+    pairs = [(i, (i - hops) % num_devices) for i in range(num_devices)]
+    return jax.tree.map(lambda a: lax.ppermute(a, ROWS, pairs), tree)
+
+
+def _picked(found: Points, index: Indices, columns: Rows) -> Points:
+    local = index - columns.ids[0]
+    is_here = (local >= 0) & (local < columns.x.shape[0])
+    return jnp.where(is_here[:, None], columns.x[jnp.where(is_here, local, 0)], found)
+
+
+def _first_row(x: Points) -> Any:
+    return lax.axis_index(ROWS) * x.shape[0]
+
+
+def _mapped(shard: Any, mesh: Mesh, num_arguments: int) -> Any:
+    spec = PartitionSpec(ROWS)
+    return jax.shard_map(shard, mesh=mesh, in_specs=(spec,) * num_arguments, out_specs=spec)

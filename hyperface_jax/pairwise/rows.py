@@ -1,0 +1,68 @@
+"""Rows and who they are: what a sweep needs to leave out the diagonal and the padding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from hyperface_jax import sphere
+
+if TYPE_CHECKING:
+    from hyperface_jax.typing import Indices, Points
+
+_ELSEWHERE = 2**31 - 2
+_ABSENT = -1
+
+
+class Rows(NamedTuple):
+    """A block of rows with their identities."""
+
+    x: Points
+    """Unit rows, or zeros where there is no point, ``[n, d]``."""
+    ids: Indices
+    """Index of each row in the whole set, -1 where there is no point, ``[n]``."""
+
+
+def numbered(x: Points, first: Any = 0) -> Rows:
+    """Number the rows of a set from ``first``."""
+    index = first + jnp.arange(x.shape[0], dtype=jnp.int32)
+    return Rows(x, jnp.where(sphere.is_point(x), index, _ABSENT))
+
+
+def foreign(x: Points) -> Rows:
+    """Give the rows of another set an index that equals none of this set's."""
+    return Rows(x, jnp.where(sphere.is_point(x), jnp.int32(_ELSEWHERE), _ABSENT))
+
+
+def first_rows(x: Points, num_rows: int, num_parts: int = 1) -> Rows:
+    """Select about ``num_rows`` rows, as many from the beginning of each part."""
+    part = x.shape[0] // num_parts
+    count = min(-(-num_rows // num_parts), part)
+
+    def first(a: Any) -> Any:
+        return a.reshape(num_parts, part, *a.shape[1:])[:, :count].reshape(-1, *a.shape[1:])
+
+    return jax.tree.map(first, numbered(x))
+
+
+def blocked(rows: Rows, block_size: int) -> Rows:
+    """Cut rows into blocks, ``[blocks, block_size, ...]``, filled up with absent ones."""
+    padding = -rows.x.shape[0] % block_size
+    x, ids = rows
+    if padding:
+        x = jnp.pad(x, ((0, padding), (0, 0)))
+        ids = jnp.pad(ids, (0, padding), constant_values=_ABSENT)
+    return Rows(x.reshape(-1, block_size, x.shape[1]), ids.reshape(-1, block_size))
+
+
+def take(tree: Any, i: Any) -> Any:
+    """Select block ``i`` of every leaf."""
+    return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, keepdims=False), tree)
+
+
+def put(tree: Any, i: Any, block: Any) -> Any:
+    """Overwrite block ``i`` of every leaf."""
+    return jax.tree.map(lambda a, b: lax.dynamic_update_index_in_dim(a, b, i, axis=0), tree, block)

@@ -1,0 +1,79 @@
+"""Shards that meet round a ring give what one device gives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hyperface_jax import sharding, sphere
+from hyperface_jax.pairwise import Sweep, count_above, max_cosine, nearest, pair_sum, ring
+
+
+def _exp_pair(scores):
+    weight = jnp.exp(10.0 * scores)
+    return weight, 10.0 * weight
+
+
+REDUCTIONS = {
+    "pair_sum": pair_sum(_exp_pair),
+    "nearest": nearest(),
+    "max_cosine": max_cosine(),
+    "count_above": count_above(0.3),
+}
+
+
+@pytest.mark.parametrize("name", REDUCTIONS)
+@pytest.mark.parametrize(("num_points", "block_size"), [(7, None), (100, 4), (97, 5), (600, None)])
+@pytest.mark.parametrize("num_columns", [None, 3, 333])
+def test_parity(key, mesh, name, num_points, block_size, num_columns):
+    x = sphere.sample_uniform(key, num_points, 6)
+    y = None if num_columns is None else sphere.sample_uniform(jax.random.key(1), num_columns, 6)
+    want = Sweep(implementation="reference")(x, y, reduction=REDUCTIONS[name])
+    columns = None if y is None else sharding.shard_rows(y, mesh)
+    found = jax.jit(
+        lambda x, y: Sweep(mesh, block_size=block_size)(x, y, reduction=REDUCTIONS[name])
+    )(sharding.shard_rows(x, mesh), columns)
+    for got, expected in zip(jax.tree.leaves(found), jax.tree.leaves(want), strict=True):
+        assert got.sharding.is_equivalent_to(sharding.rows(mesh), got.ndim)
+        scale = np.abs(np.asarray(expected, np.float64)).max()
+        np.testing.assert_allclose(got[:num_points], expected, rtol=2e-5, atol=2e-6 * scale)
+
+
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_rows_of_zeros_are_no_points(key, name):
+    x = sphere.sample_uniform(key, 60, 5)
+    hole = x.at[17].set(0.0)
+    rest = jnp.delete(x, 17, axis=0)
+    for sweep in (
+        Sweep(implementation="reference"),
+        Sweep(block_size=16, implementation="blockwise"),
+    ):
+        found = jax.tree.leaves(sweep(hole, reduction=REDUCTIONS[name]))[0]
+        want = jax.tree.leaves(sweep(rest, reduction=REDUCTIONS[name]))[0]
+        np.testing.assert_allclose(jnp.delete(found, 17), want, rtol=1e-5)
+        assert found[17] in (0.0, -jnp.inf)
+
+
+def test_take_finds_rows_on_any_device(key, mesh):
+    y = sphere.sample_uniform(key, 101, 4)
+    index = jax.random.randint(key, (50,), 0, 101).at[3].set(2**31 - 1)
+    index = jnp.pad(index, (0, sharding.padded_size(50, mesh.size) - 50))
+    taken = Sweep(mesh).take(sharding.shard_rows(y, mesh), index)
+    want = Sweep().take(y, index)
+    np.testing.assert_array_equal(taken, want)
+    assert not want[3].any()
+
+
+def test_a_shard_travels_in_chunks():
+    assert ring._num_chunks(125_000, 500) == 50
+    assert ring._num_chunks(8192, 512) == 4
+    assert ring._num_chunks(97, 40) == 1
+
+
+def test_half_a_round_is_enough():
+    """Each device meets three others in full and the opposite one for its own rows only."""
+    mesh = sharding.make_mesh(jax.devices()[:8])
+    x = jax.ShapeDtypeStruct((4096, 32), jnp.float32, sharding=sharding.rows(mesh))
+    text = jax.jit(lambda x: Sweep(mesh)(x, reduction=max_cosine())).lower(x).compile().as_text()
+    assert "all-gather" not in text
+    assert "4096,32" not in text.split("ENTRY")[1], "no device holds all rows"
