@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 ROWS = "rows"
 """Name of the mesh axis."""
 
-_BLOCKS = (512, 384, 256)
-_MIN_BLOCKED = 2048
-_SUBLANES = 8
+_GRANULES = {65_536: (4096,), 16_384: (1024,), 2048: (512, 384, 256), 8: (8,), 0: (1,)}
+"""From so many rows a device on: what their number is a multiple of, whichever needs fewest more."""
 
 
 # Meshes
@@ -115,14 +114,14 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def padded_size(num_rows: int, num_parts: int) -> int:
-    """Choose how many rows an array of ``num_rows`` is filled up to.
+    """Choose how many rows an array of ``num_rows`` is filled up to: a few per cent more at most.
 
-    Every part (device) gets the same number, from 2,048 on one that is whole blocks of 512, 384 or 256
-    rows: at most 255 rows more than needed, whichever needs fewest.
+    Every part (device) gets the same number, which divides into blocks, and from some ten thousand on
+    into chunks that travel between devices.
     """
     local = -(-num_rows // num_parts)
-    blocks = _BLOCKS if local >= _MIN_BLOCKED else (_SUBLANES,) if local > _SUBLANES else (1,)
-    return num_parts * min(-(-local // block) * block for block in blocks)
+    least = next(least for least in _GRANULES if local >= least)
+    return num_parts * min(-(-local // size) * size for size in _GRANULES[least])
 
 
 def pad_rows(x: Any, size: int) -> Any:
