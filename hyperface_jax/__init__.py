@@ -4,7 +4,7 @@ The public core: geometry (:mod:`.sphere`), lower bounds (:mod:`.bounds`), all-p
 (:mod:`.pairwise`) and packing (:mod:`.packing`). Importing it loads jax and optax only.
 """
 
-from hyperface_jax import bounds, packing, pairwise, sphere
+from hyperface_jax import bounds, packing, pairwise, sharding, sphere
 from hyperface_jax.packing import (
     PackingOutput,
     PackingProblem,
@@ -34,6 +34,7 @@ __all__ = [
     "packing",
     "pairwise",
     "riemannian_adam",
+    "sharding",
     "solve",
     "solve_restarts",
     "sphere",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 ROWS = "rows"
 """Name of the mesh axis."""
+
+_HEARTBEAT_SECONDS = 30
+"""After which a silent process counts as lost."""
 
 _GRANULES = {65_536: (4096,), 16_384: (1024,), 2048: (512, 384, 256), 8: (8,), 0: (1,)}
 """From so many rows a device on: what their number is a multiple of, whichever needs fewest more."""
@@ -192,7 +196,8 @@ def initialize(*, force: bool = False) -> bool:
     settings = process_settings(os.environ)
     if settings is None and not force:
         return False
-    jax.distributed.initialize(**(settings or {}))
+    heartbeat = {"heartbeat_timeout_seconds": _HEARTBEAT_SECONDS}
+    jax.distributed.initialize(**(settings or {}), **heartbeat)
     return jax.process_count() > 1
 
 
@@ -259,17 +264,31 @@ def _integer(environment: Any, name: str, default: int | None = None) -> int:
         raise ValueError(f"{name}={text!r}: must be a whole number") from None
 
 
-def on_each_process(function: Callable[[], Any]) -> Any:
-    """Run ``function`` on the first process, and let the others know whether it went well.
+def is_first_process() -> bool:
+    """Tell whether this process speaks for the job: it alone prints and writes small files."""
+    return jax.process_index() == 0
+
+
+def on_first_process(function: Callable[[], Any], *, after: str | None = None) -> Any:
+    """Run ``function`` on the first process, while the others wait to hear whether it went well.
+
+    Args:
+        function: what to run.
+        after: a name; the first process then waits before it until all processes have come here.
+
+    Returns:
+        What ``function`` returned on the first process, None on the others.
 
     Raises:
         Exception: what ``function`` raised, on the first process.
-        RuntimeError: on the others, if it raised there.
+        PeerError: on the others, if it raised there.
     """
-    from jax.experimental import multihost_utils
-
+    if jax.process_count() == 1:
+        return function()
+    if after is not None:
+        multihost_utils.sync_global_devices(after)
     result, error = None, None
-    if jax.process_index() == 0:
+    if is_first_process():
         try:
             result = function()
         except Exception as raised:
@@ -278,5 +297,24 @@ def on_each_process(function: Callable[[], Any]) -> Any:
     if error is not None:
         raise error
     if failed:
-        raise RuntimeError("the first process stopped: see its message")
+        raise PeerError("the first process stopped, and says why")
     return result
+
+
+def any_process(*flags: bool) -> tuple[bool, ...]:
+    """Tell for each flag whether any process has raised it; all processes must ask."""
+    if jax.process_count() == 1:
+        return flags
+    gathered = multihost_utils.process_allgather(np.array(flags))
+    return tuple(bool(flag) for flag in np.any(gathered, axis=0))
+
+
+def gathered(x: Any) -> np.ndarray:
+    """Bring a sharded array to the host of every process; for one number a row, not for points."""
+    if x.is_fully_addressable:
+        return np.asarray(x)
+    return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+
+
+class PeerError(RuntimeError):
+    """Another process of the job stopped on an error that it has reported itself."""

@@ -27,9 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _BAD_INPUT
     from hyperface_jax.cli.bounds import Bounds
     from hyperface_jax.cli.pack import Pack
+    from hyperface_jax.cli.plan import Plan
     from hyperface_jax.cli.report import Report
 
-    verbs = {"pack": Pack, "bounds": Bounds, "report": Report}
+    verbs = {"pack": Pack, "bounds": Bounds, "plan": Plan, "report": Report}
     command = tyro.extras.subcommand_cli_from_dict(
         verbs,
         args=arguments,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 import tyro
 
+from hyperface_jax import sharding
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.embeddings import Embeddings, check_same_dim, read_embeddings, read_points
 from hyperface_jax.packing.polish import MAX_VARIABLES
@@ -59,12 +60,21 @@ class Pack:
     """Refine to a float64 local optimum (small problems, without gallery and keep-out)."""
     seed: int = 0
     """Seed of everything random."""
+    devices: int | None = None
+    """Devices to spread the identities over. Default: all of the job."""
+    distributed: Literal["auto", "yes"] = "auto"
+    """auto: join the other processes if the environment tells of any (Slurm, torchrun, Open MPI, GKE,
+    or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID). yes: on a Cloud TPU pod slice."""
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints."""
 
     def run(self) -> int:
         """Check the settings and the files, then pack."""
         check_settings(self)
+        try:
+            sharding.initialize(force=self.distributed == "yes")
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f"cannot join the job: {error}") from error
         inputs = read_inputs(self)
         from hyperface_jax.cli.pack_run import pack
 
@@ -115,6 +125,7 @@ def _check_numbers(config: Pack) -> None:
         ("batch_size", config.batch_size is None or config.batch_size >= 2, "at least 2"),
         ("learning_rate", 0 < config.learning_rate < float("inf"), "above 0"),
         ("restarts", config.restarts >= 1, "at least 1"),
+        ("devices", config.devices is None or config.devices >= 1, "at least 1"),
         ("checkpoint_seconds", config.checkpoint_seconds >= 0, "0 or more"),
         ("seed", 0 <= config.seed < 2**32, "between 0 and 4294967295"),
         ("keep_out_cosine", -1 < (config.keep_out_cosine or 0) < 1, "between -1 and 1"),

@@ -22,8 +22,9 @@ _LINE_EVERY_SECONDS = 10.0
 class StepProgress:
     """Show steps done, steps/s, the time left and the figure that matters."""
 
-    def __init__(self, total: int, done: int = 0) -> None:
+    def __init__(self, total: int, done: int = 0, *, is_silent: bool = False) -> None:
         self._console = Console(stderr=True)
+        self._is_silent = is_silent
         self._total, self._first, self._start = total, done, time.monotonic()
         self._last_line = 0.0
         self._bar = Progress(
@@ -34,7 +35,7 @@ class StepProgress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[figure]}"),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=is_silent or not self._console.is_terminal,
         )
         self._task = self._bar.add_task("", total=total, completed=done, rate="", figure="")
 
@@ -56,7 +57,7 @@ class StepProgress:
         rate = (done - self._first) / elapsed
         self._bar.update(self._task, completed=done, rate=f"{rate:.1f} steps/s", figure=figure)
         is_due = time.monotonic() - self._last_line >= _LINE_EVERY_SECONDS or done == self._total
-        if not self._console.is_terminal and is_due:
+        if not self._is_silent and not self._console.is_terminal and is_due:
             self._last_line = time.monotonic()
             left = (self._total - done) / rate if rate else float("inf")
             line = f"step {done}/{self._total}  {rate:.1f} steps/s  {left:.0f} s left  {figure}"

@@ -19,6 +19,7 @@ from hyperface_jax.io.files import (
     read_json,
     read_jsonl,
 )
+from hyperface_jax.io.sharded import read_sharded, write_sharded
 
 __all__ = [
     "Embeddings",
@@ -35,5 +36,7 @@ __all__ = [
     "read_json",
     "read_jsonl",
     "read_points",
+    "read_sharded",
     "write_embeddings",
+    "write_sharded",
 ]

@@ -18,6 +18,8 @@ except ImportError as error:
         "checkpoints need orbax-checkpoint: pip install 'hyperface_jax[cli]'"
     ) from error
 
+_MOST_BYTES_COPIED = 2**30
+
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 
@@ -31,8 +33,10 @@ class Checkpoint(NamedTuple):
 class Checkpointer:
     """Keep the two latest checkpoints of a state under ``path``.
 
-    Saving copies the state to the host and returns; the files are written in the background and
-    renamed when whole, so a kill at any moment leaves the last complete checkpoint.
+    Saving copies the state and returns; the files are written in the background and renamed when
+    whole, so a kill at any moment leaves the last complete checkpoint. A state too large to be copied
+    is written before :meth:`save` returns. All processes of a job call the methods together, and each
+    writes the rows of its own devices.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,25 +45,37 @@ class Checkpointer:
 
     def save(self, step: int, state: Any, notes: dict[str, Any]) -> None:
         """Start saving a state (a pytree of arrays; PRNG keys are saved as their data)."""
+        plain = _without_keys(state)
+        is_large = _local_bytes(plain) > _MOST_BYTES_COPIED
         # A copy: the solver donates the state's buffers to the next scan while the files are written.
-        copied = jax.tree.map(jnp.copy, _without_keys(state))
+        saved = plain if is_large else jax.tree.map(jnp.copy, plain)
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(copied), notes=ocp.args.JsonSave(notes)
+                state=ocp.args.PyTreeSave(saved), notes=ocp.args.JsonSave(notes)
             ),
         )
+        if is_large:
+            self._manager.wait_until_finished()
 
     def restore(self, like: Any) -> Checkpoint | None:
-        """Return the latest checkpoint in the structure of ``like``, or None if there is none."""
+        """Return the latest checkpoint in the structure of ``like``, or None if there is none.
+
+        Arrays come with the shardings of ``like``. Where it has more rows than the checkpoint, rows of
+        zeros are added, and where it has fewer, the last rows, which must be such, are dropped: a
+        run may go on with another number of devices.
+        """
         step = self._manager.latest_step()
         if step is None:
             return None
-        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _without_keys(like))
+        plain = _without_keys(like)
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(target), notes=ocp.args.JsonRestore()
+                state=ocp.args.PyTreeRestore(
+                    plain, restore_args=jax.tree.map(_restore_args, plain)
+                ),
+                notes=ocp.args.JsonRestore(),
             ),
         )
         return Checkpoint(_with_keys(restored["state"], like), restored["notes"])
@@ -71,6 +87,17 @@ class Checkpointer:
         """Wait until every checkpoint is on disk."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def _restore_args(leaf: Any) -> Any:
+    return ocp.ArrayRestoreArgs(
+        dtype=leaf.dtype, sharding=leaf.sharding, global_shape=leaf.shape, strict=False
+    )
+
+
+def _local_bytes(tree: Any) -> int:
+    shards = [shard for leaf in jax.tree.leaves(tree) for shard in leaf.addressable_shards]
+    return sum(shard.data.nbytes for shard in shards)
 
 
 def _is_key(leaf: Any) -> bool:

@@ -40,13 +40,17 @@ class RunDirectory:
     Args:
         path: the folder; created if missing, parents too.
         needed_bytes: space that the run will take.
+        is_owner: whether this process writes the run; the other processes of a job only look.
 
     Raises:
         InputError: if the folder cannot be written, is too full, is in use, or holds other files.
     """
 
-    def __init__(self, path: Path, *, needed_bytes: int = 0) -> None:
+    def __init__(self, path: Path, *, needed_bytes: int = 0, is_owner: bool = True) -> None:
         self.path = path
+        self._lock: IO[str] | None = None
+        if not is_owner:
+            return
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = _locked(path)
@@ -64,7 +68,8 @@ class RunDirectory:
 
     def close(self) -> None:
         """Release the lock."""
-        self._lock.close()
+        if self._lock:
+            self._lock.close()
 
     @property
     def is_finished(self) -> bool:
@@ -74,6 +79,10 @@ class RunDirectory:
     def summary(self) -> dict[str, Any]:
         """Return the summary of a finished run."""
         return read_json(self / SUMMARY)
+
+    def stored_config(self) -> dict[str, Any]:
+        """Return the settings of the run on disk; empty if there is none."""
+        return read_json(self / CONFIG) if (self / CONFIG).exists() else {}
 
     def claim(self, config: Mapping[str, Any], *, ignore: tuple[str, ...] = ()) -> None:
         """Write the settings of a new run, or check that they are those of the run on disk.

@@ -13,7 +13,7 @@ from hyperface_jax.packing.energies import (
     as_objective,
     row_max,
 )
-from hyperface_jax.packing.initializers import from_gallery, from_points, uniform
+from hyperface_jax.packing.initializers import Initializer, from_gallery, from_points, uniform
 from hyperface_jax.packing.paper import paper
 from hyperface_jax.packing.problem import PackingProblem
 from hyperface_jax.packing.restarts import solve_restarts
@@ -43,6 +43,7 @@ __all__ = [
     "Energy",
     "Evaluation",
     "Hinge",
+    "Initializer",
     "MeanRowMax",
     "PackingOutput",
     "PackingProblem",

@@ -50,7 +50,7 @@ def gallery_pull(
     """
     if index is None:
         index = sweep(x, gallery, reduction=nearest()).column
-    target = sweep.take(gallery, index)
+    target = jnp.where(sphere.is_point(x)[:, None], sweep.take(gallery, index), 0)
     cosine = sphere.inner(x, target)[:, 0]
     num_points = sphere.count_points(x)
     return Pull(1 - jnp.sum(cosine) / num_points, -target / num_points, cosine)

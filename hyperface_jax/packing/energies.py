@@ -33,6 +33,8 @@ DEFAULT_SWEEP = Sweep()
 
 _MAX_EXPONENT = 60.0
 _MIN_CHORD2 = 1e-12
+# Far above the smallest float32: its inverse is multiplied by factors that XLA may collect first.
+_MIN_TOTAL = 1e-30
 
 
 class Evaluation(NamedTuple):
@@ -185,7 +187,7 @@ class SoftMax(PairEnergy):
     def outer(self, total: Any, *, num_pairs: Any, step: Any, shift: Any) -> tuple[Any, Any]:
         """Return the shifted log-sum over beta."""
         del num_pairs
-        total = jnp.maximum(total, jnp.finfo(total.dtype).tiny)
+        total = jnp.maximum(total, _MIN_TOTAL)
         return shift + jnp.log(total) / jnp.asarray(self.beta(step), total.dtype), 1 / total
 
 

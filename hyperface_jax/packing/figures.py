@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from hyperface_jax.packing.energies import row_max
+from hyperface_jax.packing.energies import DEFAULT_SWEEP, row_max
 from hyperface_jax.packing.problem import PackingProblem
-from hyperface_jax.pairwise import max_cosine, sweep
+from hyperface_jax.pairwise import Sweep, first_rows, max_cosine
 
 if TYPE_CHECKING:
     from hyperface_jax.typing import Points, Rows
 
 
 class PackingFigures(NamedTuple):
-    """Cosines of every free point of a packing, in float32."""
+    """Cosines of the free points of a packing, or of a sample of them, in float32."""
 
     nearest: Rows
     """To the nearest other point, frozen ones included, ``[n]``."""
@@ -26,21 +27,38 @@ class PackingFigures(NamedTuple):
     """To the nearest keep-out row, ``[n]``."""
 
 
-@jax.jit
-def measure(problem: PackingProblem, x: Points) -> PackingFigures:
-    """Measure a packing exactly, by one scores-only sweep over each set.
+@partial(jax.jit, static_argnames=("sweep", "num_rows", "num_parts"))
+def measure(
+    problem: PackingProblem,
+    x: Points,
+    *,
+    sweep: Sweep = DEFAULT_SWEEP,
+    num_rows: int | None = None,
+    num_parts: int = 1,
+) -> PackingFigures:
+    """Measure a packing in full precision, by one scores-only sweep over each set.
 
     Args:
         problem: gallery, keep-out set and frozen points.
-        x: free points, ``[n, d]`` unit rows.
+        x: free points, ``[n, d]`` unit rows; rows of zeros get ``-inf``.
+        sweep: how pairs are visited.
+        num_rows: measure about so many rows, each against all; None measures all.
+        num_parts: parts of ``x`` from whose beginnings the rows are taken.
 
-    Cost: ``n (n + 2 f + 2 m + 2 k) d`` FLOPs.
+    Cost: ``n (n + 2 f + 2 m + 2 k) d`` FLOPs, or ``2 r (n + f + m + k) d`` for r rows.
     """
+    if num_rows is None:
+        chosen, nearest = x, row_max(x, problem.frozen, sweep=sweep)
+    else:
+        rows = first_rows(x, num_rows, num_parts)
+        chosen, nearest = rows.x, sweep.among(rows, x, reduction=max_cosine())
+        if problem.frozen is not None:
+            frozen = sweep(chosen, problem.frozen, reduction=max_cosine())
+            nearest = jnp.maximum(nearest, frozen)
 
-    def against(rows):
-        return None if rows is None else sweep(x, rows, reduction=max_cosine())
+    def against(others):
+        return None if others is None else sweep(chosen, others, reduction=max_cosine())
 
-    nearest = row_max(x, problem.frozen)
     return PackingFigures(nearest, against(problem.gallery), against(problem.keep_out))
 
 

@@ -36,9 +36,10 @@ def from_gallery(gallery: Gallery) -> Initializer:
     def initialize(key: PRNGKey, num_points: int, dim: int) -> Points:
         _check(gallery, dim)
         order_key, mix_key, jitter_key = jax.random.split(key, 3)
-        first, second = _two_rows(order_key, mix_key, gallery, num_points)
-        mixed = sphere.normalize(gallery[first] + gallery[second])
-        rows = jnp.where((first == second)[:, None], gallery[first], mixed)
+        faces = jnp.asarray(gallery)
+        first, second = _two_rows(order_key, mix_key, faces, num_points)
+        mixed = sphere.normalize(faces[first] + faces[second])
+        rows = jnp.where((first == second)[:, None], faces[first], mixed)
         return _jittered(jitter_key, rows)
 
     return initialize

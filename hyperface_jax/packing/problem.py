@@ -92,14 +92,29 @@ class PackingProblem:
             if len(shape) != 2 or shape[1] != self.dim:
                 raise ValueError(f"{name} has shape {shape} and dim is {self.dim}")
 
-    def on(self, mesh: Mesh) -> PackingProblem:
-        """Return the problem with the rows of its sets sharded over a mesh.
+    def on(self, mesh: Mesh | None, num_parts: int = 1) -> PackingProblem:
+        """Return the problem with the rows of its sets sharded over a mesh; the solvers call it.
 
-        Each process reads the rows of its own devices only, so the sets may be memory maps.
+        Each process reads the rows of its own devices only, so the sets may be memory maps. Sets that
+        are sharded already stay as they are.
+
+        Args:
+            mesh: the devices; None leaves the sets on one.
+            num_parts: parts that the rows of each set are filled up to, a multiple of the devices.
         """
-        sets = {name: getattr(self, name) for name in ("gallery", "keep_out", "frozen")}
-        placed = {name: sharding.shard_rows(x, mesh) for name, x in sets.items() if x is not None}
-        return replace(self, **placed)
+        if num_parts == 1:
+            return self
+
+        def placed(x: Any) -> Any:
+            if x is None or _is_sharded(x):
+                return x
+            size = sharding.padded_size(x.shape[0], num_parts)
+            if mesh is None:
+                return sharding.pad_rows(jnp.asarray(x), size)
+            return sharding.shard_rows(x, mesh, size)
+
+        sets = {name: placed(getattr(self, name)) for name in ("gallery", "keep_out", "frozen")}
+        return replace(self, **sets)
 
     def evaluate(
         self,
@@ -157,6 +172,10 @@ class PackingProblem:
 
 def _mean_over_points(x: Points, values: Any) -> Scalar:
     return jnp.sum(jnp.where(sphere.is_point(x), values, 0)) / sphere.count_points(x)
+
+
+def _is_sharded(x: Any) -> bool:
+    return isinstance(x, jax.Array) and len(x.sharding.device_set) > 1
 
 
 def _rows(points: Any) -> int:

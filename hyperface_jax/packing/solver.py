@@ -316,9 +316,11 @@ def ordered_points(problem: PackingProblem, state: PackingState) -> Points:
     they lie, filled up with rows of zeros, and belong to the identities of :func:`final_rows`.
     """
     x, row = final_rows(state)
-    if not x.is_fully_addressable or (x.shape[0] == problem.num_points and _is_in_order(row)):
+    num_points = problem.num_points
+    if not x.is_fully_addressable or (x.shape[0] == num_points and _is_in_order(row)):
         return x
-    return jnp.zeros_like(x).at[row].set(x)[: problem.num_points]
+    place = jnp.where(sphere.is_point(x), row, num_points)
+    return jnp.zeros_like(x[:num_points]).at[place].set(x, mode="drop")
 
 
 def _is_in_order(row: Any) -> bool:
@@ -385,6 +387,7 @@ def annealed(
         initializer or default_initializer(problem),
         sweep,
     )
+    problem = problem.on(sweep.mesh, sweep.num_devices)
     if problem.energy is None:
         ramp = Ramp(problem.alpha, num_iterations)
         problem = replace(problem, energy=SoftMax(annealing), alpha_schedule=ramp)
@@ -428,9 +431,8 @@ def solve(
         >>> round(abs(packing.max_cosine), 3)  # the octahedron
         0.0
     """
-    initializer = initializer or default_initializer(problem)
     problem, solver = annealed(
-        problem if mesh is None else problem.on(mesh),
+        problem,
         num_iterations=num_iterations,
         initializer=initializer,
         sweep=Sweep(mesh),

@@ -30,6 +30,8 @@ from hyperface_jax.packing.solver import (
     PackingState,
     StepRecord,
     annealed,
+    default_initializer,
+    default_num_iterations,
     keep_best,
     scan,
 )
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from hyperface_jax.typing import Points, PRNGKey, Scalar
 
 _EXACT_CHECKS = 50
+_SCAN_FLOPS = 2e11
 _GROUPS = 24
 _BLOCKS_OF_A_GROUP = 8
 _EXCHANGE = 2**31 - 1
@@ -305,8 +308,8 @@ class StochasticSolver(PackingSolver):
         return self.move(state._replace(max_cosine=evaluation.max_cosine), regularised)
 
     def scan_length(self, step: int) -> int:
-        """Return the number of steps of the scan that starts at ``step``, up to the next exchange."""
-        length = super().scan_length(step)
+        """Return the steps of the scan from ``step`` to the next measurement or exchange at most."""
+        length = min(super().scan_length(step), self.measure_every - step % self.measure_every)
         if self.num_groups == 1:
             return length
         return min(length, self.exchange_every - step % self.exchange_every)
@@ -327,8 +330,8 @@ class StochasticSolver(PackingSolver):
         # The steps themselves saw the pairs of their blocks only.
         max_cosine = jnp.full_like(records.max_cosine, jnp.nan)
         if end % self.measure_every == 0 or end == self.num_iterations:
-            state = _measured(self, problem, state)
-            max_cosine = max_cosine.at[-1].set(state.max_cosine)
+            state, highest = _measured(self, problem, state)
+            max_cosine = max_cosine.at[-1].set(highest)
         return state, records._replace(max_cosine=max_cosine)
 
     def exchanged(self, state: PackingState) -> PackingState:
@@ -340,7 +343,7 @@ class StochasticSolver(PackingSolver):
         x, row, gallery_index, opt_state = join_rows(dealt, rest)
         return state._replace(x=x, row=row, gallery_index=gallery_index, opt_state=opt_state)
 
-    def measured(self, problem: PackingProblem, state: PackingState) -> PackingState:
+    def measured(self, problem: PackingProblem, state: PackingState) -> tuple[PackingState, Scalar]:
         """Measure the points, all or a sample, and keep them if they are the best so far."""
         if self.measured_rows is None:
             highest = jnp.max(row_max(state.x, problem.frozen, sweep=self.sweep))
@@ -348,12 +351,12 @@ class StochasticSolver(PackingSolver):
             highest = self._sampled(state.x, self.measured_rows)
         unforced = Evaluation(jnp.zeros(()), state.x, jnp.full_like(state.x[:, 0], highest))
         figures = problem.regularise(state.x, unforced, sweep=self.sweep)
-        state = state._replace(max_cosine=highest)
-        return keep_best(state, figures.objective, figures.max_cosine)
+        state = keep_best(state, figures.objective, figures.max_cosine)
+        return self.sharded(state), highest
 
 
 _measured = jax.jit(
-    lambda solver, problem, state: solver.sharded(solver.measured(problem, state)),
+    lambda solver, problem, state: solver.measured(problem, state),
     static_argnums=0,
     donate_argnums=2,
 )
@@ -420,23 +423,25 @@ def stochastic(
     num_groups = num_groups or default_num_groups(num_points, batch_size, num_devices)
     _check_groups(num_groups, num_points, num_devices)
     if num_iterations is None:
-        _, full = annealed(problem)
-        num_iterations = full.num_iterations * max(num_points // batch_size, 1)
+        sweeps = default_num_iterations(num_points, problem.dim)
+        num_iterations = sweeps * max(num_points // batch_size, 1)
+    initializer = initializer or default_initializer(problem)
     problem, full = annealed(
-        problem,
+        problem.on(sweep.mesh, num_groups),
         num_iterations=num_iterations,
         initializer=initializer,
         sweep=sweep,
         b2=_SECOND_MOMENT_DECAY,
     )
     num_checks, measured_rows = default_measurement(num_points, batch_size, num_iterations)
+    measure_every = max(num_iterations // num_checks, 1)
     solver = StochasticSolver(
         full.optimizer,
         num_iterations,
-        max(num_iterations // num_checks, 1),
+        min(measure_every, _inner_iterations(num_points, batch_size, problem.dim)),
         full.initializer,
         sweep,
-        measure_every=max(num_iterations // num_checks, 1),
+        measure_every=measure_every,
         batch_size=batch_size,
         num_groups=num_groups,
         measured_rows=measured_rows,
@@ -444,11 +449,15 @@ def stochastic(
     return problem, solver
 
 
+def _inner_iterations(num_points: int, batch_size: int, dim: int) -> int:
+    return int(max(_SCAN_FLOPS // (3.0 * num_points * batch_size * dim), 1))
+
+
 def _check_groups(num_groups: int, num_points: int, num_devices: int) -> None:
     if num_groups % num_devices:
         raise ValueError(
-            f"num_groups={num_groups}: {num_devices} devices cannot share them evenly; run on a "
-            "divisor of it"
+            f"num_groups={num_groups}: {num_devices} devices cannot share them evenly; use a number "
+            "of devices that divides it"
         )
     if num_points < num_groups**2:
         raise ValueError(

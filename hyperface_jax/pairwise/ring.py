@@ -70,7 +70,7 @@ def among(rows: Rows, y: Gallery, make_folds: MakeFolds, mesh: Mesh) -> Any:
             def hop(_: Any, state: Any) -> Any:
                 carry, columns = state
                 arriving = _pass_on(columns, mesh.size)
-                return folds.onto(carry, rows, columns), arriving
+                return folds.onto(carry, rows, _at_hand(columns)), arriving
 
             return lax.fori_loop(0, mesh.size, hop, (carry, columns))[0]
 
@@ -116,17 +116,19 @@ def _half_round(
         carry, columns, travelling = state
         leaving = _pass_on(columns, num_devices)
         arriving = _pass_on(travelling, num_devices)
-        carry, met = folds.both(carry, rows, nothing, columns)
+        carry, met = folds.both(carry, rows, nothing, _at_hand(columns))
         return carry, leaving, folds.reduction.merge(arriving, met)
 
     columns = _pass_on(columns, num_devices)
-    state = carry, columns, nothing
-    carry, columns, travelling = lax.fori_loop(0, hops, hop, state)
-    home = _pass_on(travelling, num_devices, -hops)
+    if hops:
+        state = carry, columns, nothing
+        carry, columns, travelling = lax.fori_loop(0, hops, hop, state)
+        home = _pass_on(travelling, num_devices, -hops)
+        carry = _merged_at(folds.reduction, carry, home, chunk)
     if num_devices % 2 == 0:
         # Opposite devices meet on both sides at once: each takes its own rows only.
         carry = folds.onto(carry, rows, columns)
-    return _merged_at(folds.reduction, carry, home, chunk)
+    return carry
 
 
 def _merged_at(reduction: Reduction, carry: Any, part: Any, chunk: Any) -> Any:
@@ -160,6 +162,16 @@ def _pass_on(tree: Any, num_devices: int, hops: int = 1) -> Any:
     """Send to the device ``hops`` before, and receive from the one as far after."""
     pairs = [(i, (i - hops) % num_devices) for i in range(num_devices)]
     return jax.tree.map(lambda a: lax.ppermute(a, ROWS, pairs), tree)
+
+
+def _at_hand(columns: Rows) -> Rows:
+    """Make a copy of travelling rows to compute with.
+
+    The operand of a transfer lies in a TPU's main memory, and the fold would read it from there for
+    every tile. Absent rows are zero already; the selection only keeps XLA from seeing a plain copy.
+    """
+    is_present = (columns.ids >= 0)[:, None]
+    return columns._replace(x=jnp.where(is_present, columns.x, 0))
 
 
 def _picked(found: Points, index: Indices, columns: Rows) -> Points:

@@ -37,7 +37,9 @@ SUMMARY_FIELDS = [
 
 
 def run(*words):
-    return main([str(word) for word in words])
+    """Run in this process, on one device as a process of its own would."""
+    devices = ["--devices", 1] if words[0] == "pack" else []
+    return main([str(word) for word in (*words, *devices)])
 
 
 def embeddings(out):

@@ -1,0 +1,202 @@
+"""What a finished run leaves: embeddings, diagnostics, summary, report."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import platform
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hyperface_jax import bounds, sharding
+from hyperface_jax.cli.job import Job
+from hyperface_jax.cli.pack import Inputs, warn
+from hyperface_jax.io import run_directory as names
+from hyperface_jax.io.embeddings import write_embeddings
+from hyperface_jax.io.files import atomic_save_npz, atomic_write_json
+from hyperface_jax.io.sharded import write_sharded
+from hyperface_jax.packing import PackingState
+from hyperface_jax.packing.constraints import repair_keep_out
+from hyperface_jax.packing.figures import PackingFigures, count_violations, measure
+from hyperface_jax.packing.restarts import best_restart
+from hyperface_jax.packing.solver import final_rows
+from hyperface_jax.pairwise import Sweep
+
+_MOST_DIAGNOSED = 200_000
+
+
+class Packed(NamedTuple):
+    """The final rows, whose they are, and their figures."""
+
+    x: Any
+    row: Any
+    max_cosine: float
+    figures: PackingFigures
+
+
+def write_results(job: Job, inputs: Inputs, state: PackingState, seconds: float) -> None:
+    """Write embeddings, diagnostics, summary and report, and say where they are."""
+    best = best_restart(state) if job.config.restarts > 1 else state
+    packed = final_points(job, *final_rows(best))
+    before = _measured(job, job.initial_points())
+    _write_embeddings(job, inputs, packed)
+    if not sharding.is_first_process():
+        return
+    summary = summarise(job, packed, int(best.best_step), seconds)
+    summary["initial_max_cosine"] = float(np.max(before.nearest))
+    atomic_save_npz(job.run / names.DIAGNOSTICS, **_diagnostics(before, packed.figures))
+    _finish(job, summary)
+
+
+def _finish(job: Job, summary: dict[str, Any]) -> None:
+    from hyperface_jax.reports.pack import write_report
+
+    atomic_write_json(job.run / names.SUMMARY, summary)
+    _announce(summary, write_report(job.run.path))
+
+
+def final_points(job: Job, x: Any, row: Any) -> Packed:
+    """Repair and polish the final points, and measure them."""
+    problem, sweep = job.problem, job.solver.sweep
+    if problem.keep_out is not None and problem.keep_out_cosine is not None:
+        repair = jax.jit(repair_keep_out, static_argnames="sweep")
+        x = repair(x, problem.keep_out, problem.keep_out_cosine, sweep=sweep)
+    if not job.config.polish:
+        figures = _measured(job, x)
+        return Packed(x, row, float(np.max(figures.nearest)), figures)
+    polished = _polish(np.asarray(x)[: job.config.num_ids], _host_rows(problem.frozen))
+    figures = _measured(job, jnp.asarray(polished.x, jnp.float32), is_whole=True)
+    return Packed(polished.x, None, polished.max_cosine, figures)
+
+
+def _measured(job: Job, x: Any, *, is_whole: bool = False) -> PackingFigures:
+    """Measure points, all or as many rows as the solver does, and bring the figures to the host."""
+    solver = job.solver
+    num_rows = getattr(solver, "measured_rows", None)
+    parts = getattr(solver, "num_groups", solver.sweep.num_devices)
+    sweep = Sweep() if is_whole else solver.sweep
+    figures = measure(job.problem, x, sweep=sweep, num_rows=num_rows, num_parts=parts)
+    is_point = sharding.gathered(figures.nearest) > -np.inf
+
+    def points_only(values: Any) -> Any:
+        return None if values is None else sharding.gathered(values)[is_point]
+
+    return PackingFigures(*map(points_only, figures))
+
+
+def _polish(x: np.ndarray, frozen: np.ndarray | None):
+    from hyperface_jax.packing.polish import polish
+
+    points = x.astype(np.float64)
+    num_frozen = 0
+    if frozen is not None:
+        num_frozen = len(frozen)
+        points = np.concatenate([frozen.astype(np.float64), points])
+    result = polish(points, num_frozen=num_frozen)
+    return replace(result, x=result.x[num_frozen:])
+
+
+def _host_rows(x: Any) -> np.ndarray | None:
+    return None if x is None else np.asarray(x)
+
+
+def _write_embeddings(job: Job, inputs: Inputs, packed: Packed) -> None:
+    path = job.run / names.EMBEDDINGS
+    frozen = inputs.frozen_rows
+    if packed.row is not None:
+        write_sharded(path, packed.x, packed.row, job.config.num_ids, before=frozen)
+    else:
+        write_embeddings(path, packed.x if frozen is None else _stacked(frozen, packed.x))
+
+
+def _stacked(frozen: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Put the frozen rows first without changing a bit of them: float32 into float64 is exact."""
+    return np.concatenate([frozen, rows.astype(np.result_type(frozen, rows))])
+
+
+def _diagnostics(before: PackingFigures, after: PackingFigures) -> dict[str, np.ndarray]:
+    """Return the cosines of the rows measured, at most 200,000 of them."""
+    found = {"nearest_before": before.nearest, "nearest_after": after.nearest}
+    if before.gallery is not None and after.gallery is not None:
+        found |= {"gallery_before": before.gallery, "gallery_after": after.gallery}
+    return {name: np.asarray(values[:_MOST_DIAGNOSED]) for name, values in found.items()}
+
+
+def summarise(job: Job, packed: Packed, best_step: int, seconds: float) -> dict[str, Any]:
+    """Collect the figures of a finished run."""
+    config, problem, figures = job.config, job.problem, packed.figures
+    bound = bounds.tightest(config.num_ids + job.num_frozen, problem.dim)
+    gallery = figures.gallery
+    violations = count_violations(problem, figures)
+    closest = None if figures.keep_out is None else float(np.max(figures.keep_out))
+    num_measured = len(figures.nearest)
+    return {
+        "num_ids": config.num_ids,
+        "num_frozen": job.num_frozen,
+        "dim": problem.dim,
+        "method": config.method,
+        "steps": job.solver.num_iterations,
+        "seed": config.seed,
+        "restarts": config.restarts,
+        "polished": config.polish,
+        "max_cosine": packed.max_cosine,
+        "max_cosine_rows": num_measured,
+        "max_cosine_is_exact": num_measured == config.num_ids,
+        "mean_nearest_cosine": float(np.mean(figures.nearest)),
+        "min_angle_deg": math.degrees(math.acos(max(min(packed.max_cosine, 1.0), -1.0))),
+        "lower_bound": bound.value,
+        "lower_bound_name": bound.name,
+        "gap": packed.max_cosine - bound.value,
+        "best_step": best_step,
+        "gallery_mean_cosine": None if gallery is None else float(np.mean(gallery)),
+        "gallery_min_cosine": None if gallery is None else float(np.min(gallery)),
+        "keep_out_cosine": config.keep_out_cosine,
+        "keep_out_violations": violations,
+        "keep_out_max_cosine": closest,
+        "seconds": seconds,
+        "pairs_per_second": _pairs(job) / seconds if seconds else None,
+        "device": jax.devices()[0].device_kind,
+        "num_devices": job.solver.sweep.num_devices,
+        "num_processes": jax.process_count(),
+        "versions": _versions(),
+    }
+
+
+def _pairs(job: Job) -> float:
+    """Count the ordered pairs visited: n (n - 1) a full step, n (B - 1) a mini-batch step."""
+    n, solver = job.config.num_ids, job.solver
+    others = min(getattr(solver, "batch_size", n), n) - 1
+    others += job.num_frozen
+    return float(solver.num_iterations) * job.config.restarts * n * others
+
+
+def _versions() -> dict[str, str]:
+    packages = ("hyperface_jax", "jax", "jaxlib", "optax", "numpy", "scipy", "orbax-checkpoint")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), **versions}
+
+
+def _announce(summary: dict[str, Any], report: Any) -> None:
+    of_rows = ""
+    if not summary["max_cosine_is_exact"]:
+        of_rows = f" over {summary['max_cosine_rows']} rows against all"
+    print(
+        f"max cosine {summary['max_cosine']:.6f}{of_rows} (angle {summary['min_angle_deg']:.2f} deg), "
+        f"lower bound {summary['lower_bound']:.6f} ({summary['lower_bound_name']}), "
+        f"{summary['seconds']:.1f} s"
+    )
+    if summary["gallery_mean_cosine"] is not None:
+        print(f"mean cosine to the nearest gallery row {summary['gallery_mean_cosine']:.4f}")
+    if violations := summary["keep_out_violations"]:
+        warn(
+            f"keep-out is infeasible here: {violations} identities stay within cosine "
+            f"{summary['keep_out_cosine']} of a keep-out row, the closest at "
+            f"{summary['keep_out_max_cosine']:.4f}"
+        )
+    elif violations == 0:
+        print(f"keep-out: no violation, closest approach {summary['keep_out_max_cosine']:.4f}")
+    print(f"report: {report}")

@@ -1,0 +1,109 @@
+"""Rows that no host holds as a whole: .npy files written and read by all processes of a job.
+
+Every process writes the rows of its own devices into one file, through a memory map of its part, and
+reads only those. The file is an ordinary .npy file; it must lie where all processes see it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hyperface_jax import sharding, sphere
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.embeddings import read_points
+from hyperface_jax.io.files import one_line, os_input_error
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+    from hyperface_jax.io.files import StrPath
+    from hyperface_jax.typing import Points
+
+_UNIT_TOLERANCE = 1e-6
+
+
+def write_sharded(
+    path: StrPath, x: Points, row: Any, num_rows: int, *, before: np.ndarray | None = None
+) -> None:
+    """Write rows to a .npy file, each process its own, without gathering them; all processes call it.
+
+    The file appears under its name when every process has written its part.
+
+    Args:
+        path: where to, on a file system that all processes share.
+        x: ``[rows, d]``; rows of zeros, which stand for no point, are left out.
+        row: place of each row of ``x`` in the file, ``[rows]``.
+        num_rows: rows of the file, without those of ``before``.
+        before: rows that come first, ``[m, d]``, written by the first process.
+
+    Raises:
+        InputError: if the file cannot be written, or a row is not finite.
+    """
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.partial")
+    offset = 0 if before is None else len(before)
+    dtype = np.dtype(x.dtype) if before is None else np.result_type(before, x.dtype)
+
+    def create() -> None:
+        shape = offset + num_rows, x.shape[1]
+        part = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
+        part[:offset] = before if before is not None else 0
+        part.flush()
+
+    try:
+        sharding.on_first_process(create)
+        _write_own_rows(partial, x, row, offset)
+        sharding.on_first_process(lambda: partial.replace(target), after="written")
+    except OSError as error:
+        raise os_input_error(path, "cannot write", error) from error
+
+
+def _write_own_rows(path: Path, x: Points, row: Any, offset: int) -> None:
+    file = np.load(path, mmap_mode="r+")
+    shards = zip(x.addressable_shards, row.addressable_shards, strict=True)
+    for points, places in shards:
+        block, place = np.asarray(points.data), np.asarray(places.data)
+        present = block.any(axis=1)
+        if not np.isfinite(block).all():
+            raise InputError(f"{one_line(path)}: a row is not finite: the run has diverged")
+        file[offset + place[present]] = block[present]
+    file.flush()
+
+
+def read_sharded(path: StrPath, mesh: Mesh, *, key: str | None = None) -> Points:
+    """Read embeddings so that each process reads the rows of its own devices only.
+
+    Args:
+        path: a file as for :func:`hyperface_jax.io.read_embeddings`; only a .npy file is read in parts.
+        mesh: devices over which the rows are cut.
+        key: the array to read, as there.
+
+    Returns:
+        Float32 unit rows, ``[rows, d]``, filled up with rows of zeros. Rows that were of unit length
+        are as in the file.
+
+    Raises:
+        InputError: if the file is no matrix of floats, or a row has no direction.
+    """
+    points = read_points(path, key=key)
+    x = sharding.shard_rows(points, mesh)
+    unit, num_bad = _unit_rows(x.astype(jnp.float32), points.shape[0])
+    if int(num_bad):
+        raise InputError(
+            f"{one_line(path)}: {int(num_bad)} of {points.shape[0]} rows are zero, NaN or infinite; "
+            "remove them"
+        )
+    return unit
+
+
+@jax.jit
+def _unit_rows(x: Points, num_rows: int) -> tuple[Points, Any]:
+    length = jnp.sqrt(sphere.inner(x, x))
+    unit = jnp.where(jnp.abs(length - 1) <= _UNIT_TOLERANCE, x, sphere.normalize(x))
+    has_direction = (length > 0) & jnp.isfinite(length)
+    return unit, num_rows - jnp.sum(has_direction)

@@ -1,0 +1,150 @@
+"""The cost model against tiles counted one by one, and against compiled programs."""
+
+import json
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import jax
+import pytest
+
+from hyperface_jax import sharding
+from hyperface_jax.errors import InputError
+from hyperface_jax.packing import PackingProblem, annealed, stochastic
+from hyperface_jax.packing.cost import KINDS, choose_plan, parse_devices, step_cost
+from hyperface_jax.packing.solver import scan
+from hyperface_jax.pairwise import Sweep
+from hyperface_jax.pairwise.blockwise import default_block_size
+
+RESULT = Path(__file__).parents[2] / "benchmarks/results/amd-epyc-2-cores/scaling.json"
+
+
+def _tile_flops(num_rows, block, dim, num_shards=1):
+    """Visit all tiles on and above the diagonal; opposite shards both compute theirs."""
+    tile = 2 * block * block * dim
+    own, blocks = num_rows // num_shards // block, num_rows // block
+    total = 0
+    for a, b in product(range(blocks), repeat=2):
+        if a > b:
+            continue
+        is_opposite = 2 * (b // own - a // own) == num_shards
+        total += tile * (2 if is_opposite else 1) + tile * (1 if a == b else 2)
+    return total
+
+
+@pytest.mark.parametrize("num_devices", [1, 2, 3, 4, 7, 8])
+def test_full_flops_are_those_of_the_tiles(num_devices):
+    cost = step_cost(3072 * num_devices, 16, parse_devices(f"v5e:{num_devices}"))
+    assert cost.rows == 3072
+    total = _tile_flops(3072 * num_devices, default_block_size(3072), 16, num_devices)
+    assert cost.flops == pytest.approx(total / num_devices)
+
+
+def test_large_problems_cost_three_n_squared_d():
+    n, d = 2**20, 512
+    for num_devices, extra in ((255, 0), (256, n**2 * d / 256**2)):
+        cost = step_cost(n, d, parse_devices(f"v5e:{num_devices}"))
+        rows = cost.rows * num_devices
+        expected = 3 * rows**2 * d / num_devices + extra
+        assert cost.flops == pytest.approx(expected, rel=1e-3)
+    half = n * 4 * (2 * d + 3) / 2
+    assert step_cost(n, d, parse_devices("v5e:256")).sent_bytes == pytest.approx(half, rel=0.01)
+
+
+@pytest.mark.parametrize("num_devices", [1, 2, 4])
+def test_block_flops_are_those_of_the_tiles(num_devices):
+    cost = step_cost(
+        16_384,
+        16,
+        parse_devices(f"v5e:{num_devices}"),
+        method="stochastic",
+        batch_size=1024,
+        num_groups=4,
+    )
+    assert cost.flops == 16 / num_devices * _tile_flops(1024, 512, 16)
+
+
+def test_the_gpu_kernel_and_dense_blocks_compute_tiles_for_both_sides():
+    assert step_cost(8192, 64, KINDS["h100"]).flops == 4 * 8192**2 * 64
+    cost = step_cost(8192, 64, KINDS["v5e"], method="stochastic", batch_size=512, num_groups=1)
+    assert cost.flops == 4 * 8192 * 512 * 64
+
+
+@pytest.mark.parametrize("make", [annealed, stochastic])
+@pytest.mark.parametrize("num_devices", [2, 4])
+def test_memory_is_that_of_the_compiled_step(make, num_devices):
+    mesh = sharding.make_mesh(jax.devices()[:num_devices])
+    problem, solver = make(PackingProblem(num_points=16_384, dim=96), sweep=Sweep(mesh))
+    state = jax.eval_shape(partial(solver.init_state, problem), jax.random.key(0))
+    shardings = sharding.tree_shardings(state, state.x.shape[0], mesh)
+    state = jax.tree.map(
+        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, shardings
+    )
+    found = scan.lower(solver, problem, state, 2).compile().memory_analysis()
+    machine = parse_devices(f"cpu:{num_devices}")
+    memory = step_cost(16_384, 96, machine, method=make.__name__).memory
+    assert memory.state == pytest.approx(found.argument_size_in_bytes, rel=0.01)
+    held = found.argument_size_in_bytes + found.temp_size_in_bytes
+    assert held / 1.3 < memory.total < held * 1.3
+
+
+@pytest.mark.parametrize("method", ["annealed", "stochastic"])
+@pytest.mark.parametrize(("n", "d"), [(300_000, 64), (1_000_000, 512), (10_000_000, 512)])
+@pytest.mark.parametrize("kind", ["v5e", "h100"])
+def test_more_devices_never_need_more_memory_each(method, n, d, kind):
+    counts = [2**i for i in range(9)]
+    totals = [
+        step_cost(n, d, parse_devices(f"{kind}:{count}"), method=method).memory.total
+        for count in counts
+    ]
+    assert totals == sorted(totals, reverse=True)
+
+
+def test_seconds_fall_with_precision_and_devices():
+    slow = step_cost(10**6, 512, parse_devices("v5e:64"))
+    coarse = step_cost(10**6, 512, parse_devices("v5e:64"), precision="bf16")
+    many = step_cost(10**6, 512, parse_devices("v5e:128"))
+    assert slow.compute_seconds == pytest.approx(6 * coarse.compute_seconds)
+    assert coarse.seconds < slow.seconds
+    assert many.seconds == pytest.approx(slow.seconds / 2, rel=0.05)
+    assert slow.bottleneck == "compute"
+
+
+def test_a_plan_takes_all_pairs_where_they_take_less_than_a_day():
+    short = choose_plan(10**6, 512, parse_devices("v5e:256"))
+    assert (short.method, short.num_iterations) == ("annealed", 200)
+    assert short.checkpoint_bytes == pytest.approx(3 * 4 * 2**20 * 512, rel=0.01)
+    long = choose_plan(10**8, 512, parse_devices("v5p:512"))
+    assert long.method == "stochastic"
+    assert long.seconds < 24 * 3600 * 1.1
+    assert long.block_size == long.batch_size == 4096
+    coarse = choose_plan(10**6, 512, parse_devices("v5e:256"), coarse_steps=100)
+    assert coarse.seconds < 0.7 * short.seconds
+
+
+def test_too_large_says_how_many_devices_would_do():
+    with pytest.raises(InputError, match=r"use v5e:\d+$") as error:
+        choose_plan(10**8, 512, parse_devices("v5e:8"), method="annealed")
+    enough = int(str(error.value).rpartition(":")[2])
+    choose_plan(10**8, 512, parse_devices(f"v5e:{enough}"), method="annealed")
+    with pytest.raises(InputError):
+        choose_plan(10**8, 512, parse_devices(f"v5e:{enough - 1}"), method="annealed")
+
+
+@pytest.mark.parametrize("text", ["tpu:4", "v5e:0", "v5e:-1", "v5e:x", "v5e:", ":4", ""])
+def test_devices_that_are_none(text):
+    with pytest.raises(InputError, match="devices"):
+        parse_devices(text)
+
+
+def test_unknown_kinds_are_listed():
+    with pytest.raises(InputError, match="v5e, v5p, v6e, a100, h100, h200, b200, cpu"):
+        parse_devices("tpu:4")
+
+
+def test_the_cpu_entry_is_the_measured_one():
+    fit = json.loads(RESULT.read_text())["fit"]
+    machine = KINDS["cpu"]
+    assert machine.flops_per_second() == pytest.approx(fit["flops_per_second"], rel=0.01)
+    for name in ("peak_flops", "memory_bandwidth", "memory_bytes"):
+        assert getattr(machine, name) == pytest.approx(fit[name], rel=0.01)
