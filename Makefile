@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 demo: $(VENV)/.installed  ## pack 2,000 identities in 128 dimensions and draw the report
 	$(BIN)/hyperface pack --num-ids 2000 --dim 128 --out runs/demo
 
-test: $(VENV)/.installed lint  ## everything that CI runs
+test: $(VENV)/.installed $(VENV)/.aot lint  ## everything that CI runs
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed
@@ -21,11 +21,18 @@ bench: $(VENV)/.installed-bench  ## write every figure under benchmarks/results/
 	$(BIN)/python -m benchmarks.gallery_frontier
 	$(BIN)/python -m benchmarks.small_codes
 	$(BIN)/python -m benchmarks.ablations
+	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.accelerator
 	$(BIN)/python -m benchmarks.tables
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
 	$(INSTALL) --editable '.[cli,dev]'
+	touch $@
+
+# Apart from the environment: an installed libtpu makes every program look for a TPU.
+$(VENV)/.aot: $(VENV)/.installed
+	$(INSTALL) --target $(VENV)/aot --no-deps libtpu
 	touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed

@@ -5,7 +5,7 @@
 ``compile`` lowers one step for 1, 2, 4 and 8 virtual CPU devices and reads the compiled program:
 memory, collectives and matrix products with the trip counts of their loops. Virtual devices share
 the cores, so nothing is timed there. ``time`` runs steps on one device, without virtual ones, and
-fits the rate of the ``cpu`` entry of :mod:`hyperface_jax.packing.cost`. ``draw`` makes the picture
+fits the rate of the ``cpu`` entry of :mod:`hyperface_jax.packing.machines`. ``draw`` makes the picture
 and prints the tables. Each part runs in its own process when several are asked for.
 """
 
@@ -30,9 +30,11 @@ from matplotlib.figure import Figure
 from benchmarks.common import PICTURES, read_result, result_path, write_result
 from hyperface_jax import sharding, sphere
 from hyperface_jax.packing import PackingProblem, PackingSolver, annealed, stochastic
-from hyperface_jax.packing.cost import KINDS, Machine, StepCost, parse_devices, step_cost
+from hyperface_jax.packing.blocks import exchange
+from hyperface_jax.packing.cost import StepCost, step_cost
+from hyperface_jax.packing.machines import KINDS, Machine, parse_devices
 from hyperface_jax.packing.solver import scan
-from hyperface_jax.packing.stochastic import StochasticSolver, exchange
+from hyperface_jax.packing.stochastic import StochasticSolver
 from hyperface_jax.pairwise import Sweep
 
 PARTS = ("compile", "time", "draw")

@@ -196,8 +196,7 @@ def initialize(*, force: bool = False) -> bool:
     settings = process_settings(os.environ)
     if settings is None and not force:
         return False
-    heartbeat = {"heartbeat_timeout_seconds": _HEARTBEAT_SECONDS}
-    jax.distributed.initialize(**(settings or {}), **heartbeat)
+    jax.distributed.initialize(**(settings or {}), heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
     return jax.process_count() > 1
 
 

@@ -1,7 +1,11 @@
 """Every example runs and shows what it says; so does every Python block of the README."""
 
+import json
 import re
 import runpy
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -53,3 +57,24 @@ def _readme_blocks():
 @pytest.mark.parametrize("block", _readme_blocks())
 def test_readme_block_runs(block):
     exec(compile(block, "README.md", "exec"), {})
+
+
+def _scaling_block(language):
+    text = (ROOT / "docs" / "scaling.md").read_text()
+    return re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)[1]
+
+
+def test_the_scaling_page_runs_from_jax():
+    exec(compile(_scaling_block("python"), "scaling.md", "exec"), {})
+
+
+def test_the_two_processes_of_the_scaling_page_run(tmp_path):
+    commands = _scaling_block("bash").replace(
+        "hyperface pack", f"{sys.executable} -m hyperface_jax.cli.main pack"
+    )
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        commands = commands.replace("12765", str(free.getsockname()[1]))
+    subprocess.run(["bash", "-euc", commands], cwd=tmp_path, check=True, timeout=300)
+    summary = json.loads((tmp_path / "two" / "summary.json").read_text())
+    assert (summary["num_processes"], summary["num_devices"]) == (2, 8)

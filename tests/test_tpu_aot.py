@@ -150,9 +150,6 @@ def test_products_cost_what_the_sweep_promises(step):
 
 
 @tpu
-@pytest.mark.xfail(
-    strict=True, reason="the chunk that leaves is read from HBM for every tile, twice"
-)
 def test_hbm_traffic_is_within_twice_the_ideal(v5e_step):
     assert v5e_step.traffic.hbm_bytes <= 2 * v5e_step.ideal_hbm_bytes()
 

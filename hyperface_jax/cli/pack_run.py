@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -153,7 +154,10 @@ def _method(
     if config.method == "stochastic":
         batch_size = config.batch_size
         return stochastic(problem, batch_size=batch_size, num_groups=num_groups, **settings)
-    return annealed(problem, **settings)
+    problem, solver = annealed(problem, **settings)
+    if config.coarse_steps > solver.num_iterations:
+        raise ValueError(f"coarse_steps={config.coarse_steps} is more than all steps")
+    return problem, replace(solver, coarse_steps=config.coarse_steps)
 
 
 def _initializer(config: Pack, inputs: Inputs) -> Initializer:

@@ -7,17 +7,10 @@ import shlex
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hyperface_jax.packing.cost import (
-    Machine,
-    Memory,
-    Method,
-    StepCost,
-    choose_plan,
-    parse_devices,
-)
-from hyperface_jax.packing.cost import (
-    Plan as CostPlan,
-)
+from hyperface_jax.packing.cost import Memory, Method, StepCost
+from hyperface_jax.packing.machines import Machine, parse_devices
+from hyperface_jax.packing.plan import Plan as CostPlan
+from hyperface_jax.packing.plan import choose_plan
 
 _GIB, _MIB = 2**30, 2**20
 _UNITS = (("days", 86_400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3))
@@ -66,6 +59,8 @@ def command(config: Plan, machine: Machine, plan: CostPlan) -> str:
     """Return the ``hyperface pack`` command of the plan."""
     words = ["hyperface", "pack", "--num-ids", config.num_ids, "--dim", config.dim]
     words += ["--method", plan.method, "--steps", plan.num_iterations]
+    if plan.coarse_steps:
+        words += ["--coarse-steps", plan.coarse_steps]
     if plan.batch_size is not None:
         words += ["--batch-size", plan.batch_size]
     if machine.is_pod_slice:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 Implementation = Literal["reference", "blockwise", "pallas"]
 
-_DENSE_PAIRS = 512 * 512
-_MAX_PALLAS_DIM = 1024
+DENSE_PAIRS = 512 * 512
+MAX_PALLAS_DIM = 1024
 
 
 @dataclass(frozen=True)
@@ -135,10 +135,10 @@ class Sweep:
         return lambda num_rows: PallasFolds(reduction, self.block_size, self.precision)
 
     def _default_implementation(self, x: Points, y: Points) -> Implementation:
-        if self.mesh is None and x.shape[0] * y.shape[0] <= _DENSE_PAIRS:
+        if self.mesh is None and x.shape[0] * y.shape[0] <= DENSE_PAIRS:
             return "reference"
         is_gpu = jax.default_backend() == "gpu"
-        return "pallas" if is_gpu and x.shape[1] <= _MAX_PALLAS_DIM else "blockwise"
+        return "pallas" if is_gpu and x.shape[1] <= MAX_PALLAS_DIM else "blockwise"
 
 
 def sweep(

@@ -141,7 +141,7 @@ def _merged_at(reduction: Reduction, carry: Any, part: Any, chunk: Any) -> Any:
 
 def _over_chunks(meet: Any, carry: Any, rows: Rows, block_size: int) -> Any:
     """Call ``meet(carry, chunk number, chunk)`` for every chunk of ``rows`` in turn."""
-    num_chunks = _num_chunks(rows.x.shape[0], block_size)
+    num_chunks = count_chunks(rows.x.shape[0], block_size)
     size = rows.x.shape[0] // num_chunks
 
     def one(carry: Any, chunk: Any) -> Any:
@@ -151,7 +151,7 @@ def _over_chunks(meet: Any, carry: Any, rows: Rows, block_size: int) -> Any:
     return lax.scan(one, carry, jnp.arange(num_chunks))[0]
 
 
-def _num_chunks(num_rows: int, block_size: int) -> int:
+def count_chunks(num_rows: int, block_size: int) -> int:
     """Choose the most chunks, 64 at most, that are whole blocks and long enough to hide a transfer."""
     num_blocks = num_rows // block_size if num_rows % block_size == 0 else 1
     most = max(min(_MAX_CHUNKS, num_rows // _MIN_CHUNK), 1)

@@ -22,7 +22,7 @@ def test_prints_memory_time_and_settings(capsys):
         "total time",
         "checkpoint: 6.02 GiB",
         "hyperface pack --num-ids 1000000 --dim 512 --method annealed --steps 200",
-        "float32 in every step",
+        "bfloat16 in the first 160 steps, then float32",
         "this is a model",
         "it has not been run on v5e:256",
     ):

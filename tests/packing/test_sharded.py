@@ -11,8 +11,8 @@ import pytest
 
 from hyperface_jax import PackingProblem, sharding, solve, sphere
 from hyperface_jax.packing import annealed, from_gallery, from_points, paper, stochastic
+from hyperface_jax.packing.blocks import evaluate_blocks, exchange
 from hyperface_jax.packing.solver import _first_state, scan
-from hyperface_jax.packing.stochastic import evaluate_blocks, exchange
 from hyperface_jax.pairwise import Sweep
 
 

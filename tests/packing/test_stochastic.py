@@ -9,7 +9,7 @@ import pytest
 
 from hyperface_jax import sphere
 from hyperface_jax.packing import Hinge, Riesz, SoftMax
-from hyperface_jax.packing.stochastic import evaluate_blocks
+from hyperface_jax.packing.blocks import evaluate_blocks
 
 N, B = 6, 3
 

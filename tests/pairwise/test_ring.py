@@ -65,9 +65,9 @@ def test_take_finds_rows_on_any_device(key, mesh):
 
 
 def test_a_shard_travels_in_chunks():
-    assert ring._num_chunks(125_000, 500) == 50
-    assert ring._num_chunks(8192, 512) == 4
-    assert ring._num_chunks(97, 40) == 1
+    assert ring.count_chunks(125_000, 500) == 50
+    assert ring.count_chunks(8192, 512) == 4
+    assert ring.count_chunks(97, 40) == 1
 
 
 def test_half_a_round_is_enough():
