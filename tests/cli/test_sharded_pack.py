@@ -96,7 +96,7 @@ def _stopped(tmp_path, words, **where):
 
 @pytest.mark.parametrize("devices", [2, 3])
 def test_a_run_of_eight_devices_goes_on_with_fewer(tmp_path, devices):
-    words = [*PACK, "--steps", 200]
+    words = [*PACK, "--steps", 1200]
     out = _stopped(tmp_path, words, devices=8)
     outputs = _run([*words, "--out", out], devices=devices)
     assert "resuming at step" in outputs[0][0]
@@ -108,7 +108,7 @@ def test_a_run_of_eight_devices_goes_on_with_fewer(tmp_path, devices):
 
 
 def test_sigterm_to_one_of_two_processes_saves_and_one_process_goes_on(tmp_path):
-    words = [*PACK, "--steps", 200]
+    words = [*PACK, "--steps", 1200]
     out = _stopped(tmp_path, words, devices=2, processes=2)
     outputs = _run([*words, "--out", out])
     assert "resuming at step" in outputs[0][0]
@@ -116,7 +116,7 @@ def test_sigterm_to_one_of_two_processes_saves_and_one_process_goes_on(tmp_path)
 
 
 def test_mini_batches_go_on_with_fewer_devices_exactly(tmp_path):
-    words = [*PACK, "--method", "stochastic", "--batch-size", 40, "--steps", 100]
+    words = [*PACK, "--method", "stochastic", "--batch-size", 40, "--steps", 400]
     out = _stopped(tmp_path, words, devices=4)
     _run([*words, "--out", out], devices=2)
     _run([*words, "--out", tmp_path / "whole"], devices=4)
