@@ -15,7 +15,7 @@ from hyperface_jax.packing import (
     solve_restarts,
     stochastic,
 )
-from hyperface_jax.packing.solver import _scan
+from hyperface_jax.packing.solver import scan
 
 KNOWN = [(4, 3, -1 / 3), (6, 3, 0.0), (12, 3, 1 / 5**0.5), (7, 6, -1 / 6), (16, 8, 0.0)]
 
@@ -168,7 +168,7 @@ def test_a_step_needs_little_memory(with_gallery):
     gallery = jnp.ones((8, d)) if with_gallery else None
     problem, solver = annealed(PackingProblem(num_points=n, dim=d, gallery=gallery))
     shapes = jax.eval_shape(solver.init_state, problem, jax.random.key(0))
-    compiled = _scan.lower(solver, problem, shapes, 10).compile()
+    compiled = scan.lower(solver, problem, shapes, 10).compile()
     temporary = compiled.memory_analysis().temp_size_in_bytes
     force = 4 * n * d
     assert temporary - force < 256 * 2**20
