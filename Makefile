@@ -15,7 +15,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-bench: $(VENV)/.installed-bench  ## write every figure under benchmarks/results/ and the README's tables
+bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchmarks/results/ and the README's tables
 	$(BIN)/python -m benchmarks.pairwise
 	$(BIN)/python -m benchmarks.solvers
 	$(BIN)/python -m benchmarks.gallery_frontier
@@ -23,6 +23,8 @@ bench: $(VENV)/.installed-bench  ## write every figure under benchmarks/results/
 	$(BIN)/python -m benchmarks.ablations
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.accelerator
+	$(BIN)/python -m benchmarks.tpu_aot
+	$(BIN)/python -m benchmarks.million
 	$(BIN)/python -m benchmarks.tables
 
 $(VENV)/.installed: pyproject.toml constraints.txt

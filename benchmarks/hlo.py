@@ -1,4 +1,4 @@
-"""What an optimised TPU program moves and computes, read from its HLO text.
+"""What an optimised program moves and computes, read from its HLO text.
 
 ``cost_analysis()`` of a compiled program counts the body of a loop once. Here loops count as often as
 they run, of a conditional its largest branch, and arrays that the compiler keeps on the chip (``S(1)``
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 _HEADER = re.compile(r"^(ENTRY )?%(\S+) \(.*\{$")
 _LINE = re.compile(r"^\s+(ROOT )?%(\S+) = (.*?) ([a-z][a-z\d-]*)\((.*)$")
 _ARRAY = re.compile(r"([a-z]+\d*\w*)\[([\d,]*)\](\{[^{}]*\})?")
+_TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call"}
 _FREE |= {"conditional", "async-start", "custom-call", "after-all", "opt-barrier"}
 
@@ -169,7 +170,12 @@ class Program:
         return Traffic(*map(sum, zip(*parts, strict=True)))
 
     def _trips(self, loop: Instruction, inside: Computation) -> float:
-        """Count a loop that steps by one, as those of JAX do, from a constant up to another."""
+        """Count a loop that steps by one, as those of JAX do, from a constant up to another.
+
+        Compilers for CPUs write the count down, those for TPUs leave it to the condition.
+        """
+        if written := _TRIPS.search(loop.text):
+            return int(written[1])
         condition = self._computations[loop.attribute("condition")]
         compare, state = _root(condition), inside[loop.operands[0]]
         if compare.attribute("direction") == "LT" and state.opcode == "tuple":

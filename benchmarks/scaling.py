@@ -14,11 +14,9 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import re
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -28,14 +26,16 @@ import jax.numpy as jnp
 from matplotlib.figure import Figure
 
 from benchmarks.common import PICTURES, read_result, result_path, write_result
+from benchmarks.hlo import Program
 from hyperface_jax import sharding, sphere
 from hyperface_jax.packing import PackingProblem, PackingSolver, annealed, stochastic
-from hyperface_jax.packing.blocks import exchange
+from hyperface_jax.packing.blocks import block_shape, exchange
 from hyperface_jax.packing.cost import StepCost, step_cost
 from hyperface_jax.packing.machines import KINDS, Machine, parse_devices
 from hyperface_jax.packing.solver import scan
 from hyperface_jax.packing.stochastic import StochasticSolver
 from hyperface_jax.pairwise import Sweep
+from hyperface_jax.pairwise.blockwise import default_block_size
 
 PARTS = ("compile", "time", "draw")
 DEVICES = (1, 2, 4, 8)
@@ -99,12 +99,13 @@ def compiled(method: str, scaling: str, num_devices: int) -> dict[str, Any]:
     size = num_points(method, scaling, num_devices)
     mesh = sharding.make_mesh(jax.devices()[:num_devices]) if num_devices > 1 else None
     problem, solver = _built(method, size, DIM, BATCH, GROUPS, mesh)
-    state = _shapes(solver, problem)
+    state = solver.state_shapes(problem)
     program = scan.lower(solver, problem, state, 1).compile()
     memory = program.memory_analysis()
     assert memory is not None
     model = _model(method, size, DIM, parse_devices(f"cpu:{num_devices}"), BATCH, GROUPS)
-    counted = count(program.as_text() or "")
+    read = _parsed(program, _triangle_rows(solver, model))
+    flops = read.traffic().flops
     held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
     row = {
         "method": method,
@@ -113,20 +114,20 @@ def compiled(method: str, scaling: str, num_devices: int) -> dict[str, Any]:
         "n": size,
         "d": DIM,
         "rows": model.rows,
-        "flops": counted.flops,
+        "flops": flops,
         "model_flops": model.flops,
         "memory_bytes": held,
         "model_memory_bytes": model.memory.total,
         "state_bytes": memory.argument_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
-        "collectives": counted.collectives,
+        "collectives": count_collectives(read),
         "model_sent_bytes": model.sent_bytes,
     }
     if isinstance(solver, StochasticSolver) and mesh is not None:
         row["exchange_collectives"] = _exchange(solver, state.x, mesh)
     print(
         f"{method} {scaling} D={num_devices} n={size}: "
-        f"{counted.flops / 1e9:.2f} GFLOP (model {model.flops / 1e9:.2f}), "
+        f"{flops / 1e9:.2f} GFLOP (model {model.flops / 1e9:.2f}), "
         f"{held / _MIB:.1f} MiB (model {model.memory.total / _MIB:.1f})",
         flush=True,
     )
@@ -152,14 +153,11 @@ def _model(
     )
 
 
-def _shapes(solver: PackingSolver, problem: PackingProblem) -> Any:
-    state = jax.eval_shape(partial(solver.init_state, problem), jax.random.key(0))
-    if solver.sweep.mesh is None:
-        return state
-    shardings = sharding.tree_shardings(state, state.x.shape[0], solver.sweep.mesh)
-    return jax.tree.map(
-        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, shardings
-    )
+def _triangle_rows(solver: PackingSolver, model: StepCost) -> int:
+    """Return how many rows meet each other in a symmetric fold of a device."""
+    if isinstance(solver, StochasticSolver):
+        return block_shape(model.rows * solver.sweep.num_devices // GROUPS, BATCH)[1]
+    return model.rows
 
 
 def _exchange(solver: StochasticSolver, x: Any, mesh: Any) -> dict[str, Any]:
@@ -167,7 +165,7 @@ def _exchange(solver: StochasticSolver, x: Any, mesh: Any) -> dict[str, Any]:
         return exchange(x, key, solver.num_groups, mesh)
 
     program = jax.jit(exchanged).lower(x, jax.random.key(0)).compile()
-    return count(program.as_text() or "").collectives
+    return count_collectives(_parsed(program, 1))
 
 
 def ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -193,102 +191,26 @@ def _key(row: dict[str, Any]) -> tuple[str, str]:
 # Reading a compiled program
 
 
-class Counted(NamedTuple):
-    """What one run of a compiled program does on a device."""
-
-    flops: float
-    """Of matrix products."""
-    collectives: dict[str, dict[str, float]]
-    """By kind: instructions in the text, their runs, and the bytes they bring to a device."""
-
-
-_SHAPE = re.compile(r"\b(pred|[sufb]+\d+)\[([\d,]*)\]")
-_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%(\S+) = (\(.*?\)|\S+) ([a-z][a-z\-]*)\((.*)$")
-_HEADER = re.compile(r"^(ENTRY )?%(\S+) \(.*\{$")
-_CALLED = re.compile(r"(?:calls|to_apply|body)=%([\w.\-]+)")
-_TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
 _COLLECTIVES = ("collective-permute", "all-to-all", "all-gather", "all-reduce", "reduce-scatter")
-_CALLERS = ("while", "fusion", "call", "async-start")
 
 
-class _Instruction(NamedTuple):
-    name: str
-    shape: str
-    kind: str
-    rest: str
+def count_collectives(program: Program) -> dict[str, dict[str, float]]:
+    """Return by kind: instructions in the text, their runs, and the bytes they bring to a device."""
+    found: dict[str, dict[str, float]] = {}
+    for instruction, _, times in program.visits():
+        kind = instruction.opcode.removesuffix("-start")
+        if kind in _COLLECTIVES:
+            row = found.setdefault(kind, {"instructions": 0, "runs": 0.0, "bytes": 0.0})
+            row["instructions"] += 1
+            row["runs"] += times
+            row["bytes"] += times * sum(array.num_bytes for array in instruction.arrays)
+    return found
 
 
-def count(text: str) -> Counted:
-    """Count products and collectives of a compiled program, loops included.
-
-    A loop without a known trip count is the triangle ``i + 1 .. blocks`` inside a loop over the
-    blocks: on average half of the other blocks.
-    """
-    computations, entry = _parsed(text)
-    flops = 0.0
-    found: dict[str, dict[str, float]] = defaultdict(
-        lambda: {"instructions": 0, "runs": 0.0, "bytes": 0.0}
-    )
-    pending = [(entry, 1.0, 1)]
-    while pending:
-        name, runs, around = pending.pop()
-        shapes = {instruction.name: instruction.shape for instruction in computations[name]}
-        for instruction in computations[name]:
-            kind = instruction.kind.removesuffix("-start")
-            if kind == "dot":
-                flops += runs * _product_flops(instruction, shapes)
-            elif kind in _COLLECTIVES:
-                entry_of = found[kind]
-                entry_of["instructions"] += 1
-                entry_of["runs"] += runs
-                entry_of["bytes"] += runs * _bytes(instruction.shape)
-            elif instruction.kind in _CALLERS:
-                pending += _called(instruction, runs, around)
-    return Counted(flops, dict(found))
-
-
-def _called(instruction: _Instruction, runs: float, around: int) -> list[tuple[str, float, int]]:
-    names = _CALLED.findall(instruction.rest)
-    if instruction.kind != "while":
-        return [(name, runs, around) for name in names]
-    known = _TRIPS.search(instruction.rest)
-    trips = int(known[1]) if known else (around - 1) / 2
-    return [(name, runs * trips, int(trips)) for name in names]
-
-
-def _parsed(text: str) -> tuple[dict[str, list[_Instruction]], str]:
-    computations: dict[str, list[_Instruction]] = {}
-    entry, current = "", []
-    for line in text.splitlines():
-        if header := _HEADER.match(line):
-            current = computations.setdefault(header[2], [])
-            entry = header[2] if header[1] else entry
-        elif found := _INSTRUCTION.match(line):
-            current.append(_Instruction(*found.groups()))
-    return computations, entry
-
-
-def _product_flops(instruction: _Instruction, shapes: dict[str, str]) -> float:
-    left = re.match(r"%([\w.\-]+)", instruction.rest)
-    axes = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.rest)
-    assert left is not None
-    assert axes is not None
-    sizes = _sizes(shapes[left[1]])
-    contracted = math.prod(sizes[int(axis)] for axis in axes[1].split(",") if axis)
-    return 2.0 * math.prod(_sizes(instruction.shape)) * contracted
-
-
-def _sizes(shape: str) -> list[int]:
-    found = _SHAPE.search(shape)
-    return [int(size) for size in found[2].split(",") if size] if found else []
-
-
-def _bytes(shape: str) -> float:
-    total = 0.0
-    for dtype, sizes in _SHAPE.findall(shape):
-        bits = 8 if dtype == "pred" else int(re.sub(r"\D", "", dtype))
-        total += math.prod(int(size) for size in sizes.split(",") if size) * bits / 8
-    return total
+def _parsed(compiled: Any, rows: int) -> Program:
+    """Parse a program whose triangle of tiles is of ``rows`` rows: half of the other blocks."""
+    blocks = -(-rows // default_block_size(rows))
+    return Program(compiled.as_text() or "", unknown_trips=(blocks - 1) / 2)
 
 
 # Times on one device

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from benchmarks.common import PICTURES, read_result
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "packing.md")
+DOCUMENTS = tuple(ROOT / name for name in ("README.md", "docs/packing.md", "docs/scaling.md"))
 
 
 def main() -> int:
@@ -169,6 +169,68 @@ def keep_out(figures: dict[str, Any]) -> str:
     )
 
 
+def million(figures: dict[str, Any]) -> str:
+    """The one run of a million identities, before and after."""
+    summary = figures["summary"]
+    header = ["max cosine", f"of {summary['max_cosine_rows']} rows to all others"]
+    rows = [
+        ["random start", f"{summary['initial_max_cosine']:.4f}"],
+        [f"after {summary['steps']} steps", f"{summary['max_cosine']:.4f}"],
+        ["*lower bound*", f"{summary['lower_bound']:.4f}"],
+        ["minutes, the whole command", f"{figures['wall_seconds'] / 60:.0f}"],
+        ["GiB, at most", f"{figures['max_rss_gib']:.2f}"],
+    ]
+    return _table(header, rows)
+
+
+def tpu_aot(figures: dict[str, Any]) -> str:
+    """Memory, traffic and modelled time of a step compiled for TPU slices."""
+    rows = [
+        [
+            r["slice"],
+            f"{r['n']:,}",
+            r["precision"],
+            f"{r['memory_gib']:.2f}",
+            f"{r['hbm_over_ideal']:.2f}",
+            f"{max(r['modelled_seconds'].values()):.3g}",
+            r["bound_by"],
+        ]
+        for r in figures["rows"]
+    ]
+    header = [
+        "slice",
+        "n",
+        "products",
+        "GiB a device",
+        "HBM bytes / ideal",
+        "modelled s",
+        "bound by",
+    ]
+    return _table(header, rows)
+
+
+def scaling(figures: dict[str, Any]) -> str:
+    """FLOPs and memory of a device against those on one device."""
+    rows = [
+        [
+            r["method"],
+            r["scaling"],
+            str(r["num_devices"]),
+            f"{r['flops']:.2f}",
+            f"{r['memory']:.2f}",
+        ]
+        for r in figures["ratios"]
+        if r["num_devices"] > 1
+    ]
+    return _table(["method", "scaling", "devices", "FLOPs a device", "memory a device"], rows)
+
+
+def precision(figures: dict[str, Any]) -> str:
+    """Max cosine by the share of steps with bfloat16 products."""
+    rows = [[f"{100 * r['coarse_share']:.0f} %", f"{r['mean']:.5f}"] for r in figures["rows"]]
+    return _table(["steps with bfloat16 products", "max cosine, mean of 3 seeds"], rows)
+
+
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "duels": ("solvers", duels),
     "milestones": ("milestones", milestones),
@@ -177,8 +239,12 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "small_codes": ("small_codes", small_codes),
     "ablations": ("ablations", ablations),
     "keep_out": ("gallery_frontier", keep_out),
+    "million": ("million", million),
+    "tpu_aot": ("tpu_aot", tpu_aot),
+    "scaling": ("scaling", scaling),
+    "precision": ("precision", precision),
 }
-MODULES = {"milestones": "solvers"}
+MODULES = {"milestones": "solvers", "precision": "accelerator"}
 
 
 def draw_duels(figures: dict[str, Any]) -> Figure:

@@ -14,19 +14,17 @@ import itertools
 import os
 import sys
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax.experimental import topologies
 
 from benchmarks.common import write_result
 from benchmarks.hlo import Permute, Program, Traffic
 from hyperface_jax import sharding
 from hyperface_jax.packing import PackingProblem, annealed
-from hyperface_jax.packing.solver import _first_state, scan
+from hyperface_jax.packing.solver import scan
 from hyperface_jax.pairwise import Precision, Sweep
 from hyperface_jax.pairwise.blockwise import default_block_size
 
@@ -176,17 +174,8 @@ def compiled(
     problem = PackingProblem(num_points=num_points, dim=dim)
     problem, solver = annealed(problem, num_iterations=200, sweep=sweep)
     solver = replace(solver, track_best=track_best)
-    num_rows = solver.num_rows(num_points)
-    x = jax.ShapeDtypeStruct((num_rows, dim), jnp.float32)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    state = jax.eval_shape(partial(_first_state, solver), problem, x, key)
-    state = jax.tree.map(
-        lambda leaf, sharded: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharded),
-        state,
-        sharding.tree_shardings(state, num_rows, mesh),
-    )
-    program = scan.lower(solver, problem, state, _STEPS).compile()
-    local_rows = num_rows // mesh.size
+    program = scan.lower(solver, problem, solver.state_shapes(problem), _STEPS).compile()
+    local_rows = solver.num_rows(num_points) // mesh.size
     block = default_block_size(local_rows)
     return Step(
         CHIPS[topology.partition(":")[0]],

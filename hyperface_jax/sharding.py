@@ -17,6 +17,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from hyperface_jax.errors import PeerError
+
 if TYPE_CHECKING:
     from hyperface_jax.typing import Points
 
@@ -157,6 +159,11 @@ def shard_rows(x: Any, mesh: Mesh, size: int | None = None) -> Points:
     return jax.make_array_from_callback(shape, rows(mesh), part)
 
 
+def has_rows(leaf: Any, num_rows: int) -> bool:
+    """Tell whether a leaf of a state holds one row a point, ``[num_rows, ...]``."""
+    return leaf.ndim > 0 and leaf.shape[0] == num_rows
+
+
 def tree_shardings(tree: Any, num_rows: int, mesh: Mesh) -> Any:
     """Return a sharding for every leaf: rows where the leading axis is ``num_rows``, else a copy each.
 
@@ -167,8 +174,7 @@ def tree_shardings(tree: Any, num_rows: int, mesh: Mesh) -> Any:
     """
 
     def sharding(leaf: Any) -> NamedSharding:
-        is_rows = leaf.ndim > 0 and leaf.shape[0] == num_rows
-        return rows(mesh) if is_rows else replicated(mesh)
+        return rows(mesh) if has_rows(leaf, num_rows) else replicated(mesh)
 
     return jax.tree.map(sharding, tree)
 
@@ -313,7 +319,3 @@ def gathered(x: Any) -> np.ndarray:
     if x.is_fully_addressable:
         return np.asarray(x)
     return np.asarray(multihost_utils.process_allgather(x, tiled=True))
-
-
-class PeerError(RuntimeError):
-    """Another process of the job stopped on an error that it has reported itself."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from hyperface_jax.errors import InputError
+from hyperface_jax.errors import InputError, PeerError
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
+_PEER_STOPPED = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after ``hyperface``; None takes those of the process.
 
     Returns:
-        The exit code: 0 done, 2 bad input, 130 stopped by a signal with everything saved.
+        The exit code: 0 done, 2 bad input, 3 another process of the job stopped, 130 stopped by a
+        signal with everything saved.
     """
     try:
         import tyro
@@ -42,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"hyperface: error: {error}", file=sys.stderr)
         return _BAD_INPUT
+    except PeerError:
+        return _PEER_STOPPED
     except KeyboardInterrupt:
         print("hyperface: interrupted before anything ran", file=sys.stderr)
         return _INTERRUPTED

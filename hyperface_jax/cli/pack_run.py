@@ -67,8 +67,6 @@ def _pack_together(config: Pack, inputs: Inputs, run: RunDirectory) -> int:
     with LastWords(f"{who} was killed or lost touch with another one; {mend}") as last_words:
         try:
             return _pack(config, inputs, run)
-        except sharding.PeerError:
-            return _LOST_A_PEER
         except jax.errors.JaxRuntimeError as error:
             reason = str(error).strip().splitlines()[0][:200]
             print(
@@ -123,17 +121,14 @@ def build(
     """Turn settings, inputs and the settings of the run on disk into a problem and its solver."""
     mesh = choose_mesh(config)
 
-    def rows(file: Embeddings | None) -> Any:
-        return None if file is None else file.points
-
     problem = PackingProblem(
         num_points=config.num_ids,
         dim=inputs.dim,
-        gallery=rows(inputs.gallery),
+        gallery=_points(inputs.gallery),
         alpha=config.alpha,
-        keep_out=rows(inputs.keep_out),
+        keep_out=_points(inputs.keep_out),
         keep_out_cosine=config.keep_out_cosine,
-        frozen=rows(inputs.frozen),
+        frozen=_points(inputs.frozen),
     )
     if mesh is None:
         problem = jax.tree.map(jnp.asarray, problem)
@@ -161,14 +156,15 @@ def _method(
 
 
 def _initializer(config: Pack, inputs: Inputs) -> Initializer:
-    start: Any = None
     if inputs.init is not None:
-        start = inputs.init.points
-        return from_points(start)
+        return from_points(_points(inputs.init))
     if config.init == "uniform" or inputs.gallery is None:
         return uniform
-    start = inputs.gallery.points
-    return from_gallery(start)
+    return from_gallery(_points(inputs.gallery))
+
+
+def _points(file: Embeddings | None) -> Any:
+    return None if file is None else file.points
 
 
 def _resolved(config: Pack, inputs: Inputs, solver: PackingSolver) -> dict[str, Any]:

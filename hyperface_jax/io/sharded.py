@@ -15,7 +15,7 @@ import numpy as np
 
 from hyperface_jax import sharding, sphere
 from hyperface_jax.errors import InputError
-from hyperface_jax.io.embeddings import read_points
+from hyperface_jax.io.embeddings import UNIT_TOLERANCE, read_points
 from hyperface_jax.io.files import one_line, os_input_error
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from hyperface_jax.io.files import StrPath
     from hyperface_jax.typing import Points
-
-_UNIT_TOLERANCE = 1e-6
 
 
 def write_sharded(
@@ -104,6 +102,6 @@ def read_sharded(path: StrPath, mesh: Mesh, *, key: str | None = None) -> Points
 @jax.jit
 def _unit_rows(x: Points, num_rows: int) -> tuple[Points, Any]:
     length = jnp.sqrt(sphere.inner(x, x))
-    unit = jnp.where(jnp.abs(length - 1) <= _UNIT_TOLERANCE, x, sphere.normalize(x))
+    unit = jnp.where(jnp.abs(length - 1) <= UNIT_TOLERANCE, x, sphere.normalize(x))
     has_direction = (length > 0) & jnp.isfinite(length)
     return unit, num_rows - jnp.sum(has_direction)

@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec
 from hyperface_jax import sharding, sphere
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, Evaluation, PairEnergy, row_max
 from hyperface_jax.pairwise import PairSum, Sweep
+from hyperface_jax.pairwise.reductions import empty
 from hyperface_jax.sharding import ROWS
 
 if TYPE_CHECKING:
@@ -123,8 +124,11 @@ class _Groups(NamedTuple):
             sums = self._sums(points)
             return _put_rows(total, block, sums), None
 
-        empty = PairSum(x[:, 0] * 0, x * 0, x[:, 0] * 0 - jnp.inf)
-        return lax.scan(add, empty, order.reshape(num_blocks, block_size))[0]
+        reduction = self.energy.reduction(
+            step=self.step, shift=self.shift, precision=self.sweep.precision
+        )
+        nothing = empty(reduction, x)
+        return lax.scan(add, nothing, order.reshape(num_blocks, block_size))[0]
 
     def _over_window(self, x: Points, frozen: Points, key: PRNGKey, batch_size: int) -> PairSum:
         size = min(batch_size, frozen.shape[0])
@@ -185,7 +189,6 @@ def exchange(tree: Any, key: PRNGKey, num_groups: int, mesh: Mesh | None = None)
     """
     num_rows = jax.tree.leaves(tree)[0].shape[0]
     group_size = num_rows // num_groups
-    num_devices = 1 if mesh is None else mesh.size
     dealt = group_size // num_groups * num_groups
 
     def deal(leaf: Any, order: Any) -> Any:
@@ -206,8 +209,7 @@ def exchange(tree: Any, key: PRNGKey, num_groups: int, mesh: Mesh | None = None)
         return jax.tree.map(lambda leaf: deal(leaf, order), tree)
 
     numbers = jnp.arange(num_groups)
-    if num_devices == 1:
-        mesh = None
+    if mesh is None:
         return local(numbers, tree)
     spec = PartitionSpec(ROWS)
     return jax.shard_map(local, mesh=mesh, in_specs=spec, out_specs=spec)(numbers, tree)

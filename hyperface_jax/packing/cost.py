@@ -25,7 +25,6 @@ from hyperface_jax.pairwise.blockwise import default_block_size
 
 Method = Literal["annealed", "stochastic"]
 
-_GIB = 2**30
 _FLOAT = 4
 _INDICES = 3
 _SCALAR_SUMS = 2

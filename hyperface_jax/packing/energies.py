@@ -21,7 +21,16 @@ import jax
 import jax.numpy as jnp
 
 from hyperface_jax import sphere
-from hyperface_jax.pairwise import Nearest, PairSum, Sweep, max_cosine, nearest, pair_sum
+from hyperface_jax.pairwise import (
+    Nearest,
+    PairSum,
+    Precision,
+    Reduction,
+    Sweep,
+    max_cosine,
+    nearest,
+    pair_sum,
+)
 
 if TYPE_CHECKING:
     from hyperface_jax.typing import Points, Rows, Scalar
@@ -123,10 +132,14 @@ class PairEnergy:
         self, x: Points, y: Points | None = None, *, step: Any, shift: Any, sweep: Sweep
     ) -> PairSum:
         """Return the row sums of ``phi`` over ``x`` itself or over the rows of ``y``."""
-        reduction = pair_sum(
-            lambda scores: self.pair(scores, step=step, shift=shift), precision=sweep.precision
-        )
+        reduction = self.reduction(step=step, shift=shift, precision=sweep.precision)
         return sweep(x, y, reduction=reduction)
+
+    def reduction(self, *, step: Any, shift: Any, precision: Precision) -> Reduction:
+        """Return the reduction that sums ``phi`` and its force."""
+        return pair_sum(
+            lambda scores: self.pair(scores, step=step, shift=shift), precision=precision
+        )
 
     def combine(
         self,

@@ -18,9 +18,7 @@ from hyperface_jax.packing.cost import (
 )
 from hyperface_jax.packing.machines import Machine
 from hyperface_jax.packing.solver import default_num_iterations
-from hyperface_jax.packing.stochastic import (
-    default_measurement,
-)
+from hyperface_jax.packing.stochastic import default_measurement
 
 _GIB = 2**30
 _USABLE = 0.9

@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 
+from hyperface_jax.sharding import has_rows
+
 
 def split_rows(tree: Any, num_rows: int) -> tuple[list[Any], Any]:
     """Take the leaves with leading axis ``num_rows`` out of a tree; :func:`join_rows` puts them back."""
     leaves, structure = jax.tree.flatten(tree)
-    is_rows = [leaf.ndim > 0 and leaf.shape[0] == num_rows for leaf in leaves]
+    is_rows = [has_rows(leaf, num_rows) for leaf in leaves]
     rows = [leaf for leaf, is_row in zip(leaves, is_rows, strict=True) if is_row]
     others = [leaf for leaf, is_row in zip(leaves, is_rows, strict=True) if not is_row]
     return rows, (others, is_rows, structure)

@@ -146,12 +146,22 @@ class PackingSolver:
         """Create the start, sharded from the beginning: initial points and one scores-only sweep."""
         init_key, run_key = jax.random.split(key)
         x = self.initial_points(problem, init_key)
-        shardings = None
-        if self.sweep.mesh is not None:
-            shapes = jax.eval_shape(partial(_first_state, self), problem, x, run_key)
-            shardings = sharding.tree_shardings(shapes, x.shape[0], self.sweep.mesh)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state_shapes(problem))
         first_state = jax.jit(_first_state, static_argnums=0, out_shardings=shardings)
         return first_state(self, problem, x, run_key)
+
+    def state_shapes(self, problem: PackingProblem) -> PackingState:
+        """Return shapes and shardings of the state, to compile a step for without running anything."""
+        rows = self.num_rows(problem.num_points)
+        x = jax.ShapeDtypeStruct((rows, problem.dim), jnp.float32)
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        shapes = jax.eval_shape(partial(_first_state, self), problem, x, key)
+        if self.sweep.mesh is None:
+            return shapes
+        shardings = sharding.tree_shardings(shapes, rows, self.sweep.mesh)
+        return jax.tree.map(
+            lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, shardings
+        )
 
     def initial_points(self, problem: PackingProblem, key: PRNGKey) -> Points:
         """Create the initial points alone, ``[rows, d]``."""
@@ -295,8 +305,9 @@ def finish(
 ) -> PackingOutput:
     """Collect the output: the best points, or the start if no step was taken."""
     history = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *chunks) if chunks else None
-    x = ordered_points(problem, state)
-    max_cosine = float(_max_cosine(sweep, *final_rows(state)[:1], problem.frozen))
+    x, row = final_rows(state)
+    max_cosine = float(_max_cosine(sweep, x, problem.frozen))
+    x = ordered_points(x, row, problem.num_points)
     frozen_rows = 0 if problem.frozen is None else int(sphere.count_points(problem.frozen))
     bound = bounds.tightest(problem.num_points + frozen_rows, problem.dim)
     return PackingOutput(x, max_cosine, history or _empty_history(), bound, state)
@@ -309,14 +320,12 @@ def final_rows(state: PackingState) -> tuple[Points, Any]:
     return state.best_x, state.best_row
 
 
-def ordered_points(problem: PackingProblem, state: PackingState) -> Points:
-    """Return the final points in the order of the identities, ``[n, d]``.
+def ordered_points(x: Points, row: Any, num_points: int) -> Points:
+    """Return points in the order of the identities, ``[n, d]``.
 
     Where they are spread over several processes, no process could hold them all: there they come as
     they lie, filled up with rows of zeros, and belong to the identities of :func:`final_rows`.
     """
-    x, row = final_rows(state)
-    num_points = problem.num_points
     if not x.is_fully_addressable or (x.shape[0] == num_points and _is_in_order(row)):
         return x
     place = jnp.where(sphere.is_point(x), row, num_points)
@@ -356,9 +365,13 @@ def default_num_iterations(num_points: int, dim: int) -> int:
 
 
 def default_inner_iterations(num_points: int, dim: int) -> int:
-    """Choose the length of a compiled scan: about a second or two of work on a CPU."""
-    flops = 3.0 * num_points**2 * dim
-    return int(min(max(_CHUNK_FLOPS // flops, 1), _MAX_CHUNK))
+    """Choose the length of a compiled scan."""
+    return min(scan_steps(3.0 * num_points**2 * dim), _MAX_CHUNK)
+
+
+def scan_steps(flops: float) -> int:
+    """Return how many steps of so many FLOPs are about a second or two of work on a CPU."""
+    return int(max(_CHUNK_FLOPS // flops, 1))
 
 
 def annealed(

@@ -33,6 +33,7 @@ from hyperface_jax.packing.solver import (
     default_num_iterations,
     keep_best,
     scan,
+    scan_steps,
 )
 from hyperface_jax.pairwise import Sweep, first_rows, max_cosine
 
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from hyperface_jax.typing import Points, Scalar
 
 _EXACT_CHECKS = 50
-_SCAN_FLOPS = 2e11
 _GROUPS = 24
 _BLOCKS_OF_A_GROUP = 8
 _EXCHANGE = 2**31 - 1
@@ -159,11 +159,7 @@ class StochasticSolver(PackingSolver):
         return self.sharded(state), highest
 
 
-_measured = jax.jit(
-    lambda solver, problem, state: solver.measured(problem, state),
-    static_argnums=0,
-    donate_argnums=2,
-)
+_measured = jax.jit(StochasticSolver.measured, static_argnums=0, donate_argnums=2)
 _exchanged = jax.jit(exchange, static_argnums=(2, 3), donate_argnums=0)
 
 
@@ -242,7 +238,7 @@ def stochastic(
     solver = StochasticSolver(
         full.optimizer,
         num_iterations,
-        min(measure_every, _inner_iterations(num_points, batch_size, problem.dim)),
+        min(measure_every, scan_steps(3.0 * num_points * batch_size * problem.dim)),
         full.initializer,
         sweep,
         measure_every=measure_every,
@@ -251,10 +247,6 @@ def stochastic(
         measured_rows=measured_rows,
     )
     return problem, solver
-
-
-def _inner_iterations(num_points: int, batch_size: int, dim: int) -> int:
-    return int(max(_SCAN_FLOPS // (3.0 * num_points * batch_size * dim), 1))
 
 
 def check_groups(num_groups: int, num_points: int, num_devices: int) -> None:

@@ -64,16 +64,10 @@ def among(rows: Rows, y: Gallery, make_folds: MakeFolds, mesh: Mesh) -> Any:
     def shard(rows: Rows, y: Gallery) -> Any:
         folds = make_folds(rows.x.shape[0])
 
-        def meet(carry: Any, chunk: Any, columns: Rows) -> Any:
-            del chunk
+        def add(carry: Any, columns: Rows) -> Any:
+            return folds.onto(carry, rows, _at_hand(columns))
 
-            def hop(_: Any, state: Any) -> Any:
-                carry, columns = state
-                arriving = _pass_on(columns, mesh.size)
-                return folds.onto(carry, rows, _at_hand(columns)), arriving
-
-            return lax.fori_loop(0, mesh.size, hop, (carry, columns))[0]
-
+        meet = partial(_whole_round, add, mesh.size)
         columns = numbered(y, _first_row(y))
         carry = _over_chunks(meet, empty(folds.reduction, rows.x), columns, folds.block_size)
         return folds.reduction.finalize(carry)
@@ -88,21 +82,27 @@ def take(y: Gallery, index: Indices, mesh: Mesh) -> Points:
     """
 
     def shard(y: Gallery, index: Indices) -> Points:
-        def meet(found: Points, chunk: Any, columns: Rows) -> Points:
-            del chunk
+        def add(found: Points, columns: Rows) -> Points:
+            return _picked(found, index, columns)
 
-            def hop(_: Any, state: Any) -> Any:
-                found, columns = state
-                arriving = _pass_on(columns, mesh.size)
-                return _picked(found, index, columns), arriving
-
-            return lax.fori_loop(0, mesh.size, hop, (found, columns))[0]
-
+        meet = partial(_whole_round, add, mesh.size)
         start = lax.pcast(jnp.zeros((index.shape[0], y.shape[1]), y.dtype), ROWS, to="varying")
         columns = Rows(y, _first_row(y) + jnp.arange(y.shape[0], dtype=jnp.int32))
         return _over_chunks(meet, start, columns, default_block_size(y.shape[0]))
 
     return _mapped(shard, mesh, 2)(y, index)
+
+
+def _whole_round(add: Any, num_devices: int, carry: Any, chunk: Any, columns: Rows) -> Any:
+    """Let one chunk of every device meet all devices: ``add(carry, columns)`` at each."""
+    del chunk
+
+    def hop(_: Any, state: Any) -> Any:
+        carry, columns = state
+        arriving = _pass_on(columns, num_devices)
+        return add(carry, columns), arriving
+
+    return lax.fori_loop(0, num_devices, hop, (carry, columns))[0]
 
 
 def _half_round(

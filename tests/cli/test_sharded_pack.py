@@ -155,6 +155,14 @@ def test_bad_input_ends_all_processes(tmp_path):
     assert "Traceback" not in first + second
 
 
+def test_a_folder_of_something_else_ends_all_processes(tmp_path):
+    (tmp_path / "run").write_text("not a folder")
+    words = ["pack", "--num-ids", 20, "--dim", 4, "--out", tmp_path / "run"]
+    (_, first), (_, second) = _finish(_start(words, processes=2), codes=(2, 3))
+    assert "hyperface: error" in first
+    assert "Traceback" not in first + second
+
+
 def test_frozen_rows_and_gallery_over_processes(tmp_path):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "gallery.npy", rng.normal(size=(77, 8)).astype(np.float32) + 0.5)
