@@ -316,6 +316,6 @@ def any_process(*flags: bool) -> tuple[bool, ...]:
 
 def gathered(x: Any) -> np.ndarray:
     """Bring a sharded array to the host of every process; for one number a row, not for points."""
-    if x.is_fully_addressable:
+    if isinstance(x, np.ndarray) or x.is_fully_addressable:
         return np.asarray(x)
     return np.asarray(multihost_utils.process_allgather(x, tiled=True))

@@ -46,6 +46,9 @@ class Pack:
     """Optimiser steps; chosen from num-ids and dim if not given."""
     batch_size: int | None = None
     """Points of a mini-batch (--method stochastic)."""
+    relax: bool = True
+    """End with one exact sweep over all pairs that also pushes the closest ones apart (--method
+    stochastic)."""
     coarse_steps: int = 0
     """Steps at the start with bfloat16 products, several times faster on an accelerator (--method
     annealed). The steps that count are in float32."""

@@ -15,16 +15,16 @@ import numpy as np
 from hyperface_jax import bounds, sharding
 from hyperface_jax.cli.job import Job
 from hyperface_jax.cli.pack import Inputs, warn
+from hyperface_jax.cli.progress import SweepProgress
 from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.embeddings import write_embeddings
 from hyperface_jax.io.files import atomic_save_npz, atomic_write_json
 from hyperface_jax.io.sharded import write_sharded
 from hyperface_jax.packing import PackingState
 from hyperface_jax.packing.constraints import repair_keep_out
-from hyperface_jax.packing.figures import PackingFigures, count_violations, measure
+from hyperface_jax.packing.figures import PackingFigures, count_violations, measure, measure_sets
 from hyperface_jax.packing.restarts import best_restart
 from hyperface_jax.packing.solver import final_rows
-from hyperface_jax.pairwise import Sweep
 
 _MOST_DIAGNOSED = 200_000
 
@@ -48,6 +48,7 @@ def write_results(job: Job, inputs: Inputs, state: PackingState, seconds: float)
         return
     summary = summarise(job, packed, int(best.best_step), seconds)
     summary["initial_max_cosine"] = float(np.max(before.nearest))
+    summary["initial_max_cosine_rows"] = len(before.nearest)
     atomic_save_npz(job.run / names.DIAGNOSTICS, **_diagnostics(before, packed.figures))
     _finish(job, summary)
 
@@ -66,20 +67,33 @@ def final_points(job: Job, x: Any, row: Any) -> Packed:
         repair = jax.jit(repair_keep_out, static_argnames="sweep")
         x = repair(x, problem.keep_out, problem.keep_out_cosine, sweep=sweep)
     if not job.config.polish:
-        figures = _measured(job, x)
+        x, figures = _finished(job, x)
         return Packed(x, row, float(np.max(figures.nearest)), figures)
     polished = _polish(np.asarray(x)[: job.config.num_ids], _host_rows(problem.frozen))
-    figures = _measured(job, jnp.asarray(polished.x, jnp.float32), is_whole=True)
+    figures = _on_host(measure(problem, jnp.asarray(polished.x, jnp.float32)))
     return Packed(polished.x, None, polished.max_cosine, figures)
 
 
-def _measured(job: Job, x: Any, *, is_whole: bool = False) -> PackingFigures:
-    """Measure points, all or as many rows as the solver does, and bring the figures to the host."""
+def _finished(job: Job, x: Any) -> tuple[Any, PackingFigures]:
+    """Let the solver finish the points and measure all; only a sample where it shall not sweep."""
+    solver = job.solver
+    if not job.config.relax and getattr(solver, "measured_rows", None):
+        return x, _measured(job, x)
+    with SweepProgress(is_silent=not sharding.is_first_process()) as progress:
+        x, nearest = solver.finished(job.problem, x, progress.update)
+    sets = measure_sets(job.problem, x, sweep=solver.sweep)
+    return x, _on_host(PackingFigures(nearest, *sets))
+
+
+def _measured(job: Job, x: Any) -> PackingFigures:
+    """Measure points, all or as many rows as the solver does on the way."""
     solver = job.solver
     num_rows = getattr(solver, "measured_rows", None)
     parts = getattr(solver, "num_groups", solver.sweep.num_devices)
-    sweep = Sweep() if is_whole else solver.sweep
-    figures = measure(job.problem, x, sweep=sweep, num_rows=num_rows, num_parts=parts)
+    return _on_host(measure(job.problem, x, sweep=solver.sweep, num_rows=num_rows, num_parts=parts))
+
+
+def _on_host(figures: PackingFigures) -> PackingFigures:
     is_point = sharding.gathered(figures.nearest) > -np.inf
 
     def points_only(values: Any) -> Any:

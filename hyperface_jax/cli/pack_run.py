@@ -42,7 +42,7 @@ from hyperface_jax.packing import (
 )
 from hyperface_jax.pairwise import Sweep
 
-_IGNORED = ("out", "checkpoint_seconds", "command", "devices", "distributed")
+_IGNORED = ("out", "checkpoint_seconds", "command", "devices", "distributed", "relax")
 _STATES_ON_DISK = 12
 _LONGEST_SHARE_OF_SAVING = 0.1
 _INTERRUPTED = 130
@@ -147,8 +147,8 @@ def _method(
     if config.method == "paper":
         return paper(problem, learning_rate=config.learning_rate, **settings)
     if config.method == "stochastic":
-        batch_size = config.batch_size
-        return stochastic(problem, batch_size=batch_size, num_groups=num_groups, **settings)
+        settings |= {"batch_size": config.batch_size, "relax": config.relax}
+        return stochastic(problem, num_groups=num_groups, **settings)
     problem, solver = annealed(problem, **settings)
     if config.coarse_steps > solver.num_iterations:
         raise ValueError(f"coarse_steps={config.coarse_steps} is more than all steps")

@@ -12,6 +12,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -62,3 +63,48 @@ class StepProgress:
             left = (self._total - done) / rate if rate else float("inf")
             line = f"step {done}/{self._total}  {rate:.1f} steps/s  {left:.0f} s left  {figure}"
             print(line, file=sys.stderr, flush=True)
+
+
+class SweepProgress:
+    """Show the share done of a sweep over all pairs, if it takes long."""
+
+    def __init__(self, *, is_silent: bool = False) -> None:
+        self._console = Console(stderr=True)
+        self._is_silent = is_silent
+        self._start = self._last_line = time.monotonic()
+        self._bar = Progress(
+            TextColumn("measuring all pairs"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=is_silent or not self._console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=1.0)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, share: float) -> None:
+        """Report the share done."""
+        self._bar.update(self._task, completed=share)
+        now = time.monotonic()
+        if (
+            self._is_silent
+            or self._console.is_terminal
+            or now < self._last_line + _LINE_EVERY_SECONDS
+        ):
+            return
+        self._last_line = now
+        left = (now - self._start) * (1 - share) / share
+        print(f"measuring all pairs: {share:.0%}  {left:.0f} s left", file=sys.stderr, flush=True)

@@ -56,10 +56,19 @@ def measure(
             frozen = sweep(chosen, problem.frozen, reduction=max_cosine())
             nearest = jnp.maximum(nearest, frozen)
 
-    def against(others):
-        return None if others is None else sweep(chosen, others, reduction=max_cosine())
+    return PackingFigures(nearest, *measure_sets(problem, chosen, sweep=sweep))
 
-    return PackingFigures(nearest, against(problem.gallery), against(problem.keep_out))
+
+@partial(jax.jit, static_argnames="sweep")
+def measure_sets(
+    problem: PackingProblem, x: Points, *, sweep: Sweep = DEFAULT_SWEEP
+) -> tuple[Rows | None, Rows | None]:
+    """Find the cosine of every row to its nearest gallery row and its nearest keep-out row."""
+
+    def against(others: Points | None) -> Rows | None:
+        return None if others is None else sweep(x, others, reduction=max_cosine())
+
+    return against(problem.gallery), against(problem.keep_out)
 
 
 def count_violations(problem: PackingProblem, figures: PackingFigures) -> int | None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple, get_args
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.packing.contacts import CONTACT_SWEEPS
 from hyperface_jax.packing.cost import (
     Method,
     StepCost,
@@ -46,7 +47,8 @@ class Plan(NamedTuple):
     measured_rows: int | None
     """Rows of each measurement (stochastic); None for all of them."""
     measurement_seconds: float
-    """All measurements together, those of the start and of the result included."""
+    """All measurements together, those of the start and of the result included; of mini-batches also
+    pushing the closest pairs apart at the end."""
     checkpoint_bytes: float
     """One checkpoint, of all devices together."""
     seconds: float
@@ -163,9 +165,11 @@ def _stochastic(
         step_cost(num_points, dim, machine, method="stochastic", batch_size=batch_size, precision=p)
         for p in ("float32", "bf16")
     )
-    steps = num_iterations or _block_steps(num_points, dim, batch_size, step.seconds, longest)
+    finishing = CONTACT_SWEEPS * measurement_seconds(shape, machine, None)
+    left = longest - finishing
+    steps = num_iterations or _block_steps(num_points, dim, batch_size, step.seconds, left)
     checks, rows = default_measurement(num_points, batch_size, steps)
-    measuring = (2 + checks) * measurement_seconds(shape, machine, rows)
+    measuring = (1 + checks) * measurement_seconds(shape, machine, rows) + finishing
     return Plan(
         method="stochastic",
         num_iterations=steps,

@@ -88,4 +88,4 @@ def solve_restarts(
     lowest = jnp.argmin(records.max_cosine, axis=0)
     columns = jnp.arange(lowest.shape[0])
     history = jax.tree.map(lambda leaf: leaf[lowest, columns], records)
-    return finish(problem, best_restart(states), [history])
+    return finish(solver, problem, best_restart(states), [history])

@@ -33,6 +33,7 @@ from hyperface_jax.pairwise import Precision, Sweep, nearest
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
+    from hyperface_jax.pairwise.parts import Report
     from hyperface_jax.typing import Points, PRNGKey, Scalar
 
 _CHUNK_FLOPS = 2e11
@@ -255,7 +256,20 @@ class PackingSolver:
             chunks.append(records)
             if callback:
                 callback(state, records)
-        return finish(problem, state, chunks, sweep=self.sweep)
+        return finish(self, problem, state, chunks)
+
+    def finished(
+        self, problem: PackingProblem, x: Points, report: Report | None = None
+    ) -> tuple[Points, Any]:
+        """Return the final points and the exact cosine of each to its nearest other one, ``[rows]``.
+
+        Args:
+            problem: what was packed.
+            x: the points of :func:`final_rows`; their buffer may be reused.
+            report: told the share done of a long sweep.
+        """
+        del report
+        return x, _row_max(self.sweep, x, problem.frozen)
 
 
 def _first_state(
@@ -297,16 +311,16 @@ def keep_best(state: PackingState, objective: Any, max_cosine: Any) -> PackingSt
 
 
 def finish(
+    solver: PackingSolver,
     problem: PackingProblem,
     state: PackingState,
     chunks: list[StepRecord],
-    *,
-    sweep: Sweep = DEFAULT_SWEEP,
 ) -> PackingOutput:
     """Collect the output: the best points, or the start if no step was taken."""
     history = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *chunks) if chunks else None
     x, row = final_rows(state)
-    max_cosine = float(_max_cosine(sweep, x, problem.frozen))
+    x, nearest_cosine = solver.finished(problem, x)
+    max_cosine = float(jnp.max(nearest_cosine))
     x = ordered_points(x, row, problem.num_points)
     frozen_rows = 0 if problem.frozen is None else int(sphere.count_points(problem.frozen))
     bound = bounds.tightest(problem.num_points + frozen_rows, problem.dim)
@@ -337,8 +351,8 @@ def _is_in_order(row: Any) -> bool:
 
 
 @partial(jax.jit, static_argnums=0)
-def _max_cosine(sweep: Sweep, x: Points, frozen: Points | None) -> Scalar:
-    return jnp.max(row_max(x, frozen, sweep=sweep))
+def _row_max(sweep: Sweep, x: Points, frozen: Points | None) -> Any:
+    return row_max(x, frozen, sweep=sweep)
 
 
 @partial(jax.jit, static_argnums=(0, 3), donate_argnums=2)

@@ -6,21 +6,23 @@ force is the full one (a pair shares a block with the same probability as any ot
 minimises the same energy. A max-min is no such sum: the paper's Theorem 1 covers the pair sums of
 :mod:`.energies` (and the sum inside the soft maximum's logarithm), not the max cosine itself.
 
-The exact max cosine would take a full sweep, so it is measured once a scan and the best of those
-points is kept.
+The exact max cosine would take a full sweep, so it is measured now and then, of a sample where the run
+is short, and the best of those points is kept. At the end one full sweep measures all and pushes the
+closest pairs apart, which small blocks hardly ever bring together: see :mod:`.contacts`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
 from hyperface_jax import sharding
 from hyperface_jax.packing.blocks import evaluate_blocks, exchange
+from hyperface_jax.packing.contacts import CONTACT_SHARE, relax_contacts
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, Evaluation, PairEnergy, row_max
 from hyperface_jax.packing.problem import PackingProblem
 from hyperface_jax.packing.rowwise import join_rows, split_rows
@@ -39,6 +41,7 @@ from hyperface_jax.pairwise import Sweep, first_rows, max_cosine
 
 if TYPE_CHECKING:
     from hyperface_jax.packing.initializers import Initializer
+    from hyperface_jax.pairwise.parts import Report
     from hyperface_jax.typing import Points, Scalar
 
 _EXACT_CHECKS = 50
@@ -62,6 +65,7 @@ class StochasticSolver(PackingSolver):
         exchange_every: steps between two exchanges of rows between the groups.
         measure_every: steps between two measurements; the last step is always followed by one.
         measured_rows: rows whose max cosine over all others is measured; None measures all, exactly.
+        relax: whether to push the closest pairs apart at the end, see :mod:`.contacts`.
     """
 
     batch_size: int = 1024
@@ -69,6 +73,7 @@ class StochasticSolver(PackingSolver):
     exchange_every: int = 10
     measure_every: int = 1
     measured_rows: int | None = None
+    relax: bool = True
 
     def num_rows(self, num_points: int) -> int:
         """Return the rows of the state's arrays: the points, filled up to whole groups."""
@@ -158,6 +163,13 @@ class StochasticSolver(PackingSolver):
         state = keep_best(state, figures.objective, figures.max_cosine)
         return self.sharded(state), highest
 
+    def finished(
+        self, problem: PackingProblem, x: Points, report: Report | None = None
+    ) -> tuple[Points, Any]:
+        """Push the closest pairs apart, unless a keep-out set could be in the way, and measure all."""
+        share = CONTACT_SHARE if self.relax and problem.keep_out is None else 0.0
+        return relax_contacts(x, problem.frozen, share=share, sweep=self.sweep, report=report)
+
 
 _measured = jax.jit(StochasticSolver.measured, static_argnums=0, donate_argnums=2)
 _exchanged = jax.jit(exchange, static_argnums=(2, 3), donate_argnums=0)
@@ -200,6 +212,7 @@ def stochastic(
     initializer: Initializer | None = None,
     num_groups: int | None = None,
     sweep: Sweep = DEFAULT_SWEEP,
+    relax: bool = True,
 ) -> tuple[PackingProblem, StochasticSolver]:
     """Return the annealed problem and a mini-batch solver for it.
 
@@ -210,6 +223,7 @@ def stochastic(
         initializer: start of the free points.
         num_groups: groups that shuffle apart; None chooses from n and the number of devices.
         sweep: how the pairs of a block are visited, and over which devices.
+        relax: whether to push the closest pairs apart at the end: about 1.2 sweeps over all pairs.
 
     Raises:
         ValueError: if a block has fewer than 2 points, or the groups cannot be shared evenly by the
@@ -245,6 +259,7 @@ def stochastic(
         batch_size=batch_size,
         num_groups=num_groups,
         measured_rows=measured_rows,
+        relax=relax,
     )
     return problem, solver
 

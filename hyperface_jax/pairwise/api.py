@@ -115,6 +115,12 @@ class Sweep:
             return ring.take(y, index, self.mesh)
         return y.at[index].get(mode="fill", fill_value=0)
 
+    def folds(self, reduction: Reduction, x: Points) -> blockwise.Folds | None:
+        """Return the folds that sweep ``x`` with itself block by block on one device, else None."""
+        make_folds = None if self.mesh is not None else self._folds(reduction, x, x)
+        folds = make_folds and make_folds(x.shape[0])
+        return folds if isinstance(folds, blockwise.Folds) else None
+
     def _folds(self, reduction: Reduction, x: Points, y: Points) -> ring.MakeFolds | None:
         """Return what makes the folds of a device from its number of rows; None for the dense sweep."""
         implementation = self.implementation or self._default_implementation(x, y)

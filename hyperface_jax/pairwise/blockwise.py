@@ -107,19 +107,23 @@ class Folds:
         (accumulators, others), _ = lax.scan(one_row, state, jnp.arange(x.x.shape[0]))
         return _flattened(accumulators, rows), _flattened(others, columns)
 
-    def within(self, carry: Any, rows: Rows) -> Any:
-        """Add all pairs of ``rows`` with each other: the tiles on and above the diagonal."""
+    def within(self, carry: Any, rows: Rows, first: Any = 0, stop: Any = None) -> Any:
+        """Add all pairs of ``rows`` with each other: the tiles on and above the diagonal.
+
+        ``first`` and ``stop`` limit it to the pairs whose first row lies in these blocks.
+        """
         x = self._blocked(rows)
         num_blocks = x.x.shape[0]
 
-        def one_row(accumulators, i):
+        def one_row(i, accumulators):
             row = take(x, i)
             own = self._updated(take(accumulators, i), self._tile(row, row), row)
             state = own, accumulators
             own, accumulators = lax.fori_loop(i + 1, num_blocks, self._two_sided(row, x), state)
-            return put(accumulators, i, own), None
+            return put(accumulators, i, own)
 
-        accumulators, _ = lax.scan(one_row, self._accumulators(carry, x), jnp.arange(num_blocks))
+        stop = num_blocks if stop is None else stop
+        accumulators = lax.fori_loop(first, stop, one_row, self._accumulators(carry, x))
         return _flattened(accumulators, rows)
 
     def _two_sided(self, row: Rows, y: Rows) -> Any:

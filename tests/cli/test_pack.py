@@ -196,6 +196,18 @@ def test_other_methods_run(tmp_path, method):
     assert summary(out)["max_cosine"] < summary(out)["initial_max_cosine"]
 
 
+def test_a_short_run_of_mini_batches_ends_with_an_exact_figure_unless_told_otherwise(tmp_path):
+    size = ["--num-ids", 600, "--dim", 8]
+    words = ["pack", *size, "--method", "stochastic", "--batch-size", 20, "--steps", 1]
+    assert run(*words, "--out", tmp_path / "swept") == 0
+    assert run(*words, "--no-relax", "--out", tmp_path / "sampled") == 0
+    swept, sampled = summary(tmp_path / "swept"), summary(tmp_path / "sampled")
+    assert (swept["max_cosine_rows"], swept["max_cosine_is_exact"]) == (600, True)
+    assert (sampled["max_cosine_rows"], sampled["max_cosine_is_exact"]) == (20, False)
+    x = np.load(tmp_path / "swept" / "embeddings.npy")
+    assert swept["max_cosine"] == pytest.approx((x @ x.T - 2 * np.eye(600)).max(), abs=1e-6)
+
+
 def _spawn(*words):
     command = [sys.executable, "-m", "hyperface_jax.cli.main", *map(str, words)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -1,0 +1,66 @@
+"""A sweep of a set with itself in parts, for sweeps so long that one wants to see them advance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from hyperface_jax.pairwise.api import Sweep
+from hyperface_jax.pairwise.reductions import Reduction, empty
+from hyperface_jax.pairwise.rows import numbered
+
+if TYPE_CHECKING:
+    from hyperface_jax.pairwise.blockwise import Folds
+    from hyperface_jax.typing import Points
+
+Report = Callable[[float], None]
+"""Called with the share of a long task that is done, 0 to 1."""
+
+_FLOPS_OF_A_PART = 2e12
+
+
+def sweep_in_parts(
+    x: Points, *, reduction: Reduction, sweep: Sweep, report: Report | None = None
+) -> Any:
+    """Reduce the cosines of all pairs of a set to one statistic a row, and report on the way.
+
+    On one device the blocks of rows are visited by several calls of one compiled program, each of
+    some seconds on a CPU; over a mesh, and in a kernel, by a single call.
+
+    Args:
+        x: unit rows, ``[n, d]``.
+        reduction: what to collect.
+        sweep: how pairs are visited.
+        report: called after every part.
+
+    Returns:
+        What ``sweep(x, reduction=reduction)`` returns.
+    """
+    num_parts = int(x.shape[0] ** 2 * x.shape[1] / _FLOPS_OF_A_PART) + 1
+    folds = sweep.folds(reduction, x)
+    if num_parts == 1 or folds is None:
+        result = jax.jit(partial(sweep, reduction=reduction))(x)
+        if report:
+            report(1.0)
+        return result
+    carry = jax.jit(partial(empty, reduction))(x)
+    for first, stop, share in _parts(-(-x.shape[0] // folds.block_size), num_parts):
+        carry = jax.block_until_ready(_within(folds, carry, x, first, stop))
+        if report:
+            report(share)
+    return reduction.finalize(carry)
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _within(folds: Folds, carry: Any, x: Points, first: Any, stop: Any) -> Any:
+    return folds.within(carry, numbered(x), first, stop)
+
+
+def _parts(num_blocks: int, num_parts: int) -> list[tuple[int, int, float]]:
+    """Cut the blocks of rows into parts of about the same number of tiles above the diagonal."""
+    shares = [part / num_parts for part in range(num_parts + 1)]
+    cuts = [round(num_blocks * (1 - (1 - share) ** 0.5)) for share in shares]
+    return list(zip(cuts, cuts[1:], shares[1:], strict=False))
