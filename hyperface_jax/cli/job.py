@@ -35,6 +35,12 @@ class Job(NamedTuple):
             return self.solver.init_state(self.problem, self.key)
         return init_restarts(self.solver, self.problem, self.key, self.config.restarts)
 
+    def like_state(self) -> PackingState:
+        """Return what a checkpoint is restored to: shapes, or the start where restarts keep it small."""
+        if self.config.restarts == 1:
+            return self.solver.state_shapes(self.problem)
+        return self.initial()
+
     def initial_points(self) -> Any:
         """Create the points of the start alone; of the first restart, if there are several."""
         if self.config.restarts == 1:

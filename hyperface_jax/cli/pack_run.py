@@ -182,12 +182,12 @@ def _resolved(config: Pack, inputs: Inputs, solver: PackingSolver) -> dict[str, 
 
 def loop(job: Job, checkpointer: Checkpointer) -> tuple[PackingState, float, bool]:
     """Run to the end or to a signal; return the state, the seconds spent and whether it is done."""
-    state = job.initial()
-    restored = checkpointer.restore(state)
-    seconds = 0.0
+    restored = checkpointer.restore(job.like_state())
     if restored:
         state, seconds = restored.state, restored.notes["seconds"]
         _say(f"{job.run.path}: resuming at step {_step(state)}")
+    else:
+        state, seconds = job.initial(), 0.0
     total, done = job.solver.num_iterations, _step(state)
     saving = _Saving(checkpointer, job.config.checkpoint_seconds)
     with StopRequest() as stop, _history(job, done) as history, _progress(total, done) as progress:

@@ -61,9 +61,10 @@ class Checkpointer:
     def restore(self, like: Any) -> Checkpoint | None:
         """Return the latest checkpoint in the structure of ``like``, or None if there is none.
 
-        Arrays come with the shardings of ``like``. Where it has more rows than the checkpoint, rows of
-        zeros are added, and where it has fewer, the last rows, which must be such, are dropped: a
-        run may go on with another number of devices.
+        ``like`` holds arrays, or their shapes, so that no second state need be in memory. Arrays come
+        with its shardings. Where it has more rows than the checkpoint, rows of zeros are added, and
+        where it has fewer, the last rows, which must be such, are dropped: a run may go on with another
+        number of devices.
         """
         step = self._manager.latest_step()
         if step is None:
@@ -90,8 +91,9 @@ class Checkpointer:
 
 
 def _restore_args(leaf: Any) -> Any:
+    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return ocp.ArrayRestoreArgs(
-        dtype=leaf.dtype, sharding=leaf.sharding, global_shape=leaf.shape, strict=False
+        dtype=leaf.dtype, sharding=sharding, global_shape=leaf.shape, strict=False
     )
 
 
@@ -101,11 +103,19 @@ def _local_bytes(tree: Any) -> int:
 
 
 def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _without_keys(state: Any) -> Any:
-    return jax.tree.map(lambda a: jax.random.key_data(a) if _is_key(a) else a, state)
+    def plain(leaf: Any) -> Any:
+        if not _is_key(leaf):
+            return leaf
+        if isinstance(leaf, jax.Array):
+            return jax.random.key_data(leaf)
+        data = jax.eval_shape(jax.random.key_data, leaf)
+        return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=leaf.sharding)
+
+    return jax.tree.map(plain, state)
 
 
 def _with_keys(state: Any, like: Any) -> Any:
