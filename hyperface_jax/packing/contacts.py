@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec
 
 from hyperface_jax import sharding, sphere
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, Hinge
-from hyperface_jax.pairwise import Rows, Sweep, max_cosine, nearest
+from hyperface_jax.pairwise import Rows, Sweep, max_cosine
 from hyperface_jax.pairwise.parts import Report, sweep_in_parts
 from hyperface_jax.sharding import ROWS
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 CONTACT_SHARE = 0.01
 """Of the points, those in closest contact."""
 _NUM_ITERATIONS = 3
-CONTACT_SWEEPS = 1 + (4 * _NUM_ITERATIONS + 5) * CONTACT_SHARE
+_ROUNDING = 1e-6
+CONTACT_SWEEPS = 1 + (4 * _NUM_ITERATIONS + 7) * CONTACT_SHARE
 """What :func:`relax_contacts` costs, in scores-only sweeps over all pairs."""
 
 
@@ -56,10 +57,10 @@ def relax_contacts(
         The points, and the exact cosine of each to its nearest other one, frozen ones included,
         ``[n]``; ``-inf`` for rows of zeros.
 
-    Cost: ``n^2 d`` FLOPs for the sweep, and ``(4 num_iterations + 5) share`` times as many at most.
+    Cost: ``n^2 d`` FLOPs for the sweep, and ``(4 num_iterations + 7) share`` times as many at most.
     """
-    own = sweep_in_parts(x, reduction=nearest(), sweep=sweep, report=report)
-    cosine, column = sharding.gathered(own.cosine), sharding.gathered(own.column)
+    own = sweep_in_parts(x, reduction=max_cosine(), sweep=sweep, report=report)
+    cosine = sharding.gathered(own)
     if frozen is not None:
         cosine = np.maximum(cosine, sharding.gathered(_to_others(sweep, x, frozen)))
     num_points = int(np.sum(cosine > -np.inf))
@@ -72,8 +73,11 @@ def relax_contacts(
     rows, highest = _pushed(sweep, num_iterations, x, frozen, index, level)
     if not float(highest) < cosine.max():
         return x, cosine
+    to_moving = sharding.gathered(_to_others(sweep, x, _rows(sweep, x, index).x))
+    is_stale = to_moving > cosine - _ROUNDING
+    is_stale[moving] = True
     x = _with_rows(sweep, x, index, rows)
-    return x, _measured_again(sweep, x, frozen, rows, moving, cosine, column)
+    return x, _measured_again(sweep, x, frozen, rows, cosine, np.flatnonzero(is_stale))
 
 
 def _indices(index: np.ndarray, num_points: int, sweep: Sweep) -> Indices:
@@ -156,17 +160,12 @@ def _measured_again(
     sweep: Sweep,
     x: Points,
     frozen: Points | None,
-    moved_rows: Points,
-    moved: np.ndarray,
+    moved: Points,
     cosine: np.ndarray,
-    column: np.ndarray,
+    stale: np.ndarray,
 ) -> np.ndarray:
-    """Bring the nearest cosines up to date where a row, or the one nearest to it, has moved."""
-    to_moved = sharding.gathered(_to_others(sweep, x, moved_rows))
-    is_moved = np.zeros(len(cosine) + 1, bool)
-    is_moved[moved] = True
-    is_stale = is_moved[:-1] | is_moved[np.minimum(column, len(cosine))]
-    stale = np.flatnonzero(is_stale)
+    """Bring the nearest cosines up to date: of rows that have moved, or whose nearest one has."""
+    to_moved = sharding.gathered(_to_others(sweep, x, moved))
     fresh = _of_rows(sweep, x, frozen, _indices(stale, len(cosine), sweep))
     result = np.maximum(cosine, to_moved)
     result[stale] = sharding.gathered(fresh)[: len(stale)]
