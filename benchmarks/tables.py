@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from benchmarks.common import PICTURES, read_result
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = tuple(ROOT / name for name in ("README.md", "docs/packing.md", "docs/scaling.md"))
+_DOCS = ("packing.md", "recognition.md", "scaling.md")
+DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in _DOCS))
 
 
 def main() -> int:
@@ -231,6 +232,23 @@ def precision(figures: dict[str, Any]) -> str:
     return _table(["steps with bfloat16 products", "max cosine, mean of 3 seeds"], rows)
 
 
+def training(figures: dict[str, Any]) -> str:
+    """Training steps against the same network in PyTorch."""
+    header = ["network", "pixels", "batch", "JAX, images/s", "PyTorch, images/s", "ratio"]
+    rows = [
+        [
+            row["network"],
+            str(row["image_size"]),
+            str(row["batch_size"]),
+            f"{row['jax_images_per_second']:.1f}",
+            f"{row['torch_images_per_second']:.1f}",
+            f"{row['ratio']:.2f}",
+        ]
+        for row in figures["rows"]
+    ]
+    return _table(header, rows)
+
+
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "duels": ("solvers", duels),
     "milestones": ("milestones", milestones),
@@ -243,6 +261,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "tpu_aot": ("tpu_aot", tpu_aot),
     "scaling": ("scaling", scaling),
     "precision": ("precision", precision),
+    "training": ("training", training),
 }
 MODULES = {"milestones": "solvers", "precision": "accelerator"}
 

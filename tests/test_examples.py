@@ -50,6 +50,14 @@ def test_dispersion_parts_the_prototypes(capsys):
     assert with_dispersion < without - 0.02
 
 
+def test_recognition_block_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "recognition.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(block, "docs/recognition.md", "exec"), {})
+    assert "(2, 512)" in capsys.readouterr().out
+
+
 def _readme_blocks():
     return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 

@@ -13,15 +13,18 @@ PACKAGE = Path(hyperface_jax.__file__).parent
 LAYERS = [
     {"typing", "errors"},
     {"sphere", "bounds", "sharding"},
+    {"io"},
     {"codes", "pairwise"},
     {"packing"},
     {"gallery", "synthesis", "recognition", "evaluation", "toyfaces"},
-    {"io"},
     {"reports"},
     {"cli"},
 ]
 CONFINED = {
-    "torch": {"synthesis", "gallery"},
+    "torch": {"synthesis", "gallery", "io"},
+    "flax": {"recognition"},
+    "grain": {"recognition"},
+    "onnxruntime": {"gallery"},
     "matplotlib": {"reports"},
     "orbax": {"io", "recognition"},
     "tyro": {"cli"},

@@ -28,11 +28,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("hyperface needs its extras: pip install 'hyperface_jax[cli]'", file=sys.stderr)
         return _BAD_INPUT
     from hyperface_jax.cli.bounds import Bounds
+    from hyperface_jax.cli.embed import Embed
+    from hyperface_jax.cli.evaluate import Evaluate
     from hyperface_jax.cli.pack import Pack
     from hyperface_jax.cli.plan import Plan
     from hyperface_jax.cli.report import Report
+    from hyperface_jax.cli.train import Train
 
-    verbs = {"pack": Pack, "bounds": Bounds, "plan": Plan, "report": Report}
+    verbs = {
+        "pack": Pack,
+        "bounds": Bounds,
+        "plan": Plan,
+        "report": Report,
+        "train": Train,
+        "embed": Embed,
+        "evaluate": Evaluate,
+    }
     command = tyro.extras.subcommand_cli_from_dict(
         verbs,
         args=arguments,

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import signal
-import sys
 import time
 from dataclasses import replace
 from typing import Any
@@ -17,7 +14,7 @@ import numpy as np
 
 from hyperface_jax import sharding
 from hyperface_jax.cli.job import Job
-from hyperface_jax.cli.last_words import LastWords
+from hyperface_jax.cli.loop import INTERRUPTED, Saving, StopRequest, run_together
 from hyperface_jax.cli.pack import Inputs, Pack, resolved_config
 from hyperface_jax.cli.pack_results import write_results
 from hyperface_jax.cli.progress import StepProgress
@@ -44,37 +41,15 @@ from hyperface_jax.pairwise import Sweep
 
 _IGNORED = ("out", "checkpoint_seconds", "command", "devices", "distributed", "relax")
 _STATES_ON_DISK = 12
-_LONGEST_SHARE_OF_SAVING = 0.1
-_INTERRUPTED = 130
-_LOST_A_PEER = 3
 
 
 def pack(config: Pack, inputs: Inputs) -> int:
     """Run, resume or report a packing; return the exit code. All processes of a job call it."""
     run = _open(config, inputs)
     try:
-        if jax.process_count() == 1:
-            return _pack(config, inputs, run)
-        return _pack_together(config, inputs, run)
+        return run_together(lambda: _pack(config, inputs, run), run.path)
     finally:
         run.close()
-
-
-def _pack_together(config: Pack, inputs: Inputs, run: RunDirectory) -> int:
-    """Pack as one of several processes, any of which may be lost."""
-    who = f"hyperface: error: process {jax.process_index()} of {jax.process_count()}"
-    mend = f"{run.path} holds the last complete checkpoint: run the same command to go on"
-    with LastWords(f"{who} was killed or lost touch with another one; {mend}") as last_words:
-        try:
-            return _pack(config, inputs, run)
-        except jax.errors.JaxRuntimeError as error:
-            reason = str(error).strip().splitlines()[0][:200]
-            print(
-                f"{who} lost touch with another one ({reason}); {mend}", file=sys.stderr, flush=True
-            )
-            last_words.dismiss()
-            # A normal exit would wait for the lost process.
-            os._exit(_LOST_A_PEER)
 
 
 def _pack(config: Pack, inputs: Inputs, run: RunDirectory) -> int:
@@ -90,7 +65,7 @@ def _pack(config: Pack, inputs: Inputs, run: RunDirectory) -> int:
         state, seconds, is_done = loop(job, checkpointer)
     if not is_done:
         _say(f"{run.path}: stopped and saved; run the same command to go on")
-        return _INTERRUPTED
+        return INTERRUPTED
     write_results(job, inputs, state, seconds)
     return 0
 
@@ -189,7 +164,7 @@ def loop(job: Job, checkpointer: Checkpointer) -> tuple[PackingState, float, boo
     else:
         state, seconds = job.initial(), 0.0
     total, done = job.solver.num_iterations, _step(state)
-    saving = _Saving(checkpointer, job.config.checkpoint_seconds)
+    saving = Saving(checkpointer, job.config.checkpoint_seconds)
     with StopRequest() as stop, _history(job, done) as history, _progress(total, done) as progress:
         while done < total:
             start = time.perf_counter()
@@ -203,31 +178,10 @@ def loop(job: Job, checkpointer: Checkpointer) -> tuple[PackingState, float, boo
             progress.update(done, _figure(state))
             is_stopping, is_due = sharding.any_process(stop.requested, saving.is_due)
             if is_due or is_stopping or done == total:
-                saving.save(done, state, seconds)
+                saving.save(done, state, {"seconds": seconds})
             if is_stopping:
                 break
     return state, seconds, done >= total
-
-
-class _Saving:
-    """Checkpoints at an interval, longer where saving itself takes long."""
-
-    def __init__(self, checkpointer: Checkpointer, interval: float) -> None:
-        self._checkpointer, self._interval = checkpointer, interval
-        self._saved_at, self._took = time.monotonic(), 0.0
-
-    @property
-    def is_due(self) -> bool:
-        """Whether it is time for the next one."""
-        interval = max(self._interval, self._took / _LONGEST_SHARE_OF_SAVING)
-        return time.monotonic() - self._saved_at >= interval
-
-    def save(self, step: int, state: PackingState, seconds: float) -> None:
-        """Save now."""
-        start = time.monotonic()
-        self._checkpointer.save(step, state, {"seconds": seconds})
-        self._saved_at = time.monotonic()
-        self._took = self._saved_at - start
 
 
 def _history(job: Job, done: int) -> Any:
@@ -275,24 +229,3 @@ def _history_rows(job: Job, records: StepRecord, seconds: float) -> list[dict[st
 def _plain(value: Any) -> int | float | None:
     number = value.item()
     return number if isinstance(number, int) or math.isfinite(number) else None
-
-
-class StopRequest:
-    """Turn Ctrl-C and SIGTERM into a request that the loop honours after the current scan."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> StopRequest:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._request)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _request(self, number: int, frame: Any) -> None:
-        del number, frame
-        self.requested = True

@@ -23,13 +23,15 @@ _LINE_EVERY_SECONDS = 10.0
 class StepProgress:
     """Show steps done, steps/s, the time left and the figure that matters."""
 
-    def __init__(self, total: int, done: int = 0, *, is_silent: bool = False) -> None:
+    def __init__(
+        self, total: int, done: int = 0, *, label: str = "packing", is_silent: bool = False
+    ) -> None:
         self._console = Console(stderr=True)
         self._is_silent = is_silent
         self._total, self._first, self._start = total, done, time.monotonic()
         self._last_line = 0.0
         self._bar = Progress(
-            TextColumn("packing"),
+            TextColumn(label),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),

@@ -1,0 +1,132 @@
+"""What the verbs that run a recogniser share: opening it, its devices, and progress."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import jax
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from hyperface_jax import sharding
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import one_line
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+    from hyperface_jax.gallery import Recognizer
+    from hyperface_jax.io.images import Colour
+
+_WEIGHT_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
+_LINE_EVERY_SECONDS = 10.0
+
+
+def open_recognizer(
+    path: Path, *, mesh: Mesh | None = None, colour: Colour | None = None
+) -> Recognizer:
+    """Open a recogniser by what is there.
+
+    Args:
+        path: the folder of a training run, a weight file of an IR network, or an ONNX file.
+        mesh: devices to cut each batch over; an ONNX file runs where onnxruntime puts it.
+        colour: channel order of its training; None takes the variant's, and RGB for an ONNX file.
+
+    Returns:
+        The recogniser.
+
+    Raises:
+        InputError: there is none, or what it needs is not installed.
+    """
+    suffix, name = path.suffix.lower(), one_line(path)
+    if not path.exists():
+        raise InputError(f"{name}: there is no such recogniser; check the path")
+    if not path.is_dir() and suffix not in (*_WEIGHT_SUFFIXES, ".onnx"):
+        raise InputError(
+            f"{name}: no recogniser; give the folder of a training run, or a file in "
+            f"{', '.join(_WEIGHT_SUFFIXES)} or .onnx"
+        )
+    is_onnx = suffix == ".onnx" and path.is_file()
+    try:
+        if is_onnx:
+            from hyperface_jax.gallery.recognizers import OnnxRecognizer
+
+            return OnnxRecognizer(path, colour=colour or "rgb")
+        from hyperface_jax.recognition.recognizer import load_recognizer
+
+        return load_recognizer(path, mesh=mesh, colour=colour)
+    except ImportError as error:
+        extra = "onnx" if is_onnx else "recognition"
+        raise InputError(
+            f"{name}: needs {error.name}; pip install 'hyperface_jax[{extra}]'"
+        ) from error
+
+
+def make_mesh(num_devices: int | None) -> Mesh:
+    """Make the mesh of the first devices, or of all.
+
+    Raises:
+        InputError: there are fewer.
+    """
+    devices = jax.local_devices()
+    if num_devices is not None and not 1 <= num_devices <= len(devices):
+        raise InputError(f"--devices {num_devices}: must be between 1 and {len(devices)}")
+    return sharding.make_mesh(devices[:num_devices])
+
+
+class ImageProgress:
+    """Show images done, images/s and the time left: a bar on a terminal, lines in a log."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._console = Console(stderr=True)
+        self._title, self._total = one_line(title), total
+        self._start = self._last_line = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(self._title, total=total, rate="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return max(time.monotonic() - self._start, 1e-9)
+
+    def update(self, done: int) -> None:
+        """Report the number of images done."""
+        rate = done / self.seconds
+        self._bar.update(self._task, completed=done, rate=f"{rate:.0f} images/s")
+        now = time.monotonic()
+        if self._console.is_terminal or now < self._last_line + _LINE_EVERY_SECONDS:
+            return
+        self._last_line = now
+        left = (self._total - done) / rate
+        line = f"{self._title}: {done}/{self._total}  {rate:.0f} images/s  {left:.0f} s left"
+        print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,62 @@
+"""Held-out pairs that are verified during training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from hyperface_jax.evaluation import verify
+from hyperface_jax.io import images
+from hyperface_jax.io.files import os_input_error
+from hyperface_jax.io.verification_files import read_verification_set
+from hyperface_jax.recognition.backbones import COLOUR_ORDER, IResNet, embed
+from hyperface_jax.recognition.data import fit
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+
+class Validation(NamedTuple):
+    """A verification set in memory.
+
+    Attributes:
+        name: of the set.
+        pixels: uint8 RGB ``[2 pairs, size, size, 3]``, the two images of a pair one after the other.
+        is_same: ``[pairs]``.
+    """
+
+    name: str
+    pixels: np.ndarray
+    is_same: np.ndarray
+
+    def accuracy(self, model: IResNet, *, mesh: Mesh | None, batch_size: int) -> float:
+        """Return the ten-fold accuracy, mirrored images added."""
+        colour = "bgr" if COLOUR_ORDER[model.config.variant] == "BGR" else "rgb"
+        inputs = images.normalise(self.pixels, colour)
+        unit = embed(model, inputs, mesh=mesh, batch_size=batch_size, flip=True).unit
+        return verify(unit[0::2], unit[1::2], self.is_same).accuracy
+
+
+def read_validation(path: Path, root: Path | None, size: int) -> Validation:
+    """Read and decode a verification set, cut square and scaled to ``size``.
+
+    Raises:
+        InputError: the set or one of its images cannot be read.
+    """
+    pairs = read_verification_set(path, root)
+    decoded = [
+        fit(images.decode(_bytes(image), name=f"{path}: image {i}"), size)
+        for i, image in enumerate(pairs.images)
+    ]
+    return Validation(pairs.name, np.stack(decoded), np.asarray(pairs.is_same))
+
+
+def _bytes(image: bytes | Path) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    try:
+        return image.read_bytes()
+    except OSError as error:
+        raise os_input_error(image, "cannot read", error) from error

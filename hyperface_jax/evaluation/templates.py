@@ -1,0 +1,231 @@
+"""Templates: several images and video frames of one person as one embedding, the IJB protocol.
+
+The frames of one medium are averaged first, so that a long video counts as much as a photograph.
+
+References:
+    Maze et al., "IARPA Janus Benchmark C", ICB 2018.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.evaluation.verification import (
+    Separation,
+    num_allowed,
+    separation,
+    unit_rows,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+RANKS = (1, 5, 10)
+FPIRS = (1e-1, 1e-2, 1e-3)
+"""False positive identification rates at which the true positive rate is reported."""
+
+_CHUNK_ENTRIES = 2**24
+
+
+class Templates(NamedTuple):
+    """One embedding a template.
+
+    Attributes:
+        ids: template ids, ascending, ``[t]``.
+        embeddings: unit rows, ``[t, d]``, float64.
+    """
+
+    ids: np.ndarray
+    embeddings: np.ndarray
+
+
+@dataclass(frozen=True)
+class Identification:
+    """The figures of a search for probes in a gallery.
+
+    Attributes:
+        rank_rates: share of the mated probes whose person is among the best k, for k in ``RANKS``.
+        tpir_at_fpir: share of the mated probes whose person comes first and scores above the
+            threshold that at most each share in ``FPIRS`` of the other probes passes; None where
+            not even one of these may pass, as there are too few.
+        num_mated: probes whose person is in the gallery.
+        num_unmated: the other probes.
+    """
+
+    rank_rates: dict[int, float]
+    tpir_at_fpir: dict[float, float | None]
+    num_mated: int
+    num_unmated: int
+
+
+def template_embeddings(
+    embeddings: ArrayLike, template_ids: ArrayLike, media_ids: ArrayLike
+) -> Templates:
+    """Fuse embeddings to templates: mean of each medium, sum of the means, unit length.
+
+    Args:
+        embeddings: one an image or frame, ``[n, d]``; their lengths weigh them.
+        template_ids: template of each, ``[n]``.
+        media_ids: medium of each, ``[n]``; counted within a template.
+
+    Returns:
+        The templates.
+
+    Raises:
+        InputError: lengths differ, or a template sums to zero or is not finite.
+
+    Cost: memory of two copies of ``embeddings``.
+    """
+    embeddings = np.asarray(embeddings)
+    templates, media = np.asarray(template_ids), np.asarray(media_ids)
+    if embeddings.ndim != 2 or not len(embeddings):
+        raise InputError(f"embeddings: has shape {embeddings.shape}; [n, d] is needed")
+    for name, ids in (("template_ids", templates), ("media_ids", media)):
+        if ids.shape != embeddings.shape[:1]:
+            raise InputError(f"{name}: shape {ids.shape} for {len(embeddings)} embeddings")
+    order = np.lexsort((media, templates))
+    templates, media = templates[order], media[order]
+    is_first = np.append(True, (templates[1:] != templates[:-1]) | (media[1:] != media[:-1]))
+    starts = np.flatnonzero(is_first)
+    counts = np.diff(np.append(starts, len(order)))
+    means = np.add.reduceat(embeddings[order], starts, axis=0, dtype=np.float64) / counts[:, None]
+    ids, starts = np.unique(templates[starts], return_index=True)
+    return Templates(ids, unit_rows(np.add.reduceat(means, starts, axis=0), "templates"))
+
+
+def pair_scores(templates: Templates, first_ids: ArrayLike, second_ids: ArrayLike) -> np.ndarray:
+    """Return the cosines of pairs of templates.
+
+    Args:
+        templates: the templates.
+        first_ids: template ids, ``[n]``.
+        second_ids: template ids, ``[n]``.
+
+    Returns:
+        Cosines, ``[n]``.
+
+    Raises:
+        InputError: lengths differ, or an id is not among the templates.
+    """
+    first = _places(templates, first_ids, "first_ids")
+    second = _places(templates, second_ids, "second_ids")
+    if first.shape != second.shape:
+        raise InputError(f"first_ids and second_ids: {len(first)} and {len(second)}; pair them")
+    x, scores = templates.embeddings, np.empty(len(first))
+    size = max(1, _CHUNK_ENTRIES // x.shape[1])
+    for start in range(0, len(first), size):
+        part = slice(start, start + size)
+        scores[part] = np.einsum("ij,ij->i", x[first[part]], x[second[part]])
+    return scores
+
+
+def verify_templates(
+    templates: Templates, first_ids: ArrayLike, second_ids: ArrayLike, is_same: ArrayLike
+) -> Separation:
+    """Verify pairs of templates, 1:1.
+
+    Args:
+        templates: the templates.
+        first_ids: template ids, ``[n]``.
+        second_ids: template ids, ``[n]``.
+        is_same: whether a pair shows one person, ``[n]``.
+
+    Returns:
+        The true accept rates and the other figures of the cosines.
+
+    Raises:
+        InputError: as for :func:`pair_scores` and for ``separation``.
+    """
+    return separation(pair_scores(templates, first_ids, second_ids), is_same)
+
+
+def identify(
+    probes: ArrayLike, probe_subjects: ArrayLike, gallery: ArrayLike, gallery_subjects: ArrayLike
+) -> Identification:
+    """Search a gallery for every probe, 1:N.
+
+    A person of the gallery with the same score as the right one counts as better.
+
+    Args:
+        probes: embeddings of any length, ``[p, d]``.
+        probe_subjects: person of each, ``[p]``.
+        gallery: embeddings of any length, one a person, ``[g, d]``.
+        gallery_subjects: person of each, all different, ``[g]``.
+
+    Returns:
+        Rates of the closed and of the open search.
+
+    Raises:
+        InputError: shapes differ, a row is zero or not finite, a person is twice in the gallery,
+            or no probe has its person there.
+    """
+    probes, gallery = unit_rows(probes, "probes"), unit_rows(gallery, "gallery")
+    own, people = np.asarray(probe_subjects), np.asarray(gallery_subjects)
+    _check_search(probes, own, gallery, people)
+    best, mate, rank = _search(probes, own, gallery, people)
+    is_mated = np.isfinite(mate)
+    if not is_mated.any():
+        raise InputError("probe_subjects: no probe has its person in the gallery; check the ids")
+    rank, mate, unmated = rank[is_mated], mate[is_mated], best[~is_mated]
+    return Identification(
+        rank_rates={k: float(np.mean(rank <= k)) for k in RANKS},
+        tpir_at_fpir={rate: _tpir(mate[rank == 1], unmated, len(mate), rate) for rate in FPIRS},
+        num_mated=len(mate),
+        num_unmated=len(unmated),
+    )
+
+
+def _places(templates: Templates, ids: ArrayLike, name: str) -> np.ndarray:
+    ids = np.asarray(ids)
+    places = np.minimum(np.searchsorted(templates.ids, ids), len(templates.ids) - 1)
+    unknown = np.flatnonzero(templates.ids[places] != ids)
+    if unknown.size:
+        raise InputError(
+            f"{name}: {unknown.size} ids have no template, the first is {ids[unknown[0]]}; "
+            "embed their images too"
+        )
+    return places
+
+
+def _check_search(
+    probes: np.ndarray, own: np.ndarray, gallery: np.ndarray, people: np.ndarray
+) -> None:
+    if own.shape != probes.shape[:1]:
+        raise InputError(f"probe_subjects: shape {own.shape} for {len(probes)} probes")
+    if people.shape != gallery.shape[:1]:
+        raise InputError(f"gallery_subjects: shape {people.shape} for {len(gallery)} rows")
+    if probes.shape[1] != gallery.shape[1]:
+        raise InputError(
+            f"probes and gallery: dims {probes.shape[1]} and {gallery.shape[1]} differ"
+        )
+    if len(np.unique(people)) < len(people):
+        raise InputError("gallery_subjects: a person is there twice; fuse these to one template")
+
+
+def _search(
+    probes: np.ndarray, own: np.ndarray, gallery: np.ndarray, people: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return each probe's best score, its score with its own person (or ``-inf``) and the rank."""
+    best, mate = np.empty(len(probes)), np.full(len(probes), -np.inf)
+    rank = np.zeros(len(probes), np.int64)
+    size = max(1, _CHUNK_ENTRIES // len(gallery))
+    for start in range(0, len(probes), size):
+        part = slice(start, start + size)
+        scores = probes[part] @ gallery.T
+        row, column = np.nonzero(own[part, None] == people)
+        best[part] = scores.max(axis=1)
+        mate[start + row] = scores[row, column]
+        rank[part] = np.sum(scores >= mate[part, None], axis=1)
+    return best, mate, rank
+
+
+def _tpir(first: np.ndarray, unmated: np.ndarray, num_mated: int, rate: float) -> float | None:
+    allowed = num_allowed(rate, len(unmated))
+    if not allowed:
+        return None
+    limit = np.partition(unmated, -allowed - 1)[-allowed - 1]
+    return float(np.sum(first > limit) / num_mated)

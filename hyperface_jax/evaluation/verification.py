@@ -1,0 +1,399 @@
+"""Face verification: do two images show one person? The figures of the published protocol.
+
+A pair is accepted if its score is high. The accuracy is cross-validated: the threshold that is best
+on nine folds decides on the tenth. The other figures describe the scores of all pairs.
+
+References:
+    Huang et al., "Labeled Faces in the Wild", 2007 (the ten folds); Schroff et al., "FaceNet", 2015
+    (the validation rate); Deng et al., "ArcFace", CVPR 2019 (both, on unit embeddings).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.special import ndtri
+
+from hyperface_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+"""False accept rates at which the true accept rate is reported."""
+
+COSINE_RANGE = (-1.0, 1.0)
+
+_ACCURACY_STEPS = np.arange(0, 4, 0.01) / 4
+_FAR_STEPS = np.arange(0, 4, 0.001) / 4
+
+
+class Roc(NamedTuple):
+    """Rates at every score that occurs, the strictest first.
+
+    Attributes:
+        far: share of impostor pairs accepted, ``[p]``, from 0 to 1.
+        tar: share of genuine pairs accepted, ``[p]``, from 0 to 1.
+        threshold: the pairs with this score or a higher one are accepted, ``[p]``; first ``inf``.
+    """
+
+    far: np.ndarray
+    tar: np.ndarray
+    threshold: np.ndarray
+
+
+class Det(NamedTuple):
+    """Error rates on normal-deviate axes: scores from two Gaussians give a straight line.
+
+    Attributes:
+        far: probit of the false accept rate, ``[p]``.
+        frr: probit of the false reject rate, ``[p]``.
+    """
+
+    far: np.ndarray
+    frr: np.ndarray
+
+
+class FoldTar(NamedTuple):
+    """A true accept rate whose threshold comes from the other folds.
+
+    Attributes:
+        tar: mean over the folds that hold genuine pairs.
+        tar_std: standard deviation over these folds.
+        far: the false accept rate that was met, mean over the folds that hold impostor pairs.
+    """
+
+    tar: float
+    tar_std: float
+    far: float
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How well scores tell genuine pairs from impostor pairs.
+
+    Attributes:
+        genuine: scores of the pairs of one person, ``[g]``.
+        impostor: scores of the pairs of two persons, ``[i]``.
+        roc: rates at every score.
+        tar_at_far: highest true accept rate whose false accept rate is at most each of ``FARS``;
+            None where not even one impostor pair may be accepted, as too few were scored.
+        eer: equal error rate, on the line between two points of the ROC.
+        auc: area under the ROC; ties count a half.
+        d_prime: distance of the means over the root mean square of the standard deviations.
+        fisher_ratio: squared distance of the means over the sum of the variances.
+    """
+
+    genuine: np.ndarray
+    impostor: np.ndarray
+    roc: Roc
+    tar_at_far: dict[float, float | None]
+    eer: float
+    auc: float
+    d_prime: float
+    fisher_ratio: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The figures of one verification benchmark.
+
+    Attributes:
+        accuracy: mean over the folds.
+        accuracy_std: standard deviation over the folds.
+        fold_accuracies: one a fold, ``[k]``.
+        fold_thresholds: pairs with a higher score were accepted, ``[k]``.
+        fold_tar_at_far: rates by cross-validation at ``FARS``, None as in ``Separation.tar_at_far``.
+        separation: what needs no folds.
+    """
+
+    accuracy: float
+    accuracy_std: float
+    fold_accuracies: np.ndarray
+    fold_thresholds: np.ndarray
+    fold_tar_at_far: dict[float, FoldTar | None]
+    separation: Separation
+
+
+def flip_fused(raw: ArrayLike, raw_flipped: ArrayLike) -> np.ndarray:
+    """Fuse the embeddings of images with those of their mirror images.
+
+    Args:
+        raw: embeddings of the images, not normalised, ``[n, d]``.
+        raw_flipped: embeddings of the mirror images, not normalised, ``[n, d]``.
+
+    Returns:
+        Unit rows along the sums, ``[n, d]``, float64.
+
+    Raises:
+        InputError: the shapes differ, or a sum is zero or not finite.
+    """
+    raw, raw_flipped = np.asarray(raw, np.float64), np.asarray(raw_flipped, np.float64)
+    _check_same_shape("raw", raw, "raw_flipped", raw_flipped)
+    return unit_rows(raw + raw_flipped, "raw + raw_flipped")
+
+
+def unit_rows(x: ArrayLike, name: str) -> np.ndarray:
+    """Scale rows to length 1.
+
+    Args:
+        x: vectors, ``[n, d]``.
+        name: what an error calls them.
+
+    Returns:
+        Unit rows, ``[n, d]``, float64.
+
+    Raises:
+        InputError: ``x`` is no matrix, or a row is zero or not finite.
+    """
+    x = np.asarray(x, np.float64)
+    if x.ndim != 2:
+        raise InputError(f"{name}: has shape {x.shape}; [n, d] is needed")
+    norms = np.sqrt(np.einsum("ij,ij->i", x, x))
+    bad = np.flatnonzero(~((norms > 0) & np.isfinite(norms)))
+    if bad.size:
+        problem = "is zero" if norms[bad[0]] == 0 else "is not finite"
+        raise InputError(f"{name}: row {bad[0]} {problem}; check the network and its input")
+    return x / norms[:, None]
+
+
+def verify(
+    first: ArrayLike, second: ArrayLike, is_same: ArrayLike, *, num_folds: int = 10
+) -> Verification:
+    """Verify pairs of embeddings by their squared distances, as the published protocol does.
+
+    The folds are consecutive; thresholds are ``np.arange(0, 4, 0.01)`` for the accuracy, of which
+    the first best one counts, and ``np.arange(0, 4, 0.001)`` for the rates. The results hold
+    cosines, ``1 - distance / 2``.
+
+    Args:
+        first: embeddings of the first images, ``[n, d]``, of any length.
+        second: embeddings of the second images, ``[n, d]``.
+        is_same: whether both show one person, ``[n]``.
+        num_folds: parts for the cross-validation.
+
+    Returns:
+        All figures.
+
+    Raises:
+        InputError: shapes differ, a row is zero or not finite, genuine or impostor pairs are
+            missing, or there are too few pairs for the folds.
+    """
+    first, second = unit_rows(first, "first"), unit_rows(second, "second")
+    _check_same_shape("first", first, "second", second)
+    distances = np.sum(np.square(first - second), axis=1)
+    _, is_same = _checked_pairs(distances, is_same)
+    by_distance = _Folds(-distances, is_same, num_folds, (-4.0, 0.0))
+    accuracies, thresholds = by_distance.accuracies()
+    overall = separation(1 - distances / 2, is_same)
+    return _verification(accuracies, 1 + thresholds / 2, by_distance.tar_at_far(), overall)
+
+
+def verify_scores(
+    scores: ArrayLike,
+    is_same: ArrayLike,
+    *,
+    num_folds: int = 10,
+    score_range: tuple[float, float] = COSINE_RANGE,
+) -> Verification:
+    """Verify pairs by any score that is high for pairs of one person.
+
+    Args:
+        scores: one a pair, ``[n]``.
+        is_same: whether a pair shows one person, ``[n]``.
+        num_folds: parts for the cross-validation.
+        score_range: lowest and highest possible score; 400 even thresholds in it are tried for the
+            accuracy, 4000 for the rates.
+
+    Returns:
+        All figures.
+
+    Raises:
+        InputError: as for :func:`verify`, or the range is empty or too small for the scores.
+    """
+    if not -math.inf < score_range[0] < score_range[1] < math.inf:
+        raise InputError(f"score_range: {score_range} is no range; give (lowest, highest)")
+    scores, is_same = _checked_pairs(scores, is_same)
+    spare = 1e-3 * (score_range[1] - score_range[0])
+    if scores.min() < score_range[0] - spare or scores.max() > score_range[1] + spare:
+        raise InputError(f"score_range: scores lie outside of {score_range}; give their range")
+    folds = _Folds(scores, is_same, num_folds, score_range)
+    accuracies, thresholds = folds.accuracies()
+    return _verification(accuracies, thresholds, folds.tar_at_far(), separation(scores, is_same))
+
+
+def separation(scores: ArrayLike, is_same: ArrayLike) -> Separation:
+    """Describe how well scores tell genuine pairs from impostor pairs.
+
+    Args:
+        scores: one a pair, high for pairs of one person, ``[n]``.
+        is_same: whether a pair shows one person, ``[n]``.
+
+    Returns:
+        The figures that need no folds.
+
+    Raises:
+        InputError: a score is not finite, or genuine or impostor pairs are missing.
+    """
+    scores, is_same = _checked_pairs(scores, is_same)
+    genuine, impostor = scores[is_same], scores[~is_same]
+    roc = _roc(scores, is_same)
+    (mean, variance), (other_mean, other_variance) = _moments(genuine), _moments(impostor)
+    gap = mean - other_mean
+    fisher_ratio = _ratio(gap**2, variance + other_variance)
+    return Separation(
+        genuine=genuine,
+        impostor=impostor,
+        roc=roc,
+        tar_at_far={far: _tar(genuine, impostor, far) for far in FARS},
+        eer=_equal_error_rate(roc),
+        auc=float(np.sum(np.diff(roc.far) * (roc.tar[1:] + roc.tar[:-1])) / 2),
+        d_prime=math.copysign(math.sqrt(2 * fisher_ratio), gap),
+        fisher_ratio=fisher_ratio,
+    )
+
+
+def det_points(roc: Roc) -> Det:
+    """Move an ROC to normal-deviate axes, without the rates 0 and 1, which lie at infinity."""
+    far, frr = ndtri(roc.far), ndtri(1 - roc.tar)
+    known = np.isfinite(far) & np.isfinite(frr)
+    return Det(far[known], frr[known])
+
+
+def num_allowed(rate: float, num_trials: int) -> int:
+    """Return how many of ``num_trials`` errors a rate allows; at 0 the rate cannot be resolved."""
+    return math.floor(rate * num_trials + 1e-9)
+
+
+class _Folds:
+    """Consecutive folds of pairs, sized as scikit-learn's KFold sizes them."""
+
+    def __init__(
+        self,
+        scores: np.ndarray,
+        is_same: np.ndarray,
+        num_folds: int,
+        score_range: tuple[float, float],
+    ) -> None:
+        num_pairs = len(scores)
+        if not 2 <= num_folds <= num_pairs:
+            raise InputError(f"num_folds: {num_folds} folds of {num_pairs} pairs; give 2 or more")
+        self.low, self.high = score_range
+        self.sizes = num_pairs // num_folds + (np.arange(num_folds) < num_pairs % num_folds)
+        ends = np.cumsum(self.sizes)[:-1]
+        parts = list(zip(np.split(scores, ends), np.split(is_same, ends), strict=True))
+        self.genuine = [np.sort(part[same]) for part, same in parts]
+        self.impostor = [np.sort(part[~same]) for part, same in parts]
+        self.num_impostors = np.array([len(part) for part in self.impostor])
+
+    def accuracies(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return each fold's accuracy at the threshold that is best on the others, and that one."""
+        thresholds = self.high - (self.high - self.low) * _ACCURACY_STEPS
+        rejected = self.num_impostors[:, None] - _num_above(self.impostor, thresholds)
+        correct = _num_above(self.genuine, thresholds) + rejected
+        best = np.argmax(correct.sum(axis=0) - correct, axis=1)
+        return correct[np.arange(len(best)), best] / self.sizes, thresholds[best]
+
+    def tar_at_far(self) -> dict[float, FoldTar | None]:
+        """Return the cross-validated true accept rates."""
+        thresholds = self.high - (self.high - self.low) * _FAR_STEPS
+        accepted = _num_above(self.impostor, thresholds)
+        num_others = self.num_impostors.sum() - self.num_impostors
+        if not num_others.all():
+            fold = int(np.argmin(num_others))
+            raise InputError(f"is_same: fold {fold} holds all impostor pairs; shuffle the pairs")
+        far = (accepted.sum(axis=0) - accepted) / num_others[:, None]
+        num_impostors = int(self.num_impostors.sum())
+        return {
+            rate: self._tar(far, thresholds, rate) if num_allowed(rate, num_impostors) else None
+            for rate in FARS
+        }
+
+    def _tar(self, far: np.ndarray, thresholds: np.ndarray, rate: float) -> FoldTar:
+        """Interpolate each fold's threshold between those of the others' false accept rates."""
+        chosen = [
+            float(np.interp(rate, row, thresholds)) if row[-1] >= rate else self.high for row in far
+        ]
+        pairs = list(zip(chosen, self.genuine, self.impostor, strict=True))
+        tars = [np.mean(genuine > limit) for limit, genuine, _ in pairs if genuine.size]
+        fars = [np.mean(impostor > limit) for limit, _, impostor in pairs if impostor.size]
+        return FoldTar(float(np.mean(tars)), float(np.std(tars)), float(np.mean(fars)))
+
+
+def _num_above(folds: list[np.ndarray], thresholds: np.ndarray) -> np.ndarray:
+    """Count the sorted scores of each fold above each threshold, ``[k, t]``."""
+    return np.stack([len(x) - np.searchsorted(x, thresholds, side="right") for x in folds])
+
+
+def _verification(
+    accuracies: np.ndarray,
+    thresholds: np.ndarray,
+    fold_tar_at_far: dict[float, FoldTar | None],
+    separation: Separation,
+) -> Verification:
+    mean, std = float(accuracies.mean()), float(accuracies.std())
+    return Verification(mean, std, accuracies, thresholds, fold_tar_at_far, separation)
+
+
+def _roc(scores: np.ndarray, is_same: np.ndarray) -> Roc:
+    order = np.argsort(-scores, kind="stable")
+    scores, is_same = scores[order], is_same[order]
+    last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
+    genuine = np.cumsum(is_same)[last]
+    impostor = last + 1 - genuine
+    return Roc(
+        np.append(0.0, impostor / impostor[-1]),
+        np.append(0.0, genuine / genuine[-1]),
+        np.append(math.inf, scores[last]),
+    )
+
+
+def _tar(genuine: np.ndarray, impostor: np.ndarray, far: float) -> float | None:
+    allowed = num_allowed(far, len(impostor))
+    if not allowed:
+        return None
+    limit = np.partition(impostor, -allowed - 1)[-allowed - 1]
+    return float(np.mean(genuine > limit))
+
+
+def _equal_error_rate(roc: Roc) -> float:
+    excess = roc.far - (1 - roc.tar)
+    after = int(np.argmax(excess >= 0))
+    share = -excess[after - 1] / (excess[after] - excess[after - 1])
+    return float(roc.far[after - 1] + share * (roc.far[after] - roc.far[after - 1]))
+
+
+def _moments(x: np.ndarray) -> tuple[float, float]:
+    """Return mean and variance, the latter exactly zero where all are equal."""
+    offsets = x - x[0]
+    return float(x[0] + offsets.mean()), float(offsets.var())
+
+
+def _ratio(value: float, scale: float) -> float:
+    if scale > 0:
+        return float(value / scale)
+    return math.inf if value > 0 else 0.0
+
+
+def _check_same_shape(name: str, x: np.ndarray, other_name: str, other: np.ndarray) -> None:
+    if x.shape != other.shape:
+        raise InputError(f"{name} and {other_name}: shapes {x.shape}, {other.shape}; pair the rows")
+
+
+def _checked_pairs(scores: ArrayLike, is_same: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    scores, labels = np.asarray(scores, np.float64), np.asarray(is_same)
+    if scores.ndim != 1 or scores.shape != labels.shape:
+        raise InputError(f"is_same: {labels.shape} for {scores.shape} scores; label each pair")
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if bad.size:
+        raise InputError(f"scores: pair {bad[0]} is {scores[bad[0]]}; check its embeddings")
+    if labels.dtype != bool and not np.isin(labels, (0, 1)).all():
+        raise InputError("is_same: holds other values than 0 and 1; give 1 for one person, else 0")
+    same = labels.astype(bool)
+    if same.all() or not same.any():
+        missing = "impostor" if same.any() else "genuine"
+        raise InputError(f"is_same: no {missing} pairs among {len(same)}; both kinds are needed")
+    return scores, same

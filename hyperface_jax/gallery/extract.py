@@ -1,0 +1,180 @@
+"""Images in, unit embeddings out: decoded by threads ahead of the recogniser, batch by batch."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import one_line
+from hyperface_jax.io.images import TEMPLATE_SIZE, align, centre_crop, decode, resize
+
+if TYPE_CHECKING:
+    from hyperface_jax.gallery.image_sets import ImageSet, Landmarks
+    from hyperface_jax.gallery.recognizers import Recognizer
+
+_MAX_THREADS = 32
+
+
+class Extracted(NamedTuple):
+    """The embeddings of a set of images.
+
+    Attributes:
+        embeddings: unit rows, float32 ``[n, d]``.
+        names: of the images that they are of, ``[n]``, in the order of the set.
+        norms: lengths that the rows had, float32 ``[n]``.
+        skipped: name and reason of every image that could not be used.
+        num_unaligned: images without landmarks that are not of a size that aligned ones have, and
+            were cropped in the middle.
+    """
+
+    embeddings: np.ndarray
+    names: list[str]
+    norms: np.ndarray
+    skipped: list[tuple[str, str]]
+    num_unaligned: int
+
+
+class _Image(NamedTuple):
+    """An image as the recogniser takes it, or the reason why there is none."""
+
+    name: str
+    pixels: np.ndarray | None
+    is_aligned: bool = True
+    reason: str = ""
+
+
+class _Rows(NamedTuple):
+    unit: np.ndarray
+    norms: np.ndarray
+
+
+def extract(
+    image_set: ImageSet,
+    recognizer: Recognizer,
+    *,
+    batch_size: int = 256,
+    landmarks: Landmarks | None = None,
+    flip: bool = False,
+    is_strict: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Extracted:
+    """Embed images.
+
+    With landmarks, a face is warped to 112 x 112; without, the largest square in the middle is cut.
+    Either is scaled to the size that the recogniser takes.
+
+    Args:
+        image_set: the images.
+        recognizer: the network.
+        batch_size: images a step.
+        landmarks: by name, ``[5, 2]`` pixels; an image without is skipped.
+        flip: add the raw embedding of the mirrored image, as is usual in verification.
+        is_strict: refuse the set if an image cannot be used, instead of skipping it.
+        progress: called with the number of images done.
+
+    Returns:
+        The embeddings, and what was skipped.
+
+    Raises:
+        InputError: no image can be used, or one cannot and ``is_strict``; an embedding is not finite.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size}: must be 1 or more")
+    prepare = partial(_prepare, image_set, size=recognizer.image_size, landmarks=landmarks)
+    parts: list[_Rows] = []
+    names: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    num_done = num_unaligned = 0
+    with closing(_ahead(prepare, len(image_set.names), 2 * batch_size)) as images:
+        while batch := list(islice(images, batch_size)):
+            good, rows, bad = _embedded(batch, recognizer, flip)
+            if bad and is_strict:
+                raise InputError(_reason(bad[0]))
+            parts += rows
+            names += [image.name for image in good]
+            skipped += bad
+            num_unaligned += sum(not image.is_aligned for image in good)
+            num_done += len(batch)
+            if progress is not None:
+                progress(num_done)
+    if not names:
+        raise InputError(_nothing_left(skipped))
+    unit, norms = (np.concatenate(rows) for rows in zip(*parts, strict=True))
+    return Extracted(unit, names, norms, skipped, num_unaligned)
+
+
+def _nothing_left(skipped: list[tuple[str, str]]) -> str:
+    if not skipped:
+        return "images: none; give one or more"
+    return f"none of {len(skipped)} images can be used; the first, {_reason(skipped[0])}"
+
+
+def _reason(skipped: tuple[str, str]) -> str:
+    name, reason = skipped
+    return f"{one_line(name)}: {reason}"
+
+
+def _ahead(function: Callable[[int], _Image], count: int, depth: int) -> Generator[_Image]:
+    """Yield ``function`` of 0, 1, ..., computed by threads at most ``depth`` ahead of the reader."""
+    pool = ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1))
+    pending: deque[Future[_Image]] = deque()
+    try:
+        for index in range(count):
+            pending.append(pool.submit(function, index))
+            if len(pending) > depth:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _prepare(image_set: ImageSet, index: int, *, size: int, landmarks: Landmarks | None) -> _Image:
+    name = image_set.names[index]
+    try:
+        image = decode(image_set.read(index), name=name)
+        if landmarks is None:
+            square = centre_crop(image, min(image.shape[:2]))
+            is_aligned = image.shape[:2] in ((TEMPLATE_SIZE,) * 2, (size,) * 2)
+            return _Image(name, resize(square, size), is_aligned)
+        if name not in landmarks:
+            return _Image(name, None, reason="has no landmarks; add them or remove it")
+        return _Image(name, resize(align(image, landmarks[name]), size))
+    except InputError as error:
+        return _Image(name, None, reason=str(error).removeprefix(f"{one_line(name)}: "))
+
+
+def _embedded(
+    batch: list[_Image], recognizer: Recognizer, flip: bool
+) -> tuple[list[_Image], list[_Rows], list[tuple[str, str]]]:
+    """Return the images that have an embedding, the embeddings, and the images that have none."""
+    reasons = {i: image.reason for i, image in enumerate(batch) if image.pixels is None}
+    parts = []
+    if pixels := [image.pixels for image in batch if image.pixels is not None]:
+        raw = _raw(np.stack(pixels), recognizer, flip)
+        norms = np.linalg.norm(raw, axis=1)
+        places = np.array([i for i in range(len(batch)) if i not in reasons])
+        for i in places[~np.isfinite(norms)]:
+            name = one_line(batch[i].name)
+            raise InputError(f"{name}: its embedding is not finite; check the recogniser's weights")
+        reasons |= dict.fromkeys(places[norms == 0].tolist(), "its embedding is zero; remove it")
+        raw, norms = raw[norms > 0], norms[norms > 0]
+        parts = [_Rows((raw / norms[:, None]).astype(np.float32), norms.astype(np.float32))]
+    good = [image for i, image in enumerate(batch) if i not in reasons]
+    return good, parts, [(batch[i].name, reasons[i]) for i in sorted(reasons)]
+
+
+def _raw(pixels: np.ndarray, recognizer: Recognizer, flip: bool) -> np.ndarray:
+    raw = recognizer(pixels).astype(np.float64)
+    if flip:
+        raw += recognizer(np.ascontiguousarray(pixels[:, :, ::-1]))
+    return raw

@@ -1,0 +1,208 @@
+"""Images to embed, in a folder or a .tar file, and the landmarks that go with them."""
+
+from __future__ import annotations
+
+import csv
+import os
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import one_line, os_input_error
+from hyperface_jax.io.images import SUFFIXES
+
+if TYPE_CHECKING:
+    from hyperface_jax.io.files import StrPath
+
+    Landmarks = Mapping[str, np.ndarray]
+
+NUM_COORDINATES = 10
+"""Of five landmarks, x before y."""
+
+_ROW = "a name and 10 numbers x1,y1,...,x5,y5"
+
+
+class ImageSet(Protocol):
+    """Encoded images, each with a name; threads may read at the same time."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of all images, in their order."""
+        ...
+
+    def read(self, index: int, /) -> bytes:
+        """Return an encoded image; an ``InputError`` if it cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The images under a folder; a name is the path from there, with slashes."""
+
+    root: Path
+    names: Sequence[str]
+
+    def read(self, index: int, /) -> bytes:
+        """Return the content of a file."""
+        path = self.root / self.names[index]
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise os_input_error(path, "cannot read", error) from error
+
+
+@dataclass(frozen=True)
+class ImageTar:
+    """The images in a .tar file; ``places`` holds the first byte and the size of each."""
+
+    path: Path
+    names: Sequence[str]
+    places: Sequence[tuple[int, int]]
+
+    def read(self, index: int, /) -> bytes:
+        """Return the content of a member."""
+        start, size = self.places[index]
+        try:
+            with self.path.open("rb") as file:
+                file.seek(start)
+                return file.read(size)
+        except OSError as error:
+            raise os_input_error(self.path, "cannot read", error) from error
+
+
+def open_images(path: StrPath) -> ImageSet:
+    """List the images of a folder, however deep, or of a .tar file.
+
+    Args:
+        path: the folder or file; names that start with a dot are left out.
+
+    Returns:
+        The images, sorted by name.
+
+    Raises:
+        InputError: there is nothing there, or no image in it, or it is neither folder nor .tar.
+    """
+    path = Path(path)
+    images = _folder(path) if path.is_dir() else _tar(path)
+    if not images.names:
+        raise InputError(f"{one_line(path)}: holds no images; give some in {', '.join(SUFFIXES)}")
+    return images
+
+
+def _is_image(name: str) -> bool:
+    base = PurePosixPath(name)
+    return base.suffix.lower() in SUFFIXES and not base.name.startswith(".")
+
+
+def _folder(root: Path) -> ImageFolder:
+    def refuse(error: OSError) -> None:
+        raise os_input_error(error.filename or root, "cannot read", error) from error
+
+    paths = [
+        Path(folder, name)
+        for folder, _, names in os.walk(root, onerror=refuse)
+        for name in names
+        if _is_image(name)
+    ]
+    return ImageFolder(root, sorted(path.relative_to(root).as_posix() for path in paths))
+
+
+def _tar(path: Path) -> ImageTar:
+    try:
+        with tarfile.open(path, "r:") as archive:
+            members = {
+                PurePosixPath(member.name).as_posix(): (member.offset_data, member.size)
+                for member in archive
+                if member.isreg() and _is_image(member.name)
+            }
+    except OSError as error:
+        raise os_input_error(path, "cannot read", error) from error
+    except tarfile.TarError as error:
+        raise InputError(
+            f"{one_line(path)}: no folder, and no whole .tar ({one_line(error)}); unpack it and "
+            "give the folder"
+        ) from error
+    names = sorted(members)
+    return ImageTar(path, names, [members[name] for name in names])
+
+
+def read_landmarks(path: StrPath) -> Landmarks:
+    """Read five landmarks an image: left eye, right eye, nose, left and right corner of the mouth.
+
+    Args:
+        path: a .csv of lines ``name,x1,y1,...,x5,y5``, with a header or without; or an .npz of
+            ``names``, ``[n]``, and ``landmarks``, ``[n, 5, 2]`` or ``[n, 10]``. Names are those of
+            the images; left and right are as seen in the image; numbers are pixels.
+
+    Returns:
+        By name, ``[5, 2]`` float64 as (x, y).
+
+    Raises:
+        InputError: the file cannot be read, is not as above, or names an image twice.
+    """
+    name = one_line(path)
+    readers = {".csv": _csv_rows, ".npz": _npz_rows}
+    read = readers.get(Path(path).suffix.lower())
+    if read is None:
+        raise InputError(f"{name}: landmarks are a .csv or .npz; give one with {_ROW}")
+    landmarks: dict[str, np.ndarray] = {}
+    try:
+        for image, values in read(Path(path), name):
+            if image in landmarks:
+                raise InputError(f"{name}: names {one_line(image)} twice; remove one of the two")
+            landmarks[image] = values.reshape(5, 2)
+    except OSError as error:
+        raise os_input_error(path, "cannot read", error) from error
+    if not landmarks:
+        raise InputError(f"{name}: holds no landmarks; give {_ROW}, one line an image")
+    return landmarks
+
+
+def _csv_rows(path: Path, name: str) -> Iterator[tuple[str, np.ndarray]]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file)
+        try:
+            for number, row in enumerate(filter(None, reader)):
+                values = _numbers(row[1:])
+                if values is not None:
+                    yield row[0].strip(), values
+                elif number or len(row) != 1 + NUM_COORDINATES:
+                    raise InputError(
+                        f"{name}: line {reader.line_num} is not {_ROW}; mend that line"
+                    )
+        except csv.Error as error:
+            raise InputError(
+                f"{name}: line {reader.line_num}: {one_line(error)}; mend that line"
+            ) from error
+
+
+def _numbers(fields: Sequence[str]) -> np.ndarray | None:
+    try:
+        values = np.array([float(field) for field in fields])
+    except ValueError:
+        return None
+    return values if values.size == NUM_COORDINATES else None
+
+
+def _npz_rows(path: Path, name: str) -> Iterator[tuple[str, np.ndarray]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            names, values = archive["names"], archive["landmarks"]
+    except OSError:
+        raise
+    except Exception as error:  # damage makes the parsers raise nearly anything
+        raise InputError(
+            f"{name}: no .npz with 'names' and 'landmarks' ({one_line(error)}); write it again"
+        ) from error
+    is_text = names.dtype.kind == "U" and names.ndim == 1
+    if not is_text or values.dtype.kind not in "fiu" or values.size != 10 * names.size:
+        raise InputError(
+            f"{name}: 'names' is {names.dtype} {names.shape} and 'landmarks' {values.dtype} "
+            f"{values.shape}; n strings and numbers [n, 5, 2] are needed"
+        )
+    yield from zip(names.tolist(), values.astype(np.float64).reshape(-1, 10), strict=True)

@@ -1,0 +1,139 @@
+"""What a recogniser is, and those that come as ONNX files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.embeddings import file_sha256
+from hyperface_jax.io.files import one_line
+from hyperface_jax.io.images import in_colour
+
+if TYPE_CHECKING:
+    from hyperface_jax.io.files import StrPath
+    from hyperface_jax.io.images import Colour
+
+_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+_SILENT = 4
+
+
+class Recognizer(Protocol):
+    """A network that embeds face images."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of its images, pixels."""
+        ...
+
+    @property
+    def colour(self) -> Colour:
+        """Channel order that the network was trained with; images come as RGB all the same."""
+        ...
+
+    @property
+    def embedding_dim(self) -> int:
+        """Dimension of the embedding, d."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file of its weights, hexadecimal."""
+        ...
+
+    def __call__(self, images: np.ndarray, /) -> np.ndarray:
+        """Embed uint8 RGB images, ``[n, s, s, 3]``; raw embeddings, float32 ``[n, d]``."""
+        ...
+
+
+class OnnxRecognizer:
+    """A recogniser in an ONNX file, in the way of insightface's ``w600k_r50.onnx``.
+
+    Its input is ``[n, 3, s, s]`` and holds ``(x - 127.5) / 127.5``; n may be open or fixed. A model
+    that does this scaling itself, as some old ones from MXNet do, cannot be told from the others.
+
+    Args:
+        path: the file.
+        colour: channel order that the network was trained with; the file does not say.
+
+    Raises:
+        InputError: onnxruntime is not installed, or the file is no such model.
+    """
+
+    def __init__(self, path: StrPath, *, colour: Colour = "rgb") -> None:
+        self.colour: Colour = colour
+        self.digest = file_sha256(path)
+        self._name = one_line(path)
+        self._session = _session(path, self._name)
+        self._batch, self.image_size = _input_shape(self._session, self._name)
+        blank = np.zeros((self._batch or 1, self.image_size, self.image_size, 3), np.uint8)
+        self.embedding_dim = self._run(blank).shape[1]
+
+    def __call__(self, images: np.ndarray, /) -> np.ndarray:
+        """Embed images.
+
+        Args:
+            images: uint8 RGB, ``[n, s, s, 3]``.
+
+        Returns:
+            Raw embeddings, float32 ``[n, d]``.
+
+        Raises:
+            InputError: the model fails, or its output is no matrix of one row an image.
+        """
+        size = self._batch or len(images)
+        parts = [self._run(images[start : start + size]) for start in range(0, len(images), size)]
+        return np.concatenate(parts)
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        num_images = len(images)
+        missing = (self._batch or num_images) - num_images
+        images = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        pixels = in_colour(images, self.colour).transpose(0, 3, 1, 2).astype(np.float32)
+        inputs = {self._session.get_inputs()[0].name: (pixels - 127.5) / 127.5}
+        output = self._session.get_outputs()[0].name
+        try:
+            raw = np.asarray(self._session.run([output], inputs)[0])
+        except Exception as error:  # onnxruntime's own types share no base
+            raise InputError(
+                f"{self._name}: fails on a batch of {len(images)}: {one_line(error)}; export it again"
+            ) from error
+        if raw.ndim != 2 or raw.shape[0] != len(images) or raw.shape[1] < 2:
+            raise InputError(
+                f"{self._name}: output {output!r} has shape {raw.shape} for {len(images)} images; "
+                "[n, d] is needed"
+            )
+        return raw[:num_images].astype(np.float32)
+
+
+def _session(path: StrPath, name: str) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError(
+            f"{name}: ONNX models need onnxruntime; pip install 'hyperface_jax[onnx]'"
+        ) from error
+    available = onnxruntime.get_available_providers()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _SILENT
+    providers = [provider for provider in _PROVIDERS if provider in available]
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # onnxruntime's own types share no base
+        raise InputError(
+            f"{name}: no ONNX model, or damaged ({one_line(error)}); export or download it again"
+        ) from error
+
+
+def _input_shape(session: Any, name: str) -> tuple[int | None, int]:
+    """Return the size of the batch, None if it is open, and that of the images."""
+    first, *others = session.get_inputs()
+    shape = first.shape
+    is_face = len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]
+    if others or not is_face or not isinstance(shape[2], int) or first.type != "tensor(float)":
+        raise InputError(
+            f"{name}: input {first.name!r} is {first.type} {shape}, one of {len(others) + 1}; export "
+            "a recogniser with one float input [n, 3, size, size] of a fixed size"
+        )
+    return shape[0] if isinstance(shape[0], int) else None, shape[2]

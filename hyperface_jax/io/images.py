@@ -1,0 +1,236 @@
+"""Face images: encoded bytes in, upright RGB arrays out, and the standard 112 x 112 alignment.
+
+Arrays are uint8 ``[h, w, 3]`` in RGB order until :func:`normalise`, whose ``colour`` says which order
+a network was trained with: insightface's take RGB, AdaFace's BGR. A point (0, 0) is the centre of the
+first pixel, as in OpenCV and in published landmarks.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import one_line
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    Colour = Literal["rgb", "bgr"]
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+"""Of the image files that are read."""
+MAX_PIXELS = 1 << 26
+"""Larger images are refused: a few bytes can unpack to gigabytes."""
+TEMPLATE_SIZE = 112
+TEMPLATE = np.array(
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ]
+)
+"""ArcFace's places of the eyes, the nose and the corners of the mouth, ``[5, 2]`` as (x, y)."""
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+
+
+def decode(data: bytes, *, name: str) -> np.ndarray:
+    """Decode an image to RGB, upright.
+
+    Grey, palette and CMYK images are converted, transparency is dropped, and 16-bit grey is scaled to
+    8 bits. EXIF orientation is applied.
+
+    Args:
+        data: a JPEG, PNG, WebP or BMP file.
+        name: what an error calls the image.
+
+    Returns:
+        uint8 ``[h, w, 3]``.
+
+    Raises:
+        InputError: the data is not an image, is cut short, or holds more than ``MAX_PIXELS`` pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _check_size(image, name)
+            return np.array(_rgb(ImageOps.exif_transpose(image)))
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_large(name) from error
+    except Exception as error:  # Corrupt data makes Pillow's decoders raise a dozen types.
+        raise InputError(
+            f"{one_line(name)}: not a whole image: {_reason(error)}; "
+            "replace it with a JPEG, PNG, WebP or BMP, or remove it"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "unknown format"
+    return one_line(error)
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large(name)
+
+
+def _too_large(name: str) -> InputError:
+    return InputError(f"{one_line(name)}: more than {MAX_PIXELS} pixels; shrink it or remove it")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def encode(image: np.ndarray, *, kind: str = "png", quality: int = 95) -> bytes:
+    """Encode an image.
+
+    Args:
+        image: uint8 RGB, ``[h, w, 3]``.
+        kind: ``"png"``, ``"jpeg"``, ``"webp"`` or ``"bmp"``.
+        quality: 1 to 100, of JPEG and WebP.
+
+    Returns:
+        The content of an image file.
+
+    Raises:
+        InputError: another ``kind``, or an array that is not such an image.
+    """
+    if kind.upper() not in _FORMATS:
+        raise InputError(f"kind: {kind!r} is not an image format; use png, jpeg, webp or bmp")
+    buffer = io.BytesIO()
+    Image.fromarray(_checked(image)).save(buffer, kind.upper(), quality=quality)
+    return buffer.getvalue()
+
+
+def _checked(image: np.ndarray) -> np.ndarray:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise InputError(
+            f"image: {image.dtype} of shape {image.shape}; uint8 of shape [h, w, 3] is needed"
+        )
+    return image
+
+
+def in_colour(images: Any, colour: Colour) -> Any:
+    """Put RGB images in the order that a network takes.
+
+    Args:
+        images: RGB, ``[..., 3]``, NumPy or JAX.
+        colour: ``"rgb"`` leaves them, ``"bgr"`` reverses the channels.
+
+    Returns:
+        The same shape and dtype.
+
+    Raises:
+        InputError: another ``colour``.
+    """
+    if colour not in ("rgb", "bgr"):
+        raise InputError(f"colour: {colour!r} is no channel order; use 'rgb' or 'bgr'")
+    return images if colour == "rgb" else images[..., ::-1]
+
+
+def normalise(images: Any, colour: Colour = "rgb") -> Any:
+    """Scale RGB images to what a recognition network takes, ``(x / 255 - 0.5) / 0.5``.
+
+    Args:
+        images: uint8 RGB, ``[..., 3]``, NumPy or JAX.
+        colour: the channel order of the result.
+
+    Returns:
+        float32 in [-1, 1], the same shape.
+
+    Raises:
+        InputError: another ``colour``.
+    """
+    return (in_colour(images, colour).astype(np.float32) / 255 - 0.5) / 0.5
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """Scale to ``[size, size, 3]``, bilinear, with averaging where it shrinks."""
+    if image.shape[:2] == (size, size):
+        return image
+    scaled = Image.fromarray(_checked(image)).resize((size, size), Image.Resampling.BILINEAR)
+    return np.array(scaled)
+
+
+def centre_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """Cut ``[size, size, 3]`` from the middle.
+
+    Raises:
+        InputError: the image is smaller than that.
+    """
+    height, width = image.shape[:2]
+    if min(height, width) < size:
+        raise InputError(f"image: {height} x {width} is smaller than {size} x {size}; resize it")
+    top, left = (height - size) // 2, (width - size) // 2
+    return image[top : top + size, left : left + size]
+
+
+def similarity(source: ArrayLike, target: ArrayLike) -> np.ndarray:
+    """Fit the rotation, uniform scale and shift that take points to others in least squares.
+
+    Args:
+        source: points, ``[n, 2]``.
+        target: where they should go, ``[n, 2]``.
+
+    Returns:
+        ``[2, 3]``: ``target ~ source @ result[:, :2].T + result[:, 2]``. No reflection.
+
+    Raises:
+        InputError: the shapes differ, or the points are not finite or all in one place.
+
+    References:
+        Umeyama, "Least-squares estimation of transformation parameters between two point patterns",
+        IEEE TPAMI 13(4), 1991.
+    """
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    if source.shape != target.shape or source.shape[1:] != (2,):
+        raise InputError(f"landmarks: shape {source.shape}; {target.shape} is needed")
+    if not np.all(np.isfinite(source)) or np.ptp(source, axis=0).max() < 1e-6:
+        raise InputError("landmarks: not finite or all in one place; detect them again")
+    from_mean, to_mean = source.mean(0), target.mean(0)
+    centred = source - from_mean
+    u, s, vt = np.linalg.svd((target - to_mean).T @ centred)
+    sign = np.array([1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
+    linear = np.sum(s * sign) / np.sum(centred**2) * (u * sign) @ vt
+    return np.column_stack([linear, to_mean - linear @ from_mean])
+
+
+def align(image: np.ndarray, landmarks: ArrayLike, size: int = TEMPLATE_SIZE) -> np.ndarray:
+    """Warp a face so that its landmarks fall on ArcFace's template.
+
+    Args:
+        image: uint8 RGB, ``[h, w, 3]``.
+        landmarks: left eye, right eye, nose, left and right corner of the mouth as seen in the image,
+            ``[5, 2]`` pixels as (x, y).
+        size: side of the result; the template is scaled by ``size / 112``.
+
+    Returns:
+        uint8 RGB, ``[size, size, 3]``, bilinear, black where the image does not reach.
+
+    Raises:
+        InputError: the landmarks or the image cannot be used.
+    """
+    forward = similarity(landmarks, TEMPLATE * (size / TEMPLATE_SIZE))
+    inverse = np.linalg.inv(np.vstack([forward, [0, 0, 1]]))[:2]
+    # Pillow measures from the corner of the first pixel, landmarks from its centre.
+    inverse[:, 2] += 0.5 - inverse[:, :2] @ [0.5, 0.5]
+    warped = Image.fromarray(_checked(image)).transform(
+        (size, size),
+        Image.Transform.AFFINE,
+        data=tuple(inverse.ravel()),
+        resample=Image.Resampling.BILINEAR,
+    )
+    return np.array(warped)

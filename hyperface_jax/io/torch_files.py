@@ -1,0 +1,291 @@
+"""PyTorch's weight files, read without PyTorch and without running what a pickle asks for.
+
+A .pt, .pth or .ckpt file is a zip archive: a pickle that describes tensors, and one record of raw
+numbers for each storage. The pickle is read with an unpickler that knows the few names that describe
+tensors. Names from well-known training packages become placeholders, which are never imported. Any
+other name is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import atomic_write_bytes, one_line, os_input_error
+
+if TYPE_CHECKING:
+    from hyperface_jax.io.files import StrPath
+
+_WRAPPERS = ("state_dict", "model")
+"""Keys, in this order, under which training programs keep the weights."""
+
+_STORAGES = {
+    "FloatStorage": np.float32,
+    "DoubleStorage": np.float64,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}
+
+_INERT_PACKAGES = ("argparse", "lightning", "omegaconf", "pathlib", "pytorch_lightning", "typing")
+
+_INERT_NAMES = {
+    "builtins": {"bool", "complex", "dict", "float", "frozenset", "int", "list", "set", "str"},
+    "_codecs": {"encode"},
+    "collections": {"defaultdict", "Counter"},
+    "numpy": {"dtype"},
+    "numpy.core.multiarray": {"scalar", "_reconstruct"},
+    "numpy._core.multiarray": {"scalar", "_reconstruct"},
+    "torch": {"device", "Size", "Generator"},
+}
+_INERT_NAMES["__builtin__"] = _INERT_NAMES["builtins"]
+_INERT_NAMES["torch"] |= {"float32", "float64", "float16", "bfloat16", "int64", "int32", "bool"}
+
+_SUFFIXES = (".safetensors", ".pt", ".pth")
+
+
+def read_state_dict(path: StrPath) -> dict[str, np.ndarray]:
+    """Read the named tensors of a PyTorch or safetensors file.
+
+    Args:
+        path: a .safetensors file, or a file of ``torch.save`` (.pt, .pth, .ckpt).
+
+    Returns:
+        The tensors, in the file's order and types. What a checkpoint keeps under ``state_dict`` or
+        ``model`` is taken out of it; all else in there is left.
+
+    Raises:
+        InputError: the file is missing, truncated or damaged, is in the format before PyTorch 1.6,
+            names anything but tensors and well-known settings, or holds no tensors.
+    """
+    name = one_line(path)
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(9)
+        arrays = _reader(head, name)(Path(path), name)
+    except InputError:
+        raise
+    except OSError as error:
+        raise os_input_error(path, "cannot read", error) from error
+    except MemoryError as error:
+        raise InputError(f"{name}: does not fit in memory; save the weights alone") from error
+    except Exception as error:  # damage makes the parsers raise nearly anything
+        detail = one_line(error) or type(error).__name__
+        raise InputError(
+            f"{name}: truncated or damaged ({detail}); copy or download it again"
+        ) from error
+    if not arrays:
+        raise InputError(f"{name}: holds no named tensors; save model.state_dict()")
+    return arrays
+
+
+def write_state_dict(path: StrPath, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write named arrays to a .safetensors file, or through PyTorch to a .pt or .pth file.
+
+    Args:
+        path: the file to write, replaced in one step.
+        arrays: by name, of any type that PyTorch has.
+
+    Raises:
+        InputError: another extension, PyTorch or safetensors is not installed, or the file cannot
+            be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise InputError(f"{one_line(path)}: name a file in {', '.join(_SUFFIXES)}")
+    plain = {key: np.ascontiguousarray(array).reshape(array.shape) for key, array in arrays.items()}
+    encode = _safetensors_bytes if suffix == ".safetensors" else _torch_bytes
+    atomic_write_bytes(path, encode(plain, one_line(path)))
+
+
+def _reader(head: bytes, name: str) -> Any:
+    """Tell the format by the first bytes."""
+    if head.startswith(b"PK"):
+        return _read_zip
+    if head[8:] == b"{":
+        return _read_safetensors
+    if head.startswith(b"\x80"):
+        raise InputError(
+            f"{name}: is a bare pickle or in the format before PyTorch 1.6; load it with PyTorch "
+            "where you trust it, and save model.state_dict() again"
+        )
+    raise InputError(f"{name}: not a PyTorch or safetensors file; save model.state_dict()")
+
+
+def _read_safetensors(path: Path, name: str) -> dict[str, np.ndarray]:
+    try:
+        from safetensors import safe_open
+    except ImportError as error:
+        raise _missing(name, "safetensors") from error
+    with safe_open(path, "np") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+def _read_zip(path: Path, name: str) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        found = [entry for entry in archive.namelist() if entry.split("/")[1:] == ["data.pkl"]]
+        if len(found) != 1:
+            raise InputError(f"{name}: a zip archive without tensors; save model.state_dict()")
+        records = _Records(archive, found[0].removesuffix("data.pkl"), name)
+        content = _Unpickler(io.BytesIO(archive.read(found[0])), name).load()
+        tensors = _named_tensors(content)
+        return {key: records.array(tensor) for key, tensor in tensors.items()}
+
+
+def _named_tensors(content: Any) -> dict[str, _Tensor]:
+    for wrapper in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict):
+        return {}
+    return {str(key): value for key, value in content.items() if isinstance(value, _Tensor)}
+
+
+class _Storage(NamedTuple):
+    dtype: Any
+    key: str
+    size: int
+
+
+class _Tensor(NamedTuple):
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class _Records:
+    """The storages of an archive, each read once."""
+
+    def __init__(self, archive: zipfile.ZipFile, root: str, name: str) -> None:
+        self._archive = archive
+        self._root = root
+        self._read: dict[str, bytes] = {}
+        if f"{root}byteorder" in archive.namelist() and self._record("byteorder") != b"little":
+            raise InputError(f"{name}: big-endian numbers; save it on a little-endian machine")
+
+    def _record(self, key: str) -> bytes:
+        return self._archive.read(self._root + key)
+
+    def array(self, tensor: _Tensor) -> np.ndarray:
+        """Copy a tensor out of its storage."""
+        storage = tensor.storage
+        if storage.key not in self._read:
+            self._read[storage.key] = self._record(f"data/{storage.key}")
+        flat = np.frombuffer(self._read[storage.key], storage.dtype)
+        last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True))
+        numbers = (tensor.offset, *tensor.shape, *tensor.strides)
+        # Outside of its storage, a view would show or crash on memory of others.
+        if min(numbers) < 0 or (all(tensor.shape) and tensor.offset + last >= flat.size):
+            raise ValueError("a tensor reaches beyond its storage")
+        if not all(tensor.shape):
+            return np.zeros(tensor.shape, storage.dtype)
+        strides = [step * flat.itemsize for step in tensor.strides]
+        view = np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, strides)
+        return np.array(view, order="C")
+
+
+class _Inert:
+    """Stands for an object of a package that is not imported; whatever is done to it is ignored."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        del args, kwargs
+
+    def __setstate__(self, state: Any) -> None:
+        del state
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        del key, value
+
+    def append(self, item: Any) -> None:
+        """Ignore an item."""
+        del item
+
+    def extend(self, items: Any) -> None:
+        """Ignore items."""
+        del items
+
+
+class _Unpickler(pickle.Unpickler):
+    """An unpickler that makes tensors, plain containers and placeholders, and nothing else."""
+
+    def __init__(self, file: io.BytesIO, name: str) -> None:
+        super().__init__(file)
+        self._name = name
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what stands for a global, without importing it."""
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_tensor"):
+            return self._rebuild_tensor
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return self._rebuild_parameter
+        if module in ("torch", "torch.storage") and name in _STORAGES:
+            return _STORAGES[name]
+        if module.partition(".")[0] in _INERT_PACKAGES or name in _INERT_NAMES.get(module, ()):
+            return _Inert
+        raise InputError(
+            f"{self._name}: refused, as it names {one_line(module)}.{one_line(name)}, which could "
+            "run code; where you trust it, load it with PyTorch and save model.state_dict()"
+        )
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """Describe a storage; its numbers are read when they are needed."""
+        kind, dtype, key, _, size = pid
+        if kind != "storage" or not isinstance(key, str) or dtype not in _STORAGES.values():
+            raise pickle.UnpicklingError(f"unknown storage {pid!r}")
+        return _Storage(dtype, key, size)
+
+    # Methods, as a pickle could alter the defaults of a function but not of a bound method.
+    def _rebuild_tensor(
+        self, storage: _Storage, offset: int, shape: Any, strides: Any, *settings: Any
+    ) -> _Tensor:
+        del settings
+        return _Tensor(storage, offset, tuple(shape), tuple(strides))
+
+    def _rebuild_parameter(self, data: _Tensor, *settings: Any) -> _Tensor:
+        del settings
+        return data
+
+
+def _safetensors_bytes(arrays: dict[str, np.ndarray], name: str) -> bytes:
+    try:
+        from safetensors.numpy import save
+    except ImportError as error:
+        raise _missing(name, "safetensors") from error
+    return save(arrays)
+
+
+def _torch_bytes(arrays: dict[str, np.ndarray], name: str) -> bytes:
+    try:
+        import torch
+    except ImportError as error:
+        raise _missing(name, "torch") from error
+
+    def tensor(array: np.ndarray) -> torch.Tensor:
+        if array.dtype == ml_dtypes.bfloat16:
+            return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+        return torch.from_numpy(array.copy())
+
+    buffer = io.BytesIO()
+    torch.save(OrderedDict((key, tensor(array)) for key, array in arrays.items()), buffer)
+    return buffer.getvalue()
+
+
+def _missing(name: str, library: str) -> InputError:
+    return InputError(f"{name}: this format needs {library}; pip install {library}")

@@ -1,0 +1,352 @@
+"""Verification benchmarks in: the pairs of images that a recognition network is tested on.
+
+A ``.bin`` file of insightface is a pickle, and a pickle may call anything. Here it can call nothing
+of Python or NumPy: the few names that pickled arrays need stand for code of this module.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import pickle
+import re
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import one_line, os_input_error
+
+if TYPE_CHECKING:
+    import os
+
+    StrPath = str | os.PathLike[str]
+
+CSV_COLUMNS = ("path1", "path2", "label")
+LFW_SUFFIXES = (".jpg", ".png", ".jpeg")
+
+_NUM_NAMED = 5
+_FORMATS = "give a .bin of insightface, an LFW pairs.txt, a .csv, or lines 'path1 path2 label'"
+_PICKLE_SUFFIXES = (".bin", ".pkl", ".pickle")
+_PICKLE_START = b"\x80"
+
+
+@dataclass(frozen=True)
+class VerificationSet:
+    """Pairs of images, some of one person, some of two.
+
+    Attributes:
+        images: two a pair, one after the other, ``[2 n]``: encoded images, or paths of them.
+        is_same: whether a pair shows one person, ``[n]``, bool.
+        name: of the benchmark.
+    """
+
+    images: Sequence[bytes | Path]
+    is_same: np.ndarray
+    name: str
+
+
+class _Pair(NamedTuple):
+    first: Path
+    second: Path
+    is_same: bool
+
+
+def read_verification_set(path: StrPath, images_root: StrPath | None = None) -> VerificationSet:
+    """Read the pairs of a benchmark, in whichever of the known formats they are.
+
+    Args:
+        path: a ``.bin`` file of insightface; or a list of pairs: LFW's ``pairs.txt``, a ``.csv``
+            with the columns of ``CSV_COLUMNS``, or lines ``path1 path2 label`` with the label 0 or
+            1, split at tabs if a line has any and at spaces otherwise.
+        images_root: folder that the paths of a list start from, the list's own one unless given;
+            a ``.bin`` file holds its images and needs none.
+
+    Returns:
+        The pairs, in the order of the file, named after it.
+
+    Raises:
+        InputError: the file cannot be read, is in no known format, is truncated or inconsistent,
+            a pickle asks for code, or images of a list are missing.
+    """
+    path = Path(path)
+    content = _read(path)
+    if path.suffix.lower() in _PICKLE_SUFFIXES or content.startswith(_PICKLE_START):
+        return _from_pickle(path, content)
+    root = path.parent if images_root is None else Path(images_root)
+    pairs = list(_listed_pairs(path, _text(path, content), root))
+    if not pairs:
+        raise InputError(f"{one_line(path)}: holds no pairs; {_FORMATS}")
+    images = [image for pair in pairs for image in (pair.first, pair.second)]
+    _check_exist(path, images)
+    return VerificationSet(images, np.array([pair.is_same for pair in pairs]), path.stem)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise os_input_error(path, "cannot read", error) from error
+
+
+# Pickles
+
+
+class _Dtype:
+    """What stands for a pickled NumPy type: booleans and integers only."""
+
+    __slots__ = ("code", "order")
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        self.code = code.decode("ascii") if isinstance(code, bytes) else code
+        self.order = "|"
+
+    def __setstate__(self, state: Any) -> None:
+        order = state[1]
+        self.order = order.decode("ascii") if isinstance(order, bytes) else order
+
+    def values(self, data: bytes) -> np.ndarray:
+        if not re.fullmatch("b1|[ui][1248]", self.code) or self.order not in ("<", ">", "|", "="):
+            raise ValueError(f"an array of type {self.order}{self.code}")
+        return np.frombuffer(data, self.order.replace("|", "=") + self.code)
+
+
+class _Array:
+    """What stands for a pickled NumPy array."""
+
+    __slots__ = ("values",)
+
+    def __init__(self) -> None:
+        self.values = np.empty(0, np.uint8)
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, is_fortran, data = state
+        self.fill(data, dtype, shape, "F" if is_fortran else "C")
+
+    def fill(self, data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+        if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
+            raise TypeError("an array that is not of bytes and a type")
+        self.values = dtype.values(bytes(data)).reshape(shape, order=order)
+        return self
+
+
+def _scalar(dtype: _Dtype, data: bytes) -> Any:
+    return dtype.values(data).item()
+
+
+def _encode(text: str, encoding: Any) -> bytes:
+    if encoding not in ("latin1", b"latin1"):
+        raise ValueError(f"the encoding {encoding}")
+    return text.encode("latin1")
+
+
+_STANDS_FOR = {
+    ("numpy", "ndarray"): lambda *_: None,
+    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): _encode,
+    **{
+        (f"numpy.{core}.{module}", name): function
+        for core in ("core", "_core")
+        for module, name, function in (
+            ("multiarray", "_reconstruct", lambda *_: _Array()),
+            ("multiarray", "scalar", _scalar),
+            ("numeric", "_frombuffer", lambda *args: _Array().fill(*args)),
+        )
+    },
+}
+
+
+class _Callable:
+    """A function that a pickle can call and do nothing else with, such as set its attributes."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: tuple[str, str]) -> None:
+        self._key = key
+
+    def __call__(self, *args: Any) -> Any:
+        return _STANDS_FOR[self._key](*args)
+
+    def __setstate__(self, state: Any) -> None:
+        raise TypeError("a function cannot be changed")
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, path: Path, content: bytes) -> None:
+        # Python 2 wrote encoded images as text; only this setting gives the bytes back.
+        super().__init__(io.BytesIO(content), encoding="bytes")
+        self._path = path
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        if (module_name, global_name) not in _STANDS_FOR:
+            raise InputError(
+                f"{one_line(self._path)}: the pickle asks for "
+                f"{one_line(f'{module_name}.{global_name}')}, which is no part of a benchmark and "
+                "was not run; get the file from its source again"
+            )
+        return _Callable((module_name, global_name))
+
+
+def _from_pickle(path: Path, content: bytes) -> VerificationSet:
+    value = _unpickled(path, content)
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise InputError(f"{one_line(path)}: is no pair (images, is_same); {_FORMATS}")
+    images = [_image(path, index, image) for index, image in enumerate(_items(path, value[0]))]
+    is_same = [_label(path, index, label) for index, label in enumerate(_items(path, value[1]))]
+    if len(images) != 2 * len(is_same) or not is_same:
+        raise InputError(
+            f"{one_line(path)}: {len(images)} images for {len(is_same)} labels; two a label are "
+            "needed, so get the file again"
+        )
+    return VerificationSet(images, np.array(is_same), path.stem)
+
+
+def _unpickled(path: Path, content: bytes) -> Any:
+    try:
+        return _Unpickler(path, content).load()
+    except InputError:
+        raise
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+        struct.error,
+    ) as error:
+        raise InputError(
+            f"{one_line(path)}: no whole pickle of a benchmark ({one_line(error)}); "
+            "get the file again"
+        ) from error
+
+
+def _items(path: Path, value: Any) -> Sequence[Any]:
+    if isinstance(value, _Array):
+        return value.values.tolist()
+    if not isinstance(value, list | tuple):
+        raise InputError(
+            f"{one_line(path)}: holds a {type(value).__name__} where a list is needed; {_FORMATS}"
+        )
+    return value
+
+
+def _image(path: Path, index: int, image: Any) -> bytes:
+    if isinstance(image, _Array) and image.values.dtype == np.uint8 and image.values.ndim == 1:
+        image = image.values.tobytes()
+    if not isinstance(image, bytes) or not image:
+        raise InputError(
+            f"{one_line(path)}: image {index} is not an encoded image; store the bytes of a JPEG "
+            "or PNG file"
+        )
+    return image
+
+
+def _label(path: Path, index: int, label: Any) -> bool:
+    if not isinstance(label, int) or label not in (0, 1):
+        raise InputError(f"{one_line(path)}: label {index} is not True or False; mend that label")
+    return bool(label)
+
+
+# Lists
+
+
+def _text(path: Path, content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{one_line(path)}: is neither text nor a pickle; {_FORMATS}") from error
+
+
+def _listed_pairs(path: Path, text: str, root: Path) -> Iterator[_Pair]:
+    if path.suffix.lower() == ".csv":
+        return _csv_pairs(path, text, root)
+    lines = [
+        (number, line.strip())
+        for number, line in enumerate(text.splitlines(), start=1)
+        if line.strip()
+    ]
+    if lines and re.fullmatch(r"\d+(\s+\d+)?", lines[0][1]):
+        return _lfw_pairs(path, lines, root)
+    return (_line_pair(path, number, line, root) for number, line in lines)
+
+
+def _line_pair(path: Path, number: int, line: str, root: Path) -> _Pair:
+    fields = line.split("\t") if "\t" in line else line.split()
+    if len(fields) != 3:
+        raise InputError(
+            f"{one_line(path)}: line {number} has {len(fields)} fields; 'path1 path2 label' is "
+            "needed, with tabs between them if a path has spaces"
+        )
+    return _pair(path, number, fields, root)
+
+
+def _csv_pairs(path: Path, text: str, root: Path) -> Iterator[_Pair]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+    try:
+        missing = [name for name in CSV_COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            raise InputError(
+                f"{one_line(path)}: the header lacks {', '.join(missing)}; name the columns "
+                f"{', '.join(CSV_COLUMNS)}"
+            )
+        for row in reader:
+            yield _pair(path, reader.line_num, [row[name] or "" for name in CSV_COLUMNS], root)
+    except csv.Error as error:
+        raise InputError(
+            f"{one_line(path)}: line {reader.line_num}: {one_line(error)}; mend that line"
+        ) from error
+
+
+def _pair(path: Path, number: int, fields: Sequence[str], root: Path) -> _Pair:
+    first, second, label = (field.strip() for field in fields)
+    if not first or not second or label not in ("0", "1"):
+        raise InputError(
+            f"{one_line(path)}: line {number}: {one_line(f'{first!r}, {second!r}, {label!r}')}; "
+            "two paths and the label 0 or 1 are needed"
+        )
+    return _Pair(root / first, root / second, label == "1")
+
+
+def _lfw_pairs(path: Path, lines: Sequence[tuple[int, str]], root: Path) -> Iterator[_Pair]:
+    header = [int(field) for field in lines[0][1].split()]
+    num_pairs = 2 * int(np.prod(header))
+    if len(lines) - 1 != num_pairs:
+        raise InputError(
+            f"{one_line(path)}: the header promises {num_pairs} pairs, {len(lines) - 1} follow; "
+            "get the file again"
+        )
+    for number, line in lines[1:]:
+        fields = line.split("\t") if "\t" in line else line.split()
+        if len(fields) == 3:
+            fields = [*fields[:2], fields[0], fields[2]]
+        if len(fields) != 4 or not (fields[1].isdecimal() and fields[3].isdecimal()):
+            raise InputError(
+                f"{one_line(path)}: line {number} is not 'name i j' or 'name i name j'; mend it"
+            )
+        first, second = (_lfw_image(root, *fields[i : i + 2]) for i in (0, 2))
+        yield _Pair(first, second, fields[0] == fields[2])
+
+
+def _lfw_image(root: Path, name: str, number: str) -> Path:
+    stem = f"{name}_{int(number):04d}"
+    paths = [root / name / f"{stem}{suffix}" for suffix in LFW_SUFFIXES]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def _check_exist(path: Path, images: Iterable[Path]) -> None:
+    missing = [image for image in dict.fromkeys(images) if not image.is_file()]
+    if missing:
+        named = ", ".join(one_line(image) for image in missing[:_NUM_NAMED])
+        more = ", ..." if len(missing) > _NUM_NAMED else ""
+        raise InputError(
+            f"{one_line(path)}: {len(missing)} images are missing: {named}{more}; "
+            "check the folder of the images"
+        )

@@ -1,0 +1,1 @@
+"""Training face recognition models: backbones and their weights."""

@@ -1,0 +1,355 @@
+"""Batches of training images on grain: the same for any number of workers, resumed bit for bit.
+
+A batch is a function of the seed and its number alone: grain shuffles each epoch anew by index, and the
+generator of an augmentation is seeded by the place of its image in the run. So the whole state of a
+:class:`Loader` is the number of the next batch, which suits any number of workers, and any number of
+processes as long as the batch of all of them together keeps its size.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import grain
+import numpy as np
+from absl import flags
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io import images
+from hyperface_jax.io.files import one_line
+from hyperface_jax.recognition.augment import NO_AUGMENTATION, Augmentation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
+    from numpy.typing import DTypeLike
+
+    from hyperface_jax.io.images import Colour
+    from hyperface_jax.recognition.sources import Source
+
+MAX_BAD_SHARE = 0.1
+"""Of the images drawn, those that cannot be read; more stop the run."""
+_MIN_DRAWN = 1000
+_MAX_TRIES = 20
+_MAX_LISTED = 1000
+_READ = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
+_WORKER_BUFFER = 2
+
+
+class Batch(NamedTuple):
+    """Images and classes of one process.
+
+    Attributes:
+        images: ``[b, h, w, 3]``, float32 in [-1, 1] or uint8, in the colour order asked for.
+        labels: int32 ``[b]``.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class _Drawn(NamedTuple):
+    """A sample, and how it was found: the index drawn first, and how many were bad."""
+
+    image: np.ndarray
+    label: Any
+    first: Any
+    num_bad: Any
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Reads, fits and augments one sample; it goes to the worker processes."""
+
+    source: Source
+    image_size: int
+    seed: int
+    augmentation: Augmentation
+    process: int
+    num_processes: int
+
+    def __call__(self, place: int, index: int) -> _Drawn:
+        index = int(index)
+        image, label, num_bad = self._first_good(index)
+        # The place among all processes: how many there are does not change the images.
+        rng = np.random.default_rng([self.seed, place * self.num_processes + self.process])
+        image = self.augmentation(image, rng)
+        return _Drawn(image, np.int32(label), np.int64(index), np.int64(num_bad))
+
+    def _first_good(self, index: int) -> tuple[np.ndarray, int, int]:
+        for num_bad, candidate in enumerate(_candidates(index, len(self.source))):
+            try:
+                image, label = _decoded(self.source, candidate)
+            except InputError:
+                continue
+            return fit(image, self.image_size), label, num_bad
+        # The loader raises: an error does not come whole out of every worker process.
+        return np.zeros((self.image_size, self.image_size, 3), np.uint8), 0, _MAX_TRIES
+
+
+def _decoded(source: Source, index: int) -> tuple[np.ndarray, int]:
+    data, label = source[index]
+    return images.decode(data, name=source.name(index)), label
+
+
+def _candidates(index: int, size: int) -> list[int]:
+    """List a sample and those that replace it, far apart: bad images come in runs."""
+    stride = max(int(size * 0.618), 1)
+    while math.gcd(stride, size) != 1:
+        stride += 1
+    return [(index + i * stride) % size for i in range(_MAX_TRIES)]
+
+
+def fit(image: np.ndarray, size: int) -> np.ndarray:
+    """Cut the largest square from the middle and scale it to ``[size, size, 3]``."""
+    return images.resize(images.centre_crop(image, min(image.shape[:2])), size)
+
+
+class Loader:
+    """Iterator over the batches of one process, made by :func:`make_loader`.
+
+    Attributes:
+        source: the images.
+        batch_size: images in a batch of this process.
+        steps_per_epoch: batches in an epoch.
+        num_steps: batches in all, nothing if there is no end.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batches: grain.MapDataset,
+        *,
+        settings: dict[str, Any],
+        batch_size: int,
+        num_steps: int | None,
+        colour: Colour,
+        dtype: DTypeLike,
+        num_workers: int,
+    ) -> None:
+        self.source = source
+        self.batch_size = batch_size
+        self.steps_per_epoch: int = len(source) // settings["global_batch_size"]
+        self.num_steps = num_steps
+        self._batches = batches
+        self._settings = settings
+        self._colour: Colour = colour
+        self._dtype = np.dtype(dtype)
+        self._num_workers = num_workers
+        self._iterator: Any = None
+        self._step = self._num_drawn = self._num_bad = 0
+        self._bad: set[int] = set()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        """Return the next batch.
+
+        Raises:
+            InputError: more than a tenth of the images drawn cannot be read.
+            StopIteration: the epochs or steps asked for are over.
+        """
+        if self.num_steps is not None and self._step >= self.num_steps:
+            raise StopIteration
+        if self._iterator is None:
+            self._iterator = self._started()
+        drawn = next(self._iterator)
+        self._step += 1
+        self._note(drawn)
+        return self._finished(drawn)
+
+    def _started(self) -> Any:
+        dataset = self._batches[self._step :].to_iter_dataset(_READ)
+        if self._num_workers:
+            if not flags.FLAGS.is_parsed():  # Grain reads its own on the way to its workers.
+                flags.FLAGS.mark_as_parsed()
+            dataset = dataset.mp_prefetch(
+                grain.MultiprocessingOptions(self._num_workers, _WORKER_BUFFER)
+            )
+        return iter(dataset)
+
+    def _finished(self, drawn: _Drawn) -> Batch:
+        if self._dtype == np.uint8:
+            pixels = np.array(images.in_colour(drawn.image, self._colour), order="C")
+        else:
+            pixels = np.asarray(images.normalise(drawn.image, self._colour), order="C")
+        # Copied, as pixels are: what comes from a worker lies in shared memory, which is scarce.
+        return Batch(pixels, np.array(drawn.label))
+
+    def _note(self, drawn: _Drawn) -> None:
+        """Keep account of bad images, and stop where there are too many."""
+        self._num_drawn += len(drawn.first) + int(drawn.num_bad.sum())
+        self._num_bad += int(drawn.num_bad.sum())
+        for i in np.flatnonzero(drawn.num_bad):
+            tried = _candidates(int(drawn.first[i]), len(self.source))[: drawn.num_bad[i]]
+            self._bad.update(tried[: _MAX_LISTED - len(self._bad)])
+        enough = min(_MIN_DRAWN, self.steps_per_epoch * self.batch_size)
+        many = self._num_drawn >= enough and self._num_bad > MAX_BAD_SHARE * self._num_drawn
+        if many or np.any(drawn.num_bad == _MAX_TRIES):
+            raise InputError(
+                f"{self._num_bad} of {self._num_drawn} images cannot be read, such as: "
+                f"{self.skipped()[0]}"
+            )
+
+    @property
+    def num_skipped(self) -> int:
+        """How often a bad image was read, and another took its place."""
+        return self._num_bad
+
+    def skipped(self) -> list[str]:
+        """Say what is wrong with each bad image that this process has drawn, 1000 at most."""
+        return [_fault(self.source, index) for index in sorted(self._bad)]
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: a small dictionary of numbers, strings and a list.
+
+        All of it but the account of bad images is the same on every process.
+        """
+        account = {"num_drawn": self._num_drawn, "num_bad": self._num_bad, "bad": sorted(self._bad)}
+        return {"step": self._step, **self._settings, **account}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state, with the batch that followed it.
+
+        Args:
+            state: from :meth:`get_state`, of this or another process and any number of workers.
+
+        Raises:
+            InputError: the state belongs to other data, another seed or another batch size.
+        """
+        for field, value in self._settings.items():
+            if state.get(field) != value:
+                raise InputError(
+                    f"data state: {field} was {state.get(field)} and is {value} now; resume with "
+                    "the same data, seed and batch size, or start a new run"
+                )
+        self.close()
+        self._step = int(state["step"])
+        self._num_drawn, self._num_bad = int(state["num_drawn"]), int(state["num_bad"])
+        self._bad = set(map(int, state["bad"]))
+
+    def close(self) -> None:
+        """End the workers; the next batch starts them again."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+
+def _fault(source: Source, index: int) -> str:
+    try:
+        _decoded(source, index)
+    except InputError as error:
+        return str(error)
+    return f"{one_line(source.name(index))}: could not be read before, and can now"
+
+
+def make_loader(
+    source: Source,
+    *,
+    batch_size: int,
+    image_size: int = images.TEMPLATE_SIZE,
+    seed: int = 0,
+    augmentation: Augmentation = NO_AUGMENTATION,
+    colour: Colour = "rgb",
+    dtype: DTypeLike = np.float32,
+    num_epochs: int | None = None,
+    num_steps: int | None = None,
+    num_workers: int = 0,
+    shard: tuple[int, int] = (0, 1),
+) -> Loader:
+    """Shuffle, read, augment and batch a source.
+
+    Every epoch has another order, and leaves out the few images that do not fill a batch of all
+    processes. An image that cannot be read is replaced by another one, always the same.
+
+    Args:
+        source: the images, the same on every process.
+        batch_size: images in a batch of this process.
+        image_size: side of the images; others are cut square and scaled.
+        seed: of the order and the augmentations, below 2^32.
+        augmentation: of each image, anew in each epoch.
+        colour: the channel order that the network takes.
+        dtype: float32 for images in [-1, 1], or uint8 for a quarter of the bytes, to be given to
+            :func:`hyperface_jax.io.images.normalise` on the device.
+        num_epochs: end after so many; no end if there are no ``num_steps`` either.
+        num_steps: end after so many batches.
+        num_workers: processes that read; 0 reads in threads of this one. A script that asks for them
+            needs the usual ``if __name__ == "__main__":``.
+        shard: index of this process, and their number.
+
+    Returns:
+        The iterator.
+
+    Raises:
+        InputError: a setting is out of range, the source holds a single class, or it is smaller than
+            one batch.
+    """
+    process, num_processes = shard
+    counts = {"batch_size": batch_size, "image_size": image_size}
+    counts |= {"num_epochs": num_epochs, "num_steps": num_steps}
+    _check_settings(counts, seed=seed, dtype=dtype, shard=shard, num_workers=num_workers)
+    images.in_colour(np.zeros((1, 3)), colour)
+    _check_source(source, batch_size, num_processes)
+    global_batch_size = batch_size * num_processes
+    num_used = len(source) // global_batch_size * global_batch_size
+    order = grain.MapDataset.range(len(source)).shuffle(seed=seed)[:num_used]
+    order = order[process::num_processes].repeat(num_epochs)
+    read = _Read(source, image_size, seed, augmentation, process, num_processes)
+    batches = order.map_with_index(read).batch(batch_size, drop_remainder=True)
+    if num_steps is not None:
+        batches = batches[:num_steps]
+    is_endless = num_steps is None and num_epochs is None
+    return Loader(
+        source,
+        batches,
+        settings={
+            "seed": seed,
+            "global_batch_size": global_batch_size,
+            "num_images": len(source),
+            "fingerprint": source.fingerprint,
+        },
+        batch_size=batch_size,
+        num_steps=None if is_endless else len(batches),
+        colour=colour,
+        dtype=dtype,
+        num_workers=num_workers,
+    )
+
+
+def _check_settings(
+    counts: dict[str, int | None],
+    *,
+    seed: int,
+    dtype: DTypeLike,
+    shard: tuple[int, int],
+    num_workers: int,
+) -> None:
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise InputError(f"{name}: {count}; use at least 1")
+    if not 0 <= seed < 1 << 32:
+        raise InputError(f"seed: {seed}; use 0 to 2^32 - 1")
+    if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.uint8)):
+        raise InputError(f"dtype: {np.dtype(dtype)}; use float32 or uint8")
+    if not 0 <= shard[0] < shard[1]:
+        raise InputError(f"shard: process {shard[0]} of {shard[1]}; count the processes from 0")
+    if num_workers < 0:
+        raise InputError(f"num_workers: {num_workers}; use 0 or more")
+
+
+def _check_source(source: Source, batch_size: int, num_processes: int) -> None:
+    if source.num_classes < 2:
+        raise InputError(
+            f"{one_line(source.name(0))} and the other images are of one identity; "
+            "training needs two or more"
+        )
+    needed = batch_size * num_processes
+    if len(source) < needed:
+        raise InputError(
+            f"batch_size: {batch_size} on {num_processes} processes needs {needed} images, but "
+            f"there are {len(source)}; lower it"
+        )

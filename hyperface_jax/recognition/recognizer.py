@@ -1,0 +1,129 @@
+"""Trained backbones as recognisers: uint8 RGB images in, raw embeddings out."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from hyperface_jax import sharding
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.embeddings import file_sha256
+from hyperface_jax.io.files import one_line, read_json
+from hyperface_jax.io.images import normalise
+from hyperface_jax.recognition.backbones import COLOUR_ORDER
+from hyperface_jax.recognition.weights import load_model
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+    from hyperface_jax.io.files import StrPath
+    from hyperface_jax.io.images import Colour
+    from hyperface_jax.recognition.backbones import IResNet
+
+RUN_WEIGHTS = "model.safetensors"
+RUN_SETTINGS = "model.json"
+"""Files of a training run: the weights under their published names, and the network's settings."""
+
+_COLOURS: dict[str, Colour] = {"RGB": "rgb", "BGR": "bgr"}
+
+
+class FlaxRecognizer:
+    """A backbone that embeds images in evaluation mode, with the weights that it has now.
+
+    Args:
+        model: the backbone; stays as it is.
+        digest: of the file of its weights.
+        mesh: devices to cut each batch over; None uses one.
+        colour: channel order that it was trained with; None takes that of its variant.
+    """
+
+    def __init__(
+        self,
+        model: IResNet,
+        *,
+        digest: str = "",
+        mesh: Mesh | None = None,
+        colour: Colour | None = None,
+    ) -> None:
+        self.image_size = model.config.image_size
+        self.embedding_dim = model.config.embedding_dim
+        self.colour: Colour = colour or _COLOURS[COLOUR_ORDER[model.config.variant]]
+        self.digest = digest
+        self._mesh = mesh or sharding.make_mesh(jax.local_devices()[:1])
+        self._graph, state = nnx.split(model)
+        self._state = jax.device_put(state, sharding.replicated(self._mesh))
+        self._batch = 0
+
+    def __call__(self, images: np.ndarray, /) -> np.ndarray:
+        """Embed images; a batch is filled up to the largest so far, so that one program serves all.
+
+        Args:
+            images: uint8 RGB, ``[n, s, s, 3]``.
+
+        Returns:
+            Raw embeddings, float32 ``[n, d]``.
+        """
+        num_devices = self._mesh.size
+        self._batch = max(self._batch, -(-len(images) // num_devices) * num_devices)
+        batch = sharding.shard_rows(images, self._mesh, self._batch)
+        raw = _raw(self._graph, self.colour, self._state, batch)
+        return sharding.gathered(raw)[: len(images)]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _raw(graph: Any, colour: Colour, state: Any, images: jax.Array) -> jax.Array:
+    model = nnx.merge(graph, state)
+    model.eval()
+    return model(normalise(images, colour))
+
+
+def load_recognizer(
+    path: StrPath, *, mesh: Mesh | None = None, colour: Colour | None = None
+) -> FlaxRecognizer:
+    """Read a recogniser from a weight file or a training run.
+
+    Args:
+        path: a .pt, .pth, .ckpt or .safetensors file of an IR network, or the folder of a run.
+        mesh: devices to cut each batch over; None uses one.
+        colour: channel order that it was trained with; None takes that of its variant.
+
+    Returns:
+        The recogniser.
+
+    Raises:
+        InputError: there is nothing of the kind at ``path``, or it is damaged.
+    """
+    path = Path(path)
+    weights = path / RUN_WEIGHTS if path.is_dir() else path
+    if path.is_dir() and not weights.exists():
+        raise InputError(
+            f"{one_line(path)}: holds no {RUN_WEIGHTS}; give the folder of a training run that has "
+            "finished, or a weight file"
+        )
+    model, _ = load_model(weights)
+    if path.is_dir():
+        _apply_settings(model, path / RUN_SETTINGS)
+    return FlaxRecognizer(model, digest=file_sha256(weights), mesh=mesh, colour=colour)
+
+
+def _apply_settings(model: IResNet, path: Path) -> None:
+    """Take over the size of the images, which weights tell only roughly."""
+    settings = read_json(path)
+    name, found = one_line(path), model.config
+    size = settings.get("image_size")
+    if not isinstance(size, int) or size < 1:
+        raise InputError(f"{name}: image_size is {size!r}; write the pixels of a side")
+    config = dataclasses.replace(found, image_size=size)
+    if config.map_size != found.map_size or settings.get("variant") != found.variant:
+        raise InputError(
+            f"{name}: image_size {size} and variant {settings.get('variant')!r} do not fit "
+            f"{RUN_WEIGHTS}, which is of {found.variant!r} and about {found.image_size} pixels; "
+            "take both files from one run"
+        )
+    model.config = config

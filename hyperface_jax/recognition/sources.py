@@ -1,0 +1,391 @@
+"""Labelled face images at random access: folders, WebDataset shards, ArrayRecord and RecordIO files.
+
+Every source is a sequence of :class:`Sample`. It reads all labels and no pixels when it is made, keeps
+them as 0..C-1, and goes to worker processes by pickle. :func:`open_source` picks by what it finds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import one_line, os_input_error
+from hyperface_jax.io.images import SUFFIXES
+from hyperface_jax.io.recordio import ArrayRecordFile, PositionalFile, RecordIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from hyperface_jax.io.files import StrPath
+
+ARRAY_RECORD_SUFFIXES = (".array_record", ".arrayrecord")
+_EXPECTED = (
+    "expected a folder with one sub-folder of images an identity, .tar shards with KEY.jpg and KEY.cls"
+    " (or a pattern such as 'train-{000..012}.tar'), .array_record files, or a .rec file with its .idx"
+)
+
+
+class Sample(NamedTuple):
+    """An encoded image and its class, 0..C-1."""
+
+    image: bytes
+    label: int
+
+
+class Source(Protocol):
+    """Labelled images at random access.
+
+    Attributes:
+        labels: int32 ``[n]`` in 0..C-1, each class used.
+        classes: what the classes are called in the files, ``[C]``, sorted.
+        fingerprint: the same for the same names, sizes and labels, wherever they lie.
+    """
+
+    labels: np.ndarray
+    classes: np.ndarray
+    fingerprint: str
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+    def name(self, index: int) -> str:
+        """Return what reports call a sample."""
+        ...
+
+    @property
+    def num_classes(self) -> int:
+        """Number of identities, C."""
+        ...
+
+
+class _Labelled:
+    """What the sources share: classes without gaps, and the fingerprint."""
+
+    def __init__(self, path: StrPath, labels: np.ndarray, *content: np.ndarray) -> None:
+        if not len(labels):
+            raise InputError(f"{one_line(path)}: no images; {_EXPECTED}")
+        if labels.dtype.kind == "i" and labels.min() < 0:
+            raise InputError(
+                f"{one_line(path)}: label {labels.min()} of sample {labels.argmin()} is negative; "
+                "number the identities from 0"
+            )
+        self.classes, inverse = np.unique(labels, return_inverse=True)
+        self.labels = inverse.astype(np.int32)
+        digest = hashlib.sha256(type(self).__name__.encode())
+        for array in (self.labels, *content):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        self.fingerprint = digest.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of identities, C."""
+        return len(self.classes)
+
+
+def summary(source: Source) -> dict[str, int]:
+    """Count what a report on training data names.
+
+    Returns:
+        The images, the identities, and the identities with one image only, which show a network no
+        variation within an identity.
+    """
+    counts = np.bincount(source.labels)
+    return {
+        "num_images": len(source),
+        "num_classes": source.num_classes,
+        "num_single_image_classes": int(np.sum(counts == 1)),
+    }
+
+
+class ImageFolder(_Labelled):
+    """A folder with one sub-folder of images an identity, both in sorted order.
+
+    Sub-folders without images are no identities. Names that start with a dot are left out.
+    """
+
+    def __init__(self, path: StrPath) -> None:
+        """List the files.
+
+        Raises:
+            InputError: the folder cannot be read, or no sub-folder holds an image.
+        """
+        self._root = os.fspath(path)
+        try:
+            found = sorted(_images_below(self._root))
+        except OSError as error:
+            raise os_input_error(path, "cannot read", error) from error
+        # Fixed-width bytes: ten million Python strings would take gigabytes in every worker.
+        self._folders = np.array([os.fsencode(folder) for folder, _, _ in found], np.bytes_)
+        self._names = np.array([os.fsencode(name) for _, name, _ in found], np.bytes_)
+        sizes = np.array([size for _, _, size in found], np.int64)
+        super().__init__(path, self._folders, self._folders, self._names, sizes)
+        self.classes = np.array([os.fsdecode(folder) for folder in self.classes])
+
+    def name(self, index: int) -> str:
+        """Return the path of an image."""
+        parts = (os.fsdecode(part[index]) for part in (self._folders, self._names))
+        return os.path.join(self._root, *parts)  # noqa: PTH118 (it is called for every image)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read an image.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        path = self.name(index)
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123
+                return Sample(file.read(), int(self.labels[index]))
+        except OSError as error:
+            raise os_input_error(path, "cannot read", error) from error
+
+
+def _images_below(root: str) -> Iterator[tuple[str, str, int]]:
+    for folder in os.scandir(root):
+        if folder.is_dir() and not folder.name.startswith("."):
+            for file in os.scandir(folder.path):
+                if _is_image(file.name) and file.is_file():
+                    yield folder.name, file.name, file.stat().st_size
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+class TarShards(_Labelled):
+    """WebDataset shards: ``KEY.jpg|png|webp|bmp`` beside ``KEY.cls`` or ``KEY.json`` in a .tar file.
+
+    ``KEY.cls`` holds a whole number, ``KEY.json`` an object whose ``identity`` is one or a string.
+    Files of a key without image are passed over.
+    """
+
+    def __init__(self, paths: Sequence[StrPath]) -> None:
+        """Index the members of every shard, which reads their headers and labels.
+
+        Raises:
+            InputError: a shard is missing, compressed or damaged, or an image has no label.
+        """
+        self._files = [PositionalFile.of(path) for path in paths]
+        rows = list(itertools.chain.from_iterable(map(_members, itertools.count(), self._files)))
+        self._places = np.array([row[:3] for row in rows], np.int64).reshape(-1, 3)
+        self._names = np.array([os.fsencode(row[3]) for row in rows], np.bytes_)
+        labels = _as_array([row[4] for row in rows])
+        super().__init__(_common(paths), labels, self._places[:, 2], self._names)
+
+    def name(self, index: int) -> str:
+        """Return the shard and the member."""
+        file = self._files[self._places[index, 0]]
+        return f"{file.path}/{os.fsdecode(self._names[index])}"
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read an image.
+
+        Raises:
+            InputError: the shard cannot be read.
+        """
+        shard, offset, size = self._places[index].tolist()
+        return Sample(self._files[shard].read(offset, size), int(self.labels[index]))
+
+
+def _as_array(labels: list[int | str]) -> np.ndarray:
+    """Sort numbers as numbers; a mixture sorts as text."""
+    is_text = any(isinstance(label, str) for label in labels)
+    return np.array([str(label) for label in labels]) if is_text else np.array(labels, np.int64)
+
+
+def _common(paths: Sequence[StrPath]) -> StrPath:
+    return paths[0] if len(paths) == 1 else Path(paths[0]).parent
+
+
+def _members(shard: int, file: PositionalFile) -> Iterator[tuple[int, int, int, str, int | str]]:
+    """Yield (shard, offset, size, name, label) of each image."""
+    images: dict[str, tuple[str, int, int]] = {}
+    labels: dict[str, int | str] = {}
+    for member in _tar_members(file):
+        folder, _, base = member.name.rpartition("/")
+        stem, _, extension = base.partition(".")
+        key = f"{folder}/{stem}"
+        if _is_image(base):
+            if key in images:
+                raise InputError(
+                    f"{one_line(file.path)}: {one_line(member.name)} has the key of "
+                    f"{one_line(images[key][0])}; give each image a key of its own"
+                )
+            images[key] = member.name, member.offset_data, member.size
+        elif extension in ("cls", "json"):
+            label = _label(file, member, extension)
+            if label is not None:
+                labels.setdefault(key, label)
+    for key, (name, offset, size) in images.items():
+        if key not in labels:
+            raise InputError(
+                f"{one_line(file.path)}: {one_line(name)} has no label; add "
+                f'{key.lstrip("/")}.cls with a whole number, or .json with "identity"'
+            )
+        yield shard, offset, size, name, labels[key]
+
+
+def _tar_members(file: PositionalFile) -> Iterator[tarfile.TarInfo]:
+    try:
+        with tarfile.open(file.path, "r:") as tar:
+            while (member := tar.next()) is not None:
+                if member.isreg() and not member.issparse():
+                    yield member
+                # It would keep a kilobyte for each image.
+                tar.members = []  # pyright: ignore[reportAttributeAccessIssue]
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise InputError(
+            f"{one_line(file.path)}: not a whole, uncompressed tar file: {one_line(error)}; "
+            "unpack or copy it again"
+        ) from error
+
+
+def _label(file: PositionalFile, member: tarfile.TarInfo, extension: str) -> int | str | None:
+    """Return a label, or nothing from a .json file that names none."""
+    content = file.read(member.offset_data, member.size)
+    try:
+        if extension == "cls":
+            return int(content)
+        label: Any = json.loads(content).get("identity")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{one_line(file.path)}: {one_line(member.name)} holds no label; write a whole number "
+            'to .cls, or an object with "identity" to .json'
+        ) from error
+    return label if isinstance(label, int | str | None) else str(label)
+
+
+class ArrayRecords(_Labelled):
+    """ArrayRecord files, as :func:`hyperface_jax.io.recordio.write_array_record` makes them."""
+
+    def __init__(self, paths: Sequence[StrPath]) -> None:
+        """Read all records once, for their labels.
+
+        Raises:
+            InputError: a file is missing or damaged, or a record has no label.
+        """
+        self._files = [ArrayRecordFile(path) for path in paths]
+        parts = [file.labels_and_sizes() for file in self._files]
+        self._starts = np.cumsum([0, *(len(part) for part in parts)])
+        labels, sizes = np.concatenate(parts).T
+        super().__init__(_common(paths), labels, sizes)
+
+    def _place(self, index: int) -> tuple[ArrayRecordFile, int]:
+        file = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self._files[file], int(index - self._starts[file])
+
+    def name(self, index: int) -> str:
+        """Return the file and the record."""
+        file, record = self._place(index)
+        return f"{file.path}/{record}"
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read an image.
+
+        Raises:
+            InputError: the record is damaged.
+        """
+        file, record = self._place(index)
+        return Sample(file[record][0], int(self.labels[index]))
+
+
+class Records(_Labelled):
+    """A RecordIO file of insightface, see :mod:`hyperface_jax.io.recordio`."""
+
+    def __init__(self, path: StrPath) -> None:
+        """Read the index and the labels.
+
+        Raises:
+            InputError: the file or its ``.idx`` is missing or damaged.
+        """
+        self._records = RecordIO(path)
+        super().__init__(path, self._records.labels(), self._records.keys, self._records.offsets)
+
+    def name(self, index: int) -> str:
+        """Return the file and the key."""
+        return f"{self._records.path}/{self._records.keys[index]}"
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read an image.
+
+        Raises:
+            InputError: the record is damaged.
+        """
+        return Sample(self._records[index][0], int(self.labels[index]))
+
+
+def open_source(path: StrPath) -> Source:
+    """Open training data by what lies at ``path``.
+
+    Args:
+        path: a folder, a file, or a pattern of .tar shards with ``{000..012}`` or ``{a,b}``.
+
+    Returns:
+        The source.
+
+    Raises:
+        InputError: nothing fits, more than one format does, or the data is damaged.
+    """
+    text = os.fspath(path)
+    if "{" in text and text.endswith(".tar"):
+        return TarShards(_expanded(text))
+    path = Path(path)
+    if not path.is_dir():
+        return _open_files(path, [path])
+    files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+    if any(_opener(file) for file in files):
+        return _open_files(path, [file for file in files if _opener(file)])
+    return ImageFolder(path)
+
+
+def _opener(path: Path) -> Any:
+    if path.suffix in ARRAY_RECORD_SUFFIXES:
+        return ArrayRecords
+    return {".tar": TarShards, ".rec": Records}.get(path.suffix)
+
+
+def _open_files(path: Path, files: list[Path]) -> Source:
+    openers = {_opener(file) for file in files}
+    if openers == {None}:
+        reason = "not training data" if path.exists() else "there is no such file or folder"
+        raise InputError(f"{one_line(path)}: {reason}; {_EXPECTED}")
+    if len(openers) > 1 or (Records in openers and len(files) > 1):
+        names = ", ".join(one_line(file.name) for file in files[:3])
+        raise InputError(
+            f"{one_line(path)}: holds {names}; name the file to use, or keep one format"
+        )
+    opener = openers.pop()
+    return opener(files[0]) if opener is Records else opener(files)
+
+
+def _expanded(pattern: str) -> list[str]:
+    """Expand ``{000..012}`` and ``{a,b}`` as a shell does.
+
+    Examples:
+        >>> _expanded("s-{08..10}.tar")
+        ['s-08.tar', 's-09.tar', 's-10.tar']
+    """
+    match = re.search(r"\{([^{}]*)\}", pattern)
+    if match is None:
+        return [pattern]
+    bounds = re.fullmatch(r"(\d+)\.\.(\d+)", match[1])
+    if bounds:
+        numbers = range(int(bounds[1]), int(bounds[2]) + 1)
+        options = [str(number).zfill(len(bounds[1])) for number in numbers]
+    else:
+        options = match[1].split(",")
+    head, tail = pattern[: match.start()], pattern[match.end() :]
+    return [path for option in options for path in _expanded(head + option + tail)]

@@ -1,0 +1,298 @@
+"""One training step over devices and classes, and the state that it moves.
+
+The batch and the classes are cut over the mesh, the backbone is copied to all devices; XLA adds the
+collectives, so that batch norms see the whole batch. A step whose loss or gradient is not finite
+leaves the state as it was, for the caller to stop and say so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from hyperface_jax import sharding
+from hyperface_jax.recognition.backbones import BackboneConfig, IResNet
+from hyperface_jax.recognition.losses import margin_loss
+from hyperface_jax.recognition.recipes import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jax.sharding import Mesh
+
+    from hyperface_jax.typing import Indices, PRNGKey, Scalar
+
+_CLASS_STD = 0.01
+
+
+class TrainState(NamedTuple):
+    """All that a run needs to go on but the place in its data; a pytree."""
+
+    step: Any
+    params: nnx.State
+    """Of the backbone."""
+    statistics: nnx.State
+    """Running ones of the batch norms."""
+    classes: Any
+    """Class weights, ``[classes, d]``, filled up with rows of zeros to whole shards."""
+    head: Any
+    backbone_optimizer: Any
+    class_optimizer: Any
+    ema: nnx.State | None
+    """Running mean of the parameters."""
+    key: PRNGKey
+
+
+class Metrics(NamedTuple):
+    """Figures of one step, before its update."""
+
+    loss: Scalar
+    gradient_norm: Scalar
+    """Of the backbone, before clipping."""
+    embedding_norm: Scalar
+    """Mean length of the embeddings."""
+    learning_rate: Scalar
+    is_finite: Scalar
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What a training step needs to know; equal ones share a compilation.
+
+    Attributes:
+        backbone: its shape.
+        recipe: loss, optimiser and schedule.
+        num_classes: identities.
+        steps_per_epoch: batches of an epoch.
+        mesh: devices; None trains on one.
+        dtype: of the convolutions.
+    """
+
+    backbone: BackboneConfig
+    recipe: Recipe
+    num_classes: int
+    steps_per_epoch: int
+    mesh: Mesh | None = None
+    dtype: Any = jnp.float32
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.recipe.num_epochs * self.steps_per_epoch
+
+    def init(self, key: PRNGKey) -> TrainState:
+        """Create the start, sharded from the beginning."""
+        if self.mesh is None:
+            return jax.jit(partial(_first_state, self))(key)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state_shapes())
+        return jax.jit(partial(_first_state, self), out_shardings=shardings)(key)
+
+    def state_shapes(self) -> TrainState:
+        """Return shapes and shardings of the state, for a checkpoint to be restored to."""
+        shapes = jax.eval_shape(partial(_first_state, self), jax.random.key(0))
+        if self.mesh is None:
+            return shapes
+        mesh, rows = self.mesh, shapes.classes.shape
+
+        def placed(leaf: Any) -> Any:
+            is_classes = leaf.shape == rows
+            spread = sharding.rows(mesh) if is_classes else sharding.replicated(mesh)
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spread)
+
+        return jax.tree.map(placed, shapes)
+
+    def step(self, state: TrainState, images: Any, labels: Indices) -> tuple[TrainState, Metrics]:
+        """Train on one batch. The state passed in is donated.
+
+        Args:
+            state: from :meth:`init` or the step before.
+            images: uint8 ``[n, size, size, 3]`` in the variant's colour order.
+            labels: class of each, ``[n]``; -1 marks a row that stands for no face.
+        """
+        return _step(self, state, images, labels)
+
+    def put(self, batch: Any) -> Any:
+        """Bring this process's part of a batch to its devices."""
+        if self.mesh is None:
+            return jax.tree.map(jnp.asarray, batch)
+        rows = sharding.rows(self.mesh)
+        return jax.tree.map(lambda a: jax.make_array_from_process_local_data(rows, a), batch)
+
+    def model(self, state: TrainState) -> IResNet:
+        """Return the network so far in evaluation mode: the running mean, where there is one."""
+        params = state.params if state.ema is None else state.ema
+        model = nnx.merge(_graph(self), params, state.statistics)
+        model.eval()
+        return model
+
+    def backbone_optimizer(self) -> optax.GradientTransformation:
+        """Return SGD with the recipe's clipping, decay and schedule."""
+        clip = self.recipe.max_gradient_norm
+        first = optax.clip_by_global_norm(clip) if clip else optax.identity()
+        return optax.chain(first, self._sgd(_decays if not self.recipe.decay_norms else None))
+
+    def class_optimizer(self) -> optax.GradientTransformation:
+        """Return SGD for the class weights; classes that were not drawn stay as they are."""
+        sgd = self._sgd(None)
+        return rows_with_gradient(sgd) if self.recipe.sample_rate < 1 else sgd
+
+    def _sgd(self, mask: Any) -> optax.GradientTransformation:
+        recipe = self.recipe
+        return optax.chain(
+            optax.add_decayed_weights(recipe.weight_decay, mask),
+            optax.trace(recipe.momentum),
+            optax.scale_by_learning_rate(recipe.schedule(self.steps_per_epoch)),
+        )
+
+
+def rows_with_gradient(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Leave rows without a gradient alone, their momentum too, as Partial FC does.
+
+    Args:
+        inner: an optimiser of one array ``[n, d]``.
+    """
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        is_drawn = jnp.any(updates != 0, axis=1, keepdims=True)
+        moved: Any
+        moved, new_state = inner.update(updates, state, params)
+
+        def kept(new: Any, old: Any) -> Any:
+            return jnp.where(is_drawn, new, old) if new.shape == updates.shape else new
+
+        return jnp.where(is_drawn, moved, 0), jax.tree.map(kept, new_state, state)
+
+    return optax.GradientTransformation(inner.init, update)
+
+
+def _decays(params: nnx.State) -> nnx.State:
+    """Tell which parameters decay: all but those of batch norms."""
+
+    def decays(path: Any, leaf: Any) -> bool:
+        del leaf
+        names = [str(getattr(key, "key", "")) for key in path]
+        return "scale" not in names and not ("bias" in names and "fc" not in names)
+
+    return jax.tree.map_with_path(decays, params)
+
+
+def _graph(trainer: Trainer) -> Any:
+    """Return the network's structure, in training mode."""
+    return nnx.split(nnx.eval_shape(partial(_make, trainer, jax.random.key(0))))[0]
+
+
+def _make(trainer: Trainer, key: PRNGKey) -> IResNet:
+    return IResNet(trainer.backbone, dtype=trainer.dtype, rngs=nnx.Rngs(params=key))
+
+
+def _first_state(trainer: Trainer, key: PRNGKey) -> TrainState:
+    model_key, class_key, run_key = jax.random.split(key, 3)
+    _, params, statistics = nnx.split(_make(trainer, model_key), nnx.Param, ...)
+    shape = trainer.num_classes, trainer.backbone.embedding_dim
+    classes = _CLASS_STD * jax.random.normal(class_key, shape)
+    num_shards = 1 if trainer.mesh is None else trainer.mesh.size
+    classes = sharding.pad_rows(classes, -(-shape[0] // num_shards) * num_shards)
+    return TrainState(
+        jnp.zeros((), jnp.int32),
+        params,
+        statistics,
+        classes,
+        trainer.recipe.make_head().init_state(),
+        trainer.backbone_optimizer().init(params),
+        trainer.class_optimizer().init(classes),
+        None if trainer.recipe.ema is None else jax.tree.map(jnp.copy, params),
+        run_key,
+    )
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _step(
+    trainer: Trainer, state: TrainState, images: Any, labels: Indices
+) -> tuple[TrainState, Metrics]:
+    recipe = trainer.recipe
+    evaluate = jax.value_and_grad(partial(_loss, trainer), argnums=(0, 1), has_aux=True)
+    (loss, aux), (gradient, class_gradient) = evaluate(
+        state.params, state.classes, state, images, labels
+    )
+    head, statistics, embedding_norm = aux
+    norm = optax.tree.norm(gradient)
+    is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    updates, optimizer = trainer.backbone_optimizer().update(
+        gradient, state.backbone_optimizer, state.params
+    )
+    params = optax.apply_updates(state.params, updates)
+    updates, class_optimizer = trainer.class_optimizer().update(
+        class_gradient, state.class_optimizer, state.classes
+    )
+    new = state._replace(
+        step=state.step + 1,
+        params=params,
+        statistics=statistics,
+        classes=optax.apply_updates(state.classes, updates),
+        head=head,
+        backbone_optimizer=optimizer,
+        class_optimizer=class_optimizer,
+        ema=_followed(state.ema, params, recipe.ema),
+    )
+    rate = jnp.asarray(recipe.schedule(trainer.steps_per_epoch)(state.step))
+    return _chosen(is_finite, new, state), Metrics(loss, norm, embedding_norm, rate, is_finite)
+
+
+def _loss(
+    trainer: Trainer, params: nnx.State, classes: Any, state: TrainState, images: Any, labels: Any
+) -> tuple[Scalar, Any]:
+    key = jax.random.fold_in(state.key, state.step)
+    dropout_key, class_key = jax.random.split(key)
+    model = nnx.merge(_graph(trainer), params, state.statistics, copy=True)
+    raw = model(normalised(images), key=dropout_key)
+    recipe = trainer.recipe
+    loss, head = margin_loss(
+        recipe.make_head(),
+        state.head,
+        raw,
+        labels,
+        classes,
+        mesh=trainer.mesh,
+        sample_rate=recipe.sample_rate,
+        key=class_key,
+    )
+    _, _, statistics = nnx.split(model, nnx.Param, ...)
+    embedding_norm = jnp.mean(jnp.linalg.norm(raw, axis=1))
+    return loss, jax.lax.stop_gradient((head, statistics, embedding_norm))
+
+
+def normalised(images: Any) -> Any:
+    """Map pixels, uint8, to [-1, 1]."""
+    return (images.astype(jnp.float32) / 255 - 0.5) / 0.5
+
+
+def _followed(ema: Any, params: Any, decay: float | None) -> Any:
+    if ema is None or decay is None:
+        return None
+    return jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, ema, params)
+
+
+def _chosen(is_new: Scalar, new: TrainState, old: TrainState) -> TrainState:
+    def choose(a: Any, b: Any) -> Any:
+        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            return a
+        return jnp.where(is_new, a, b)
+
+    return jax.tree.map(choose, new, old)
+
+
+def to_tree(state: TrainState) -> dict[str, Any]:
+    """Return the leaves of a state, or of its shapes, by name: what a checkpoint keeps."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+
+def from_tree(tree: Mapping[str, Any], like: TrainState) -> TrainState:
+    """Put the leaves of :func:`to_tree` back into the structure of ``like``."""
+    return jax.tree.unflatten(jax.tree.structure(like), [tree[name] for name in to_tree(like)])

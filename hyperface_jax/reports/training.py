@@ -1,0 +1,63 @@
+"""The curves of a training run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperface_jax.io.files import read_jsonl
+from hyperface_jax.io.run_directory import HISTORY
+from hyperface_jax.reports.figures import LIGHT, WIDE, Theme, _figure, _style, _title
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
+
+FIGURE = "training.png"
+_ACCURACY = "accuracy/"
+
+
+def training_figure(
+    history: Sequence[Mapping[str, Any]],
+    *,
+    theme: Theme = LIGHT,
+    size: tuple[float, float] = WIDE,
+) -> Figure:
+    """Draw loss and learning rate against the epoch, and the accuracy on held-out pairs.
+
+    Args:
+        history: rows with ``epoch`` and ``loss``, ``learning_rate`` or ``accuracy/NAME``.
+        theme: colours.
+        size: width and height of a panel, inches.
+
+    Returns:
+        A figure that belongs to no global state.
+    """
+    names = sorted({name for row in history for name in row if name.startswith(_ACCURACY)})
+    panels = [("Loss", ["loss"]), ("Learning rate", ["learning_rate"])]
+    if names:
+        panels.append(("Verification accuracy on held-out pairs", names))
+    figure = _figure(theme, (size[0], 0.7 * size[1] * len(panels)))
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for panel, (title, columns) in zip(axes, panels, strict=True):
+        for column in columns:
+            rows = [(row["epoch"], row[column]) for row in history if row.get(column) is not None]
+            epoch, values = np.array(rows, float).reshape(-1, 2).T
+            label = column.removeprefix(_ACCURACY)
+            panel.plot(epoch, values, label=label, linewidth=1.5, marker="." if names else None)
+        _title(panel, title, theme)
+        _style(panel, theme)
+    if len(names) > 1:
+        axes[-1].legend(frameon=False, labelcolor=theme.ink)
+    axes[-1].set_xlabel("epoch", color=theme.muted, fontsize=9)
+    return figure
+
+
+def write_training_figure(run_dir: Path) -> Path:
+    """Draw the history of a run into ``training.png``, and return its path."""
+    path = run_dir / FIGURE
+    training_figure(read_jsonl(run_dir / HISTORY)).savefig(path, dpi=150)
+    return path

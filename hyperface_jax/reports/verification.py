@@ -1,0 +1,253 @@
+"""The figures of verification: how far genuine and impostor scores part, and the error rates.
+
+:func:`verification_dict` turns a result into plain numbers, with the scores binned and the curves
+thinned. The figures are drawn from these, so the JSON file of an evaluation is enough to redraw it.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import ndtri
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.evaluation.verification import Roc, Separation, Verification, det_points
+from hyperface_jax.io.files import atomic_write_bytes, one_line
+from hyperface_jax.reports.figures import LIGHT, WIDE, Theme, _figure, _style, _title, number
+
+if TYPE_CHECKING:
+    import os
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    Results = Mapping[str, Mapping[str, Any]]
+
+SQUARE = (4.6, 4.2)
+"""Size of the figures of error rates, inches."""
+
+_DPI = 160
+_NUM_BINS = 64
+_NUM_CURVE_POINTS = 400
+_DET_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95)
+_DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
+
+
+def verification_dict(result: Verification | Separation) -> dict[str, Any]:
+    """Return a result as plain numbers and lists, for JSON and for the figures here.
+
+    Args:
+        result: of a benchmark, with folds or without.
+
+    Returns:
+        ``num_genuine``, ``num_impostor``, ``eer``, ``auc``, ``d_prime``, ``fisher_ratio``,
+        ``tar_at_far`` by ``"1e-03"`` and the like, ``histogram``, ``roc`` and ``det``; with folds
+        also ``accuracy``, ``accuracy_std``, ``fold_accuracies``, ``fold_thresholds`` and
+        ``fold_tar_at_far``. A rate that too few pairs were scored for is None.
+    """
+    if isinstance(result, Separation):
+        return _separation_dict(result)
+    rates = {
+        f"{far:.0e}": None if tar is None else tar._asdict()
+        for far, tar in result.fold_tar_at_far.items()
+    }
+    return {
+        "accuracy": result.accuracy,
+        "accuracy_std": result.accuracy_std,
+        "fold_accuracies": result.fold_accuracies.tolist(),
+        "fold_thresholds": result.fold_thresholds.tolist(),
+        "fold_tar_at_far": rates,
+        **_separation_dict(result.separation),
+    }
+
+
+def score_histogram(
+    result: Mapping[str, Any], *, theme: Theme = LIGHT, size: tuple[float, float] = WIDE
+) -> Figure:
+    """Draw how the scores of genuine and of impostor pairs are distributed.
+
+    Args:
+        result: ``histogram`` of :func:`verification_dict`, and the counts of pairs.
+        theme: colours.
+        size: width and height, inches.
+
+    Returns:
+        A figure that belongs to no global state.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    histogram = result["histogram"]
+    edges = np.asarray(histogram["edges"], np.float64)
+    figure = _figure(theme, size)
+    axes = figure.subplots()
+    kinds = (("impostor", theme.bound), ("genuine", theme.after))
+    for name, color in kinds:
+        counts = np.asarray(histogram[name], np.float64)
+        density = counts / (max(counts.sum(), 1) * np.diff(edges))
+        label = f"{name}, {number(result[f'num_{name}'])} pairs"
+        axes.stairs(density, edges, fill=True, color=color, alpha=0.45, label=label)
+        axes.stairs(density, edges, color=color, linewidth=1.2)
+    _style(axes, theme)
+    _title(axes, "Scores of pairs of one person and of two", theme)
+    _label_axes(axes, "score", "density", theme)
+    _legend(axes, theme)
+    axes.set_xlim(edges[0], edges[-1])
+    return figure
+
+
+def roc_figure(
+    results: Results, *, theme: Theme = LIGHT, size: tuple[float, float] = SQUARE
+) -> Figure:
+    """Draw the true accept rate against the false one, which is on a logarithmic axis.
+
+    Args:
+        results: by name, ``roc`` of :func:`verification_dict`.
+        theme: colours.
+        size: width and height, inches.
+
+    Returns:
+        A figure that belongs to no global state.
+
+    Raises:
+        InputError: there are no results, or matplotlib is not installed.
+    """
+    figure, axes = _rates_figure(results, theme, size)
+    lowest = 1.0
+    for (name, result), style in zip(results.items(), _styles(results, theme), strict=True):
+        far, tar = (np.asarray(result["roc"][key], np.float64) for key in ("far", "tar"))
+        shown = far > 0
+        lowest = min(lowest, far[shown].min())
+        axes.plot(far[shown], tar[shown], label=_plain_text(name), drawstyle="steps-post", **style)
+    axes.set_xscale("log")
+    axes.set_xlim(min(lowest, 0.5), 1)
+    _style(axes, theme)
+    _title(axes, "Receiver operating characteristic", theme)
+    _label_axes(axes, "false accept rate", "true accept rate", theme)
+    _legend(axes, theme)
+    return figure
+
+
+def det_figure(
+    results: Results, *, theme: Theme = LIGHT, size: tuple[float, float] = SQUARE
+) -> Figure:
+    """Draw the two error rates on normal-deviate axes.
+
+    Scores without errors have no finite point: their name stands in the legend alone.
+
+    Args:
+        results: by name, ``det`` of :func:`verification_dict`.
+        theme: colours.
+        size: width and height, inches.
+
+    Returns:
+        A figure that belongs to no global state.
+
+    Raises:
+        InputError: there are no results, or matplotlib is not installed.
+    """
+    figure, axes = _rates_figure(results, theme, size)
+    for (name, result), style in zip(results.items(), _styles(results, theme), strict=True):
+        axes.plot(result["det"]["far"], result["det"]["frr"], label=_plain_text(name), **style)
+    _style(axes, theme)
+    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        rates = [rate for rate in _DET_TICKS if low <= ndtri(rate) <= high]
+        axis.set_ticks(ndtri(rates), [f"{100 * rate:g} %" for rate in rates])
+    _title(axes, "Detection error trade-off", theme)
+    _label_axes(axes, "false accept rate", "false reject rate", theme)
+    _legend(axes, theme)
+    return figure
+
+
+def write_verification_report(folder: str | os.PathLike[str], results: Results) -> list[Path]:
+    """Draw all figures of an evaluation as PNG files.
+
+    Args:
+        folder: where to; must exist.
+        results: by the name of the benchmark, what :func:`verification_dict` returns.
+
+    Returns:
+        The files: ``scores-NAME.png`` for each, ``roc.png`` and ``det.png``.
+
+    Raises:
+        InputError: there are no results, two names give one file, a file cannot be written, or
+            matplotlib is not installed.
+    """
+    names = {name: f"scores-{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.png" for name in results}
+    if len(set(names.values())) < len(names):
+        raise InputError("results: two names give one file; let them differ in letters or digits")
+    figures = {names[name]: score_histogram(result) for name, result in results.items()}
+    figures |= {"roc.png": roc_figure(results), "det.png": det_figure(results)}
+    return [_write_png(Path(folder) / name, figure) for name, figure in figures.items()]
+
+
+def _separation_dict(result: Separation) -> dict[str, Any]:
+    rates = np.geomspace(1 / len(result.impostor), 1, _NUM_CURVE_POINTS)
+    # The last rate may round to just below 1.
+    index = np.unique(np.searchsorted(result.roc.far, rates + 1e-12, side="right") - 1)
+    roc = Roc(*(values[index] for values in result.roc))
+    det = det_points(roc)
+    scores = np.concatenate([result.genuine, result.impostor])
+    edges = np.histogram_bin_edges(scores, _NUM_BINS)
+    return {
+        "num_genuine": len(result.genuine),
+        "num_impostor": len(result.impostor),
+        "tar_at_far": {f"{far:.0e}": tar for far, tar in result.tar_at_far.items()},
+        "eer": result.eer,
+        "auc": result.auc,
+        "d_prime": result.d_prime,
+        "fisher_ratio": result.fisher_ratio,
+        "histogram": {
+            "edges": edges.tolist(),
+            "genuine": np.histogram(result.genuine, edges)[0].tolist(),
+            "impostor": np.histogram(result.impostor, edges)[0].tolist(),
+        },
+        "roc": {"far": roc.far.tolist(), "tar": roc.tar.tolist()},
+        "det": {"far": det.far.tolist(), "frr": det.frr.tolist()},
+    }
+
+
+def _rates_figure(results: Results, theme: Theme, size: tuple[float, float]) -> tuple[Figure, Axes]:
+    if not results:
+        raise InputError("results: none; evaluate a benchmark first")
+    figure = _figure(theme, size)
+    return figure, figure.subplots()
+
+
+def _styles(results: Results, theme: Theme) -> list[dict[str, Any]]:
+    """Give every line a colour, and a dash once the colours are used up."""
+    colors = (theme.after, theme.bound, theme.ink, theme.warning, theme.before)
+    return [
+        {
+            "color": colors[i % len(colors)],
+            "linestyle": _DASHES[i // len(colors) % len(_DASHES)],
+            "linewidth": 1.6,
+        }
+        for i in range(len(results))
+    ]
+
+
+def _plain_text(name: str) -> str:
+    """Keep a name from being read as a formula, and from being left out of the legend."""
+    return one_line(name).replace("$", r"\$").lstrip("_")
+
+
+def _label_axes(axes: Axes, x: str, y: str, theme: Theme) -> None:
+    axes.set_xlabel(x, color=theme.muted, fontsize=9)
+    axes.set_ylabel(y, color=theme.muted, fontsize=9)
+
+
+def _legend(axes: Axes, theme: Theme) -> None:
+    axes.legend(loc="best", frameon=False, fontsize=8.5, labelcolor=theme.ink)
+
+
+def _write_png(path: Path, figure: Figure) -> Path:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=_DPI)
+    atomic_write_bytes(path, data.getvalue())
+    return path

@@ -1,0 +1,145 @@
+import tarfile
+
+import numpy as np
+import pytest
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.gallery import open_images, read_landmarks
+
+FILES = {
+    "b/2.png": b"two",
+    "b/10.JPG": b"ten",
+    "a.webp": b"a",
+    "z.bmp": b"z",
+    "b/deep/er/x.jpeg": b"x",
+    "._a.jpg": b"a resource fork",
+    "list.txt": b"no image",
+}
+NAMES = ["a.webp", "b/10.JPG", "b/2.png", "b/deep/er/x.jpeg", "z.bmp"]
+POINTS = np.arange(20.0).reshape(2, 5, 2) ** 1.5
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, content in FILES.items():
+        path = tmp_path / "faces" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return tmp_path / "faces"
+
+
+def archive(folder, path, **options):
+    with tarfile.open(path, "w", **options) as tar:
+        tar.add(folder, ".")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["folder", tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_folder_and_a_tar_of_it_hold_the_same_images_by_name(tmp_path, folder, kind):
+    path = folder if kind == "folder" else archive(folder, tmp_path / "faces.tar", format=kind)
+    images = open_images(path)
+    assert images.names == NAMES
+    assert [images.read(i) for i in range(5)] == [FILES[name] for name in NAMES]
+
+
+def test_a_file_that_is_gone_is_named(folder):
+    images = open_images(folder)
+    (folder / "a.webp").unlink()
+    with pytest.raises(InputError, match=r"a\.webp: cannot read"):
+        images.read(0)
+
+
+def _compressed(path):
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(__file__, "a.jpg")
+
+
+def _truncated(path):
+    with tarfile.open(path, "w") as tar:
+        tar.add(__file__, "a.jpg")
+    path.write_bytes(path.read_bytes()[:700])
+
+
+NO_SETS = {
+    "missing": (lambda path: None, "cannot read"),
+    "empty": (lambda path: path.mkdir(), "holds no images"),
+    "text": (lambda path: path.write_text("no archive" * 100), "no whole .tar"),
+    "compressed.tar.gz": (_compressed, "unpack"),
+    "truncated.tar": (_truncated, "no whole .tar"),
+    "void.tar": (lambda path: tarfile.open(path, "w").close(), "holds no images"),
+}
+
+
+@pytest.mark.parametrize("name", NO_SETS)
+def test_what_is_no_set_of_images_is_named(tmp_path, name):
+    make, words = NO_SETS[name]
+    make(tmp_path / name)
+    with pytest.raises(InputError) as caught:
+        open_images(tmp_path / name)
+    assert name in str(caught.value)
+    assert words in str(caught.value)
+
+
+def _rows(points=POINTS):
+    names = ("b/1.png", "a.jpg")
+    return [
+        ",".join([name, *map(repr, map(float, p.ravel()))])
+        for name, p in zip(names, points, strict=True)
+    ]
+
+
+HEADER = "image_id," + ",".join(f"{side}{i}" for i in range(5) for side in "xy")
+
+
+@pytest.mark.parametrize("start", [[], [HEADER], [HEADER, ""]])
+def test_landmarks_of_a_csv_go_by_name(tmp_path, start):
+    (tmp_path / "l.csv").write_text("\n".join([*start, *_rows()]) + "\n")
+    found = read_landmarks(tmp_path / "l.csv")
+    assert list(found) == ["b/1.png", "a.jpg"]
+    np.testing.assert_array_equal(np.stack(list(found.values())), POINTS)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 2), (2, 10)])
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_landmarks_of_an_npz_go_by_name(tmp_path, shape, dtype):
+    values = POINTS.astype(dtype)
+    np.savez(tmp_path / "l.npz", names=["b/1.png", "a.jpg"], landmarks=values.reshape(shape))
+    found = read_landmarks(tmp_path / "l.npz")
+    assert list(found) == ["b/1.png", "a.jpg"]
+    np.testing.assert_array_equal(np.stack(list(found.values())), values)
+
+
+def _csv(*lines):
+    return lambda path: path.write_text("\n".join(lines))
+
+
+def _npz(**arrays):
+    return lambda path: np.savez(path, **arrays)
+
+
+BAD_LANDMARKS = {
+    "missing.csv": (lambda path: None, "cannot read"),
+    "list.txt": (_csv(*_rows()), ".csv or .npz"),
+    "empty.csv": (_csv(), "holds no landmarks"),
+    "header.csv": (_csv(HEADER), "holds no landmarks"),
+    "short.csv": (_csv(_rows()[0], "c.jpg,1,2,3"), "line 2"),
+    "words.csv": (_csv(_rows()[0], HEADER), "line 2"),
+    "first.csv": (_csv("c.jpg,1,2", _rows()[0]), "line 1"),
+    "twice.csv": (_csv(_rows()[0], _rows()[0]), "b/1.png twice"),
+    "text.npz": (_csv("no archive"), "write it again"),
+    "other.npz": (_npz(x=POINTS), "names"),
+    "count.npz": (_npz(names=["a"], landmarks=POINTS), "(2, 5, 2)"),
+    "numbers.npz": (_npz(names=np.arange(2), landmarks=POINTS), "int64"),
+    "objects.npz": (_npz(names=np.array([{}, {}]), landmarks=POINTS), "write it again"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LANDMARKS)
+def test_bad_landmarks_are_named(tmp_path, name):
+    make, words = BAD_LANDMARKS[name]
+    make(tmp_path / name)
+    with pytest.raises(InputError) as caught:
+        read_landmarks(tmp_path / name)
+    assert name in str(caught.value)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

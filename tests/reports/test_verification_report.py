@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+from scipy.special import ndtri
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.evaluation import separation, verify_scores
+from hyperface_jax.io.files import atomic_write_json, read_json
+from hyperface_jax.reports.verification import (
+    det_figure,
+    roc_figure,
+    score_histogram,
+    verification_dict,
+    write_verification_report,
+)
+
+pytest.importorskip("matplotlib")
+
+
+def make_result(seed=0, num_pairs=2000):
+    rng = np.random.default_rng(seed)
+    is_same = rng.random(num_pairs) < 0.5
+    return verify_scores(np.tanh(0.3 * rng.normal(size=num_pairs) + 0.6 * is_same), is_same)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return make_result()
+
+
+@pytest.fixture(scope="module")
+def results(result):
+    return {"lfw": verification_dict(result), "cfp_fp": verification_dict(make_result(1))}
+
+
+@pytest.fixture
+def perfect():
+    is_same = np.arange(40) % 2 == 0
+    return verification_dict(separation(0.75 * is_same, is_same))
+
+
+def lines_of(figure):
+    (axes,) = figure.axes
+    return {line.get_label(): line.get_xydata() for line in axes.lines}
+
+
+def legend_of(figure):
+    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+
+
+def test_a_result_goes_through_json_unchanged(tmp_path, result):
+    plain = verification_dict(result)
+    atomic_write_json(tmp_path / "result.json", plain)
+    assert read_json(tmp_path / "result.json") == plain
+    assert plain["accuracy"] == result.accuracy
+    assert plain["tar_at_far"]["1e-02"] == result.separation.tar_at_far[1e-2]
+    assert plain["tar_at_far"]["1e-06"] is None
+    assert plain["fold_tar_at_far"]["1e-01"]["tar"] == result.fold_tar_at_far[1e-1].tar
+    assert sum(plain["histogram"]["genuine"]) == plain["num_genuine"]
+    assert sum(plain["histogram"]["impostor"]) == plain["num_impostor"]
+
+
+def test_a_result_without_folds_has_no_accuracy(result):
+    plain, without = verification_dict(result), verification_dict(result.separation)
+    assert set(plain) - set(without) == {
+        "accuracy",
+        "accuracy_std",
+        "fold_accuracies",
+        "fold_thresholds",
+        "fold_tar_at_far",
+    }
+
+
+def test_a_thinned_curve_holds_points_of_the_whole_one(result):
+    plain = verification_dict(result)["roc"]
+    whole = set(zip(result.separation.roc.far, result.separation.roc.tar, strict=True))
+    points = list(zip(plain["far"], plain["tar"], strict=True))
+    assert set(points) < whole
+    assert len(points) <= 400
+    assert points[-1] == (1, 1)
+    at_ten_percent = [tar for far, tar in points if far <= 0.1][-1]
+    assert at_ten_percent == pytest.approx(result.separation.tar_at_far[1e-1], abs=0.01)
+
+
+def test_the_histogram_shows_the_densities_of_both_kinds(results):
+    figure = score_histogram(results["lfw"])
+    (axes,) = figure.axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("score", "density")
+    impostor, _, genuine, _ = [patch.get_data() for patch in axes.patches]
+    for drawn, name in ((impostor, "impostor"), (genuine, "genuine")):
+        counts = np.asarray(results["lfw"]["histogram"][name])
+        np.testing.assert_allclose(drawn.values / drawn.values.sum(), counts / counts.sum())
+        assert np.sum(drawn.values * np.diff(drawn.edges)) == pytest.approx(1)
+    first, second = legend_of(figure)
+    assert first.startswith("impostor")
+    assert second.startswith("genuine")
+
+
+def test_the_roc_curves_carry_the_rates(results):
+    figure = roc_figure(results)
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("false accept rate", "true accept rate")
+    assert {line.get_drawstyle() for line in axes.lines} == {"steps-post"}
+    lines = lines_of(figure)
+    assert list(lines) == legend_of(figure) == ["lfw", "cfp_fp"]
+    for name, points in lines.items():
+        expected = np.stack([results[name]["roc"]["far"], results[name]["roc"]["tar"]], axis=1)
+        np.testing.assert_array_equal(points, expected[expected[:, 0] > 0])
+
+
+def test_the_det_curves_carry_the_probits_and_rates_name_their_ticks(results):
+    figure = det_figure(results)
+    (axes,) = figure.axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("false accept rate", "false reject rate")
+    points = lines_of(figure)["lfw"]
+    expected = np.stack([results["lfw"]["det"][key] for key in ("far", "frr")], axis=1)
+    np.testing.assert_array_equal(points, expected)
+    for axis in (axes.xaxis, axes.yaxis):
+        labels = [text.get_text() for text in axis.get_ticklabels()]
+        rates = [float(label.removesuffix(" %")) / 100 for label in labels]
+        assert len(rates) >= 3
+        np.testing.assert_allclose(axis.get_ticklocs(), ndtri(rates))
+
+
+def test_many_results_differ_in_colour_or_dashes(results):
+    many = {f"set {i}": results["lfw"] for i in range(12)}
+    (axes,) = roc_figure(many).axes
+    looks = {(line.get_color(), str(line.get_linestyle())) for line in axes.lines}
+    # Matplotlib calls both kinds of dashes by one name.
+    assert len(looks) == 10
+
+
+def test_a_report_is_one_file_a_benchmark_and_two_for_all(tmp_path, results, perfect):
+    paths = write_verification_report(tmp_path, {**results, "a/b $x$": perfect})
+    assert sorted(path.name for path in paths) == [
+        "det.png",
+        "roc.png",
+        "scores-a_b__x_.png",
+        "scores-cfp_fp.png",
+        "scores-lfw.png",
+    ]
+    assert sorted(paths) == sorted(tmp_path.iterdir())
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
+@pytest.mark.parametrize("draw", [roc_figure, det_figure])
+def test_no_results_are_an_error(draw):
+    with pytest.raises(InputError, match="results: none"):
+        draw({})
+
+
+def test_names_that_give_one_file_are_refused(tmp_path, results):
+    clash = {"a b": results["lfw"], "a/b": results["lfw"]}
+    with pytest.raises(InputError, match="two names give one file"):
+        write_verification_report(tmp_path, clash)
+    assert not list(tmp_path.iterdir())
