@@ -79,7 +79,8 @@ def jax_step(config: BackboneConfig, images: Any, labels: Any) -> Callable[[], N
 def torch_step(config: BackboneConfig, images: Any, labels: Any) -> Callable[[], None]:
     """Return the same step in PyTorch, images and weights with the channels last."""
     network = Adaface(config.depths, config.widths, config.map_size, dropout=config.dropout)
-    network = network.to(memory_format=torch.channels_last).train()
+    channels_last: Any = torch.channels_last
+    network: Any = network.to(memory_format=channels_last)  # pyright: ignore[reportCallIssue]
     classes = torch.nn.Parameter(0.01 * torch.randn(NUM_CLASSES, config.embedding_dim))
     parameters = [*network.parameters(), classes]
     optimizer = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, weight_decay=5e-4)
@@ -87,7 +88,7 @@ def torch_step(config: BackboneConfig, images: Any, labels: Any) -> Callable[[],
     target = torch.tensor(labels, dtype=torch.long)
 
     def step() -> None:
-        inputs = ((pixels.float() / 255 - 0.5) / 0.5).contiguous(memory_format=torch.channels_last)
+        inputs = ((pixels.float() / 255 - 0.5) / 0.5).contiguous(memory_format=channels_last)
         cosine = functional.normalize(network(inputs)) @ functional.normalize(classes).T
         logits = SCALE * (cosine - MARGIN * functional.one_hot(target, NUM_CLASSES))
         optimizer.zero_grad()

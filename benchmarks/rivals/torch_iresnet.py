@@ -119,6 +119,7 @@ def randomise(network, seed=0):
             if isinstance(module, nn.PReLU):
                 normal(module.weight, 0.25, 0.1)
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                assert module.running_var is not None
                 normal(module.running_mean, 0, 0.3)
                 module.running_var.uniform_(0.6, 1.8, generator=generator)
                 if module.affine:
