@@ -180,7 +180,10 @@ def million(figures: dict[str, Any]) -> str:
         ["result", f"{end:.4f}", f"{summary['max_cosine_rows']:,}"],
         ["*lower bound*", f"{summary['lower_bound']:.4f}", ""],
     ]
-    took = f"{figures['wall_seconds'] / 60:.0f} minutes, at most {figures['max_rss_gib']:.2f} GiB."
+    took = (
+        f"{figures['wall_seconds'] / 60:.0f} minutes in {figures['num_calls']} calls (a stopped run "
+        f"goes on), at most {figures['max_rss_gib']:.2f} GiB."
+    )
     return f"{_table(header, rows)}\n\n{took}"
 
 
