@@ -15,3 +15,10 @@ def key():
 @pytest.fixture(params=[1, 2, 3, 8])
 def mesh(request):
     return sharding.make_mesh(jax.devices()[: request.param])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs_are_dropped():
+    """Thousands of compiled programs in one process would use up its memory mappings."""
+    yield
+    jax.clear_caches()
