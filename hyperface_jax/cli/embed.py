@@ -49,7 +49,8 @@ class Embed:
     def run(self) -> int:
         """Embed the images and write the file."""
         check_settings(self)
-        from hyperface_jax.cli.recognizer import ImageProgress, make_mesh, open_recognizer
+        from hyperface_jax.cli.progress import ImageProgress
+        from hyperface_jax.cli.recognizer import make_mesh, open_recognizer
 
         mesh = make_mesh(self.devices)
         recognizer = open_recognizer(self.recognizer, mesh=mesh, colour=self.colour)

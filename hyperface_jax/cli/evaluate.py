@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from hyperface_jax.cli.pack import warn
+from hyperface_jax.cli.versions import versions
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_write_json, one_line, os_input_error
 
@@ -85,17 +84,11 @@ class Benchmark(NamedTuple):
 class _Images:
     """The images of a benchmark, each with a name for errors."""
 
-    images: Sequence[bytes | Path]
+    pairs: VerificationSet
     names: Sequence[str]
 
     def read(self, index: int, /) -> bytes:
-        image = self.images[index]
-        if isinstance(image, bytes):
-            return image
-        try:
-            return image.read_bytes()
-        except OSError as error:
-            raise os_input_error(image, "cannot read", error) from error
+        return self.pairs.read(index)
 
 
 def check_settings(config: Evaluate) -> None:
@@ -134,14 +127,14 @@ def _verified(
     item: Benchmark, recognizer: Recognizer, flip: bool, batch_size: int
 ) -> dict[str, Any]:
     """Embed the images of a benchmark, and return its figures as plain values."""
-    from hyperface_jax.cli.recognizer import ImageProgress
+    from hyperface_jax.cli.progress import ImageProgress
     from hyperface_jax.evaluation import verify
     from hyperface_jax.gallery import extract
     from hyperface_jax.io.embeddings import file_sha256
     from hyperface_jax.reports.verification import verification_dict
 
     path, pairs = item
-    images = _Images(pairs.images, [_image_name(path, i, x) for i, x in enumerate(pairs.images)])
+    images = _Images(pairs, [_image_name(path, i, x) for i, x in enumerate(pairs.images)])
     with ImageProgress(pairs.name, len(pairs.images)) as progress:
         extracted = extract(
             images,
@@ -191,22 +184,12 @@ def summary(
         "benchmarks": results,
         "mean": {name: _mean(results, name) for name in _MEANS},
         "device": jax.devices()[0].device_kind,
-        "versions": _versions(),
+        "versions": versions(*_PACKAGES),
     }
 
 
 def _mean(results: dict[str, dict[str, Any]], name: str) -> float:
     return float(np.mean([result[name] for result in results.values()]))
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def _print_table(results: dict[str, dict[str, Any]]) -> None:

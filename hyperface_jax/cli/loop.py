@@ -1,4 +1,4 @@
-"""What loops of steps share: a polite end on a signal, and checkpoints in time."""
+"""What runs of steps share: directory, devices, a polite end on a signal, checkpoints in time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from hyperface_jax import sharding
 from hyperface_jax.cli.last_words import LastWords
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from jax.sharding import Mesh
 
     from hyperface_jax.io.checkpoints import Checkpointer
 
@@ -24,6 +29,33 @@ _LONGEST_SHARE = 0.1
 INTERRUPTED = 130
 """Exit code of a run that a signal stopped, with everything saved."""
 _LOST_A_PEER = 3
+
+
+def say(text: str) -> None:
+    """Print a line, on the first process of a job alone."""
+    if sharding.is_first_process():
+        print(text, flush=True)
+
+
+def open_run(path: Path, needed_bytes: int) -> RunDirectory:
+    """Open the run directory; the first process locks it and checks the space."""
+    opened = sharding.on_first_process(lambda: RunDirectory(path, needed_bytes=needed_bytes))
+    return opened or RunDirectory(path, is_owner=False)
+
+
+def job_mesh(count: int | None) -> Mesh | None:
+    """Return the mesh of the first devices of a job, or of all; None for a single one.
+
+    Raises:
+        InputError: there are fewer, or some of several processes would have none.
+    """
+    devices = jax.devices()
+    count = len(devices) if count is None else count
+    if not 1 <= count <= len(devices):
+        raise InputError(f"--devices {count}: this job has {len(devices)} devices")
+    if count < len(devices) and jax.process_count() > 1:
+        raise InputError("--devices is for a single process: drop it")
+    return sharding.make_mesh(devices[:count]) if count > 1 else None
 
 
 def run_together(function: Callable[[], int], path: Path) -> int:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
-import platform
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,6 +14,7 @@ from hyperface_jax import bounds, sharding
 from hyperface_jax.cli.job import Job
 from hyperface_jax.cli.pack import Inputs, warn
 from hyperface_jax.cli.progress import SweepProgress
+from hyperface_jax.cli.versions import versions
 from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.embeddings import write_embeddings
 from hyperface_jax.io.files import atomic_save_npz, atomic_write_json
@@ -27,6 +26,7 @@ from hyperface_jax.packing.restarts import best_restart
 from hyperface_jax.packing.solver import final_rows
 
 _MOST_DIAGNOSED = 200_000
+_PACKAGES = ("hyperface_jax", "jax", "jaxlib", "optax", "numpy", "scipy", "orbax-checkpoint")
 
 
 class Packed(NamedTuple):
@@ -176,7 +176,7 @@ def summarise(job: Job, packed: Packed, best_step: int, seconds: float) -> dict[
         "device": jax.devices()[0].device_kind,
         "num_devices": job.solver.sweep.num_devices,
         "num_processes": jax.process_count(),
-        "versions": _versions(),
+        "versions": versions(*_PACKAGES),
     }
 
 
@@ -186,12 +186,6 @@ def _pairs(job: Job) -> float:
     others = min(getattr(solver, "batch_size", n), n) - 1
     others += job.num_frozen
     return float(solver.num_iterations) * job.config.restarts * n * others
-
-
-def _versions() -> dict[str, str]:
-    packages = ("hyperface_jax", "jax", "jaxlib", "optax", "numpy", "scipy", "orbax-checkpoint")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    return {"python": platform.python_version(), **versions}
 
 
 def _announce(summary: dict[str, Any], report: Any) -> None:

@@ -14,7 +14,15 @@ import numpy as np
 
 from hyperface_jax import sharding
 from hyperface_jax.cli.job import Job
-from hyperface_jax.cli.loop import INTERRUPTED, Saving, StopRequest, run_together
+from hyperface_jax.cli.loop import (
+    INTERRUPTED,
+    Saving,
+    StopRequest,
+    job_mesh,
+    open_run,
+    run_together,
+    say,
+)
 from hyperface_jax.cli.pack import Inputs, Pack, resolved_config
 from hyperface_jax.cli.pack_results import write_results
 from hyperface_jax.cli.progress import StepProgress
@@ -45,7 +53,8 @@ _STATES_ON_DISK = 12
 
 def pack(config: Pack, inputs: Inputs) -> int:
     """Run, resume or report a packing; return the exit code. All processes of a job call it."""
-    run = _open(config, inputs)
+    needed = _STATES_ON_DISK * 4 * config.num_ids * inputs.dim * config.restarts
+    run = open_run(config.out, needed)
     try:
         return run_together(lambda: _pack(config, inputs, run), run.path)
     finally:
@@ -59,35 +68,24 @@ def _pack(config: Pack, inputs: Inputs, run: RunDirectory) -> int:
     sharding.on_first_process(lambda: run.claim(resolved, ignore=_IGNORED))
     if run.is_finished:
         cosine = run.summary()["max_cosine"]
-        _say(f"{run.path}: already finished, max cosine {cosine:.6f}; nothing changed")
+        say(f"{run.path}: already finished, max cosine {cosine:.6f}; nothing changed")
         return 0
     with Checkpointer(run / names.CHECKPOINTS) as checkpointer:
         state, seconds, is_done = loop(job, checkpointer)
     if not is_done:
-        _say(f"{run.path}: stopped and saved; run the same command to go on")
+        say(f"{run.path}: stopped and saved; run the same command to go on")
         return INTERRUPTED
     write_results(job, inputs, state, seconds)
     return 0
 
 
-def _open(config: Pack, inputs: Inputs) -> RunDirectory:
-    """Open the run directory; the first process locks it and checks the space."""
-    needed = _STATES_ON_DISK * 4 * config.num_ids * inputs.dim * config.restarts
-    opened = sharding.on_first_process(lambda: RunDirectory(config.out, needed_bytes=needed))
-    return opened or RunDirectory(config.out, is_owner=False)
-
-
 def choose_mesh(config: Pack) -> Any:
     """Return the mesh to shard over; None for one device."""
-    devices = jax.devices()
-    count = config.devices or (1 if config.restarts > 1 else len(devices))
-    if count > len(devices):
-        raise InputError(f"--devices {count}: this job has {len(devices)} devices")
-    if jax.process_count() == 1:
-        return sharding.make_mesh(devices[:count]) if count > 1 else None
-    if count < len(devices) or config.restarts > 1 or config.polish:
+    count = config.devices or (1 if config.restarts > 1 else jax.device_count())
+    is_alone = count < jax.device_count() or config.restarts > 1 or config.polish
+    if jax.process_count() > 1 and is_alone:
         raise InputError("--devices, --restarts and --polish are for a single process: drop them")
-    return sharding.make_mesh(devices)
+    return job_mesh(count)
 
 
 def build(
@@ -160,7 +158,7 @@ def loop(job: Job, checkpointer: Checkpointer) -> tuple[PackingState, float, boo
     restored = checkpointer.restore(job.like_state())
     if restored:
         state, seconds = restored.state, restored.notes["seconds"]
-        _say(f"{job.run.path}: resuming at step {_step(state)}")
+        say(f"{job.run.path}: resuming at step {_step(state)}")
     else:
         state, seconds = job.initial(), 0.0
     total, done = job.solver.num_iterations, _step(state)
@@ -205,11 +203,6 @@ def _figure(state: PackingState) -> str:
 
 def _step(state: PackingState) -> int:
     return int(jnp.max(state.step))
-
-
-def _say(text: str) -> None:
-    if sharding.is_first_process():
-        print(text)
 
 
 def _history_rows(job: Job, records: StepRecord, seconds: float) -> list[dict[str, Any]]:

@@ -1,112 +1,147 @@
-"""Progress of a long run: a bar on a terminal, a line now and then in a log."""
+"""Progress of long work: a bar on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
 
+from hyperface_jax.io.files import one_line
+
 _LINE_EVERY_SECONDS = 10.0
 
 
-class StepProgress:
+class _Progress:
+    """A bar with these columns on a terminal, and lines elsewhere; nothing if it is silent."""
+
+    def __init__(
+        self,
+        *columns: ProgressColumn,
+        total: float,
+        done: int = 0,
+        is_silent: bool = False,
+        is_transient: bool = False,
+        **fields: Any,
+    ) -> None:
+        console = Console(stderr=True)
+        self._has_lines = not is_silent and not console.is_terminal
+        self._start = self._last_line = time.monotonic()
+        self._bar = Progress(
+            *columns,
+            console=console,
+            disable=is_silent or not console.is_terminal,
+            transient=is_transient,
+        )
+        self._task = self._bar.add_task("", total=total, completed=done, **fields)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return max(time.monotonic() - self._start, 1e-9)
+
+    def _show(self, line: str, done: float, *, is_due: bool = False, **fields: Any) -> None:
+        """Move the bar, or print the line if the last one is old enough or it ``is_due``."""
+        self._bar.update(self._task, completed=done, **fields)
+        now = time.monotonic()
+        if self._has_lines and (is_due or now >= self._last_line + _LINE_EVERY_SECONDS):
+            self._last_line = now
+            print(line, file=sys.stderr, flush=True)
+
+
+class StepProgress(_Progress):
     """Show steps done, steps/s, the time left and the figure that matters."""
 
     def __init__(
         self, total: int, done: int = 0, *, label: str = "packing", is_silent: bool = False
     ) -> None:
-        self._console = Console(stderr=True)
-        self._is_silent = is_silent
-        self._total, self._first, self._start = total, done, time.monotonic()
-        self._last_line = 0.0
-        self._bar = Progress(
+        self._total, self._first, self._is_first = total, done, True
+        super().__init__(
             TextColumn(label),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[figure]}"),
-            console=self._console,
-            disable=is_silent or not self._console.is_terminal,
+            total=total,
+            done=done,
+            is_silent=is_silent,
+            rate="",
+            figure="",
         )
-        self._task = self._bar.add_task("", total=total, completed=done, rate="", figure="")
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def update(self, done: int, figure: str) -> None:
         """Report ``done`` steps and a figure such as ``max cosine 0.1008``."""
-        elapsed = max(time.monotonic() - self._start, 1e-9)
-        rate = (done - self._first) / elapsed
-        self._bar.update(self._task, completed=done, rate=f"{rate:.1f} steps/s", figure=figure)
-        is_due = time.monotonic() - self._last_line >= _LINE_EVERY_SECONDS or done == self._total
-        if not self._is_silent and not self._console.is_terminal and is_due:
-            self._last_line = time.monotonic()
-            left = (self._total - done) / rate if rate else float("inf")
-            line = f"step {done}/{self._total}  {rate:.1f} steps/s  {left:.0f} s left  {figure}"
-            print(line, file=sys.stderr, flush=True)
+        rate = (done - self._first) / self.seconds
+        left = (self._total - done) / rate if rate else float("inf")
+        line = f"step {done}/{self._total}  {rate:.1f} steps/s  {left:.0f} s left  {figure}"
+        is_due = self._is_first or done == self._total
+        self._is_first = False
+        self._show(line, done, is_due=is_due, rate=f"{rate:.1f} steps/s", figure=figure)
 
 
-class SweepProgress:
+class SweepProgress(_Progress):
     """Show the share done of a sweep over all pairs, if it takes long."""
 
     def __init__(self, *, is_silent: bool = False) -> None:
-        self._console = Console(stderr=True)
-        self._is_silent = is_silent
-        self._start = self._last_line = time.monotonic()
-        self._bar = Progress(
+        super().__init__(
             TextColumn("measuring all pairs"),
             BarColumn(),
             TaskProgressColumn(),
             TimeRemainingColumn(),
-            console=self._console,
-            disable=is_silent or not self._console.is_terminal,
-            transient=True,
+            total=1.0,
+            is_silent=is_silent,
+            is_transient=True,
         )
-        self._task = self._bar.add_task("", total=1.0)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def update(self, share: float) -> None:
         """Report the share done."""
-        self._bar.update(self._task, completed=share)
-        now = time.monotonic()
-        if (
-            self._is_silent
-            or self._console.is_terminal
-            or now < self._last_line + _LINE_EVERY_SECONDS
-        ):
-            return
-        self._last_line = now
-        left = (now - self._start) * (1 - share) / share
-        print(f"measuring all pairs: {share:.0%}  {left:.0f} s left", file=sys.stderr, flush=True)
+        left = self.seconds * (1 - share) / share
+        self._show(f"measuring all pairs: {share:.0%}  {left:.0f} s left", share)
+
+
+class ImageProgress(_Progress):
+    """Show images done, images/s and the time left."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title, self._total = one_line(title), total
+        super().__init__(
+            TextColumn("{task.fields[title]}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            total=total,
+            title=self._title,
+            rate="",
+        )
+
+    def update(self, done: int) -> None:
+        """Report the number of images done."""
+        rate = done / self.seconds
+        left = (self._total - done) / rate
+        line = f"{self._title}: {done}/{self._total}  {rate:.0f} images/s  {left:.0f} s left"
+        self._show(line, done, rate=f"{rate:.0f} images/s")

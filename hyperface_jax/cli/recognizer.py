@@ -1,22 +1,11 @@
-"""What the verbs that run a recogniser share: opening it, its devices, and progress."""
+"""What the verbs that run a recogniser share: opening it, and its devices."""
 
 from __future__ import annotations
 
-import sys
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import jax
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from hyperface_jax import sharding
 from hyperface_jax.errors import InputError
@@ -29,7 +18,6 @@ if TYPE_CHECKING:
     from hyperface_jax.io.images import Colour
 
 _WEIGHT_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
-_LINE_EVERY_SECONDS = 10.0
 
 
 def open_recognizer(
@@ -82,51 +70,3 @@ def make_mesh(num_devices: int | None) -> Mesh:
     if num_devices is not None and not 1 <= num_devices <= len(devices):
         raise InputError(f"--devices {num_devices}: must be between 1 and {len(devices)}")
     return sharding.make_mesh(devices[:num_devices])
-
-
-class ImageProgress:
-    """Show images done, images/s and the time left: a bar on a terminal, lines in a log."""
-
-    def __init__(self, title: str, total: int) -> None:
-        self._console = Console(stderr=True)
-        self._title, self._total = one_line(title), total
-        self._start = self._last_line = time.monotonic()
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task(self._title, total=total, rate="")
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-
-    @property
-    def seconds(self) -> float:
-        """Time since the start."""
-        return max(time.monotonic() - self._start, 1e-9)
-
-    def update(self, done: int) -> None:
-        """Report the number of images done."""
-        rate = done / self.seconds
-        self._bar.update(self._task, completed=done, rate=f"{rate:.0f} images/s")
-        now = time.monotonic()
-        if self._console.is_terminal or now < self._last_line + _LINE_EVERY_SECONDS:
-            return
-        self._last_line = now
-        left = (self._total - done) / rate
-        line = f"{self._title}: {done}/{self._total}  {rate:.0f} images/s  {left:.0f} s left"
-        print(line, file=sys.stderr, flush=True)

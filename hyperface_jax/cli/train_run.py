@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
-import platform
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -16,11 +13,20 @@ import jax.numpy as jnp
 from tensorboardX import SummaryWriter
 
 from hyperface_jax import sharding
-from hyperface_jax.cli.loop import INTERRUPTED, Saving, StopRequest, run_together
+from hyperface_jax.cli.loop import (
+    INTERRUPTED,
+    Saving,
+    StopRequest,
+    job_mesh,
+    open_run,
+    run_together,
+    say,
+)
 from hyperface_jax.cli.pack import warn
 from hyperface_jax.cli.progress import StepProgress
 from hyperface_jax.cli.train import Train
 from hyperface_jax.cli.validation import Validation, read_validation
+from hyperface_jax.cli.versions import versions
 from hyperface_jax.errors import InputError
 from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.checkpoints import Checkpointer
@@ -34,6 +40,7 @@ from hyperface_jax.recognition.sources import Source, open_source, summary
 from hyperface_jax.recognition.train import Metrics, Trainer, TrainState, from_tree, to_tree
 from hyperface_jax.recognition.weights import export_weights
 
+_PACKAGES = ("hyperface_jax", "jax", "jaxlib", "flax", "optax", "grain", "orbax-checkpoint")
 _TENSORBOARD = "tensorboard"
 _IGNORED = ("out", "checkpoint_seconds", "devices", "distributed", "workers", "log_every", "data")
 _STATES_ON_DISK = 4
@@ -43,17 +50,11 @@ _BYTES_A_STATE = 2**30
 def train(config: Train) -> int:
     """Run, resume or report a training; return the exit code. All processes of a job call it."""
     source = open_source(config.data)
-    run = _open(config)
+    run = open_run(config.out, _STATES_ON_DISK * _BYTES_A_STATE)
     try:
         return run_together(lambda: _train(config, source, run), run.path)
     finally:
         run.close()
-
-
-def _open(config: Train) -> RunDirectory:
-    needed = _STATES_ON_DISK * _BYTES_A_STATE
-    opened = sharding.on_first_process(lambda: RunDirectory(config.out, needed_bytes=needed))
-    return opened or RunDirectory(config.out, is_owner=False)
 
 
 @dataclass(frozen=True)
@@ -66,24 +67,19 @@ class _Job:
     run: RunDirectory
     validation: list[Validation]
 
-    @cached_property
-    def key(self) -> Any:
-        """The key of everything random on the devices."""
-        return jax.random.key(self.config.seed)
-
 
 def _train(config: Train, source: Source, run: RunDirectory) -> int:
     job = _prepared(config, source, run)
     resolved = _resolved(config, source, job.trainer)
     sharding.on_first_process(lambda: run.claim(resolved, ignore=_IGNORED))
     if run.is_finished:
-        _say(f"{run.path}: already finished, loss {run.summary()['loss']:.4f}; nothing changed")
+        say(f"{run.path}: already finished, loss {run.summary()['loss']:.4f}; nothing changed")
         return 0
     with Checkpointer(run / names.CHECKPOINTS) as checkpointer:
         ended = _loop(job, checkpointer)
     job.loader.close()
     if not ended.is_done:
-        _say(f"{run.path}: stopped and saved; run the same command to go on")
+        say(f"{run.path}: stopped and saved; run the same command to go on")
         return INTERRUPTED
     _write_results(job, ended)
     return 0
@@ -97,7 +93,7 @@ def _prepared(config: Train, source: Source, run: RunDirectory) -> _Job:
     size = config.image_size or shape.image_size
     dropout = DROPOUT[config.variant]
     shape = replace(shape, variant=config.variant, image_size=size, dropout=dropout)
-    mesh = _mesh(config)
+    mesh = job_mesh(config.devices)
     num_processes = jax.process_count()
     if recipe.batch_size % (mesh.size if mesh else 1):
         raise InputError(
@@ -110,7 +106,7 @@ def _prepared(config: Train, source: Source, run: RunDirectory) -> _Job:
         image_size=size,
         seed=config.seed,
         augmentation=recipe.augmentation,
-        colour="bgr" if COLOUR_ORDER[config.variant] == "BGR" else "rgb",
+        colour=COLOUR_ORDER[config.variant],
         dtype="uint8",
         num_epochs=recipe.num_epochs,
         num_workers=config.workers,
@@ -120,16 +116,6 @@ def _prepared(config: Train, source: Source, run: RunDirectory) -> _Job:
     trainer = Trainer(shape, recipe, source.num_classes, loader.steps_per_epoch, mesh, dtype)
     validation = [read_validation(path, config.images, size) for path in config.validate]
     return _Job(config, trainer, loader, run, validation)
-
-
-def _mesh(config: Train) -> Any:
-    devices = jax.devices()
-    count = config.devices or len(devices)
-    if not 1 <= count <= len(devices):
-        raise InputError(f"--devices {count}: this job has {len(devices)} devices")
-    if count < len(devices) and jax.process_count() > 1:
-        raise InputError("--devices is for a single process: drop it")
-    return sharding.make_mesh(devices[:count]) if count > 1 else None
 
 
 def _resolved(config: Train, source: Source, trainer: Trainer) -> dict[str, Any]:
@@ -205,11 +191,11 @@ def _start(job: _Job, checkpointer: Checkpointer) -> _Progress:
     like = job.trainer.state_shapes()
     restored = checkpointer.restore(to_tree(like))
     if not restored:
-        return _Progress(job.trainer.init(job.key))
+        return _Progress(job.trainer.init(jax.random.key(job.config.seed)))
     notes = dict(restored.notes)
     job.loader.set_state(notes.pop("data"))
     state = from_tree(restored.state, like)
-    _say(f"{job.run.path}: resuming at step {int(state.step)}")
+    say(f"{job.run.path}: resuming at step {int(state.step)}")
     return _Progress(state, int(state.step), **notes)
 
 
@@ -244,7 +230,7 @@ def _validate(job: _Job, progress: _Progress, log: _Log) -> None:
             _write_model(job, progress.state)
     log.validation(progress)
     listed = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
-    _say(f"epoch {progress.done // job.trainer.steps_per_epoch}: {listed}")
+    say(f"epoch {progress.done // job.trainer.steps_per_epoch}: {listed}")
 
 
 class _Log:
@@ -307,7 +293,7 @@ def _write_model(job: _Job, state: TrainState) -> None:
             "variant": shape.variant,
             "image_size": shape.image_size,
             "embedding_dim": shape.embedding_dim,
-            "colour": COLOUR_ORDER[shape.variant].lower(),
+            "colour": COLOUR_ORDER[shape.variant],
         }
         atomic_write_json(job.run / RUN_SETTINGS, described)
 
@@ -341,19 +327,8 @@ def _finish(job: _Job, ended: _Progress, skipped: list[str]) -> None:
         "images_per_second": num_images / ended.seconds if ended.seconds else None,
         "device": jax.devices()[0].device_kind,
         "num_devices": job.trainer.mesh.size if job.trainer.mesh else 1,
-        "versions": _versions(),
+        "versions": versions(*_PACKAGES),
     }
     figure = write_training_figure(job.run.path)
     atomic_write_json(job.run / names.SUMMARY, result)
     print(f"loss {ended.loss:.4f}; model: {job.run / RUN_WEIGHTS}; curves: {figure}")
-
-
-def _versions() -> dict[str, str]:
-    packages = ("hyperface_jax", "jax", "jaxlib", "flax", "optax", "grain", "orbax-checkpoint")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    return {"python": platform.python_version(), **versions}
-
-
-def _say(text: str) -> None:
-    if sharding.is_first_process():
-        print(text, flush=True)

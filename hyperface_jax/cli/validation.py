@@ -9,7 +9,6 @@ import numpy as np
 
 from hyperface_jax.evaluation import verify
 from hyperface_jax.io import images
-from hyperface_jax.io.files import os_input_error
 from hyperface_jax.io.verification_files import read_verification_set
 from hyperface_jax.recognition.backbones import COLOUR_ORDER, IResNet, embed
 from hyperface_jax.recognition.data import fit
@@ -33,8 +32,7 @@ class Validation(NamedTuple):
 
     def accuracy(self, model: IResNet, *, mesh: Mesh | None, batch_size: int) -> float:
         """Return the ten-fold accuracy, mirrored images added."""
-        colour = "bgr" if COLOUR_ORDER[model.config.variant] == "BGR" else "rgb"
-        inputs = images.normalise(self.pixels, colour)
+        inputs = images.normalise(self.pixels, COLOUR_ORDER[model.config.variant])
         unit = embed(model, inputs, mesh=mesh, batch_size=batch_size, flip=True).unit
         return verify(unit[0::2], unit[1::2], self.is_same).accuracy
 
@@ -47,16 +45,7 @@ def read_validation(path: Path, root: Path | None, size: int) -> Validation:
     """
     pairs = read_verification_set(path, root)
     decoded = [
-        fit(images.decode(_bytes(image), name=f"{path}: image {i}"), size)
-        for i, image in enumerate(pairs.images)
+        fit(images.decode(pairs.read(i), name=f"{path}: image {i}"), size)
+        for i in range(len(pairs.images))
     ]
     return Validation(pairs.name, np.stack(decoded), np.asarray(pairs.is_same))
-
-
-def _bytes(image: bytes | Path) -> bytes:
-    if isinstance(image, bytes):
-        return image
-    try:
-        return image.read_bytes()
-    except OSError as error:
-        raise os_input_error(image, "cannot read", error) from error

@@ -14,7 +14,7 @@ import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import one_line, os_input_error
-from hyperface_jax.io.images import SUFFIXES
+from hyperface_jax.io.images import SUFFIXES, is_image_name
 
 if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
@@ -94,11 +94,6 @@ def open_images(path: StrPath) -> ImageSet:
     return images
 
 
-def _is_image(name: str) -> bool:
-    base = PurePosixPath(name)
-    return base.suffix.lower() in SUFFIXES and not base.name.startswith(".")
-
-
 def _folder(root: Path) -> ImageFolder:
     def refuse(error: OSError) -> None:
         raise os_input_error(error.filename or root, "cannot read", error) from error
@@ -107,7 +102,7 @@ def _folder(root: Path) -> ImageFolder:
         Path(folder, name)
         for folder, _, names in os.walk(root, onerror=refuse)
         for name in names
-        if _is_image(name)
+        if is_image_name(name)
     ]
     return ImageFolder(root, sorted(path.relative_to(root).as_posix() for path in paths))
 
@@ -118,7 +113,7 @@ def _tar(path: Path) -> ImageTar:
             members = {
                 PurePosixPath(member.name).as_posix(): (member.offset_data, member.size)
                 for member in archive
-                if member.isreg() and _is_image(member.name)
+                if member.isreg() and is_image_name(PurePosixPath(member.name).name)
             }
     except OSError as error:
         raise os_input_error(path, "cannot read", error) from error

@@ -157,6 +157,11 @@ def normalise(images: Any, colour: Colour = "rgb") -> Any:
     return (in_colour(images, colour).astype(np.float32) / 255 - 0.5) / 0.5
 
 
+def is_image_name(name: str) -> bool:
+    """Tell by its name whether a file is an image; one that starts with a dot is hidden."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
 def resize(image: np.ndarray, size: int) -> np.ndarray:
     """Scale to ``[size, size, 3]``, bilinear, with averaging where it shrinks."""
     if image.shape[:2] == (size, size):

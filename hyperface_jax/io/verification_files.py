@@ -49,6 +49,16 @@ class VerificationSet:
     is_same: np.ndarray
     name: str
 
+    def read(self, index: int, /) -> bytes:
+        """Return an encoded image; an ``InputError`` if its file cannot be read."""
+        image = self.images[index]
+        if isinstance(image, bytes):
+            return image
+        try:
+            return image.read_bytes()
+        except OSError as error:
+            raise os_input_error(image, "cannot read", error) from error
+
 
 class _Pair(NamedTuple):
     first: Path

@@ -67,8 +67,8 @@ def relax_contacts(
     num_rows = max(int(share * num_points), 2) if share else 0
     if not 0 < num_rows < num_points:
         return x, cosine
-    moving = np.argpartition(-cosine, num_rows)[:num_rows]
-    level = float(np.partition(cosine, -num_rows - 1)[-num_rows - 1])
+    order = np.argpartition(-cosine, num_rows)
+    moving, level = order[:num_rows], float(cosine[order[num_rows]])
     index = _indices(moving, len(cosine), sweep)
     rows, highest = _pushed(sweep, num_iterations, x, frozen, index, level)
     if not float(highest) < cosine.max():

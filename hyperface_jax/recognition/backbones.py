@@ -35,12 +35,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from jax.sharding import Mesh
+
+    from hyperface_jax.io.images import Colour
+
 Variant = Literal["insightface", "adaface"]
 
 DROPOUT: Mapping[str, float] = {"insightface": 0.0, "adaface": 0.4}
 """Of each variant, as published."""
 
-COLOUR_ORDER: Mapping[str, str] = {"insightface": "RGB", "adaface": "BGR"}
+COLOUR_ORDER: Mapping[str, Colour] = {"insightface": "rgb", "adaface": "bgr"}
 """Of the channels that each variant's published weights expect."""
 
 _MOMENTUM, _EPSILON = 0.9, 1e-5

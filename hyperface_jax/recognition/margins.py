@@ -55,8 +55,14 @@ class NoState(NamedTuple):
     """The state of a head that has none."""
 
 
+class _Stateless:
+    def init_state(self) -> NoState:
+        """Return the empty state."""
+        return NoState()
+
+
 @dataclass(frozen=True)
-class ArcFace:
+class ArcFace(_Stateless):
     """Additive angular margin, ``scale cos(theta + margin)``.
 
     The gradient is that of insightface: the margin moves the logit but is a constant to the
@@ -74,10 +80,6 @@ class ArcFace:
     scale: float = 64.0
     margin: float = 0.5
 
-    def init_state(self) -> NoState:
-        """Return the empty state."""
-        return NoState()
-
     def target_logits(
         self, cosine: Rows, norms: Rows, is_face: Mask, state: NoState
     ) -> tuple[Rows, NoState]:
@@ -94,7 +96,7 @@ class ArcFace:
 
 
 @dataclass(frozen=True)
-class CosFace:
+class CosFace(_Stateless):
     """Additive cosine margin, ``scale (cos theta - margin)``.
 
     Attributes:
@@ -107,10 +109,6 @@ class CosFace:
 
     scale: float = 64.0
     margin: float = 0.4
-
-    def init_state(self) -> NoState:
-        """Return the empty state."""
-        return NoState()
 
     def target_logits(
         self, cosine: Rows, norms: Rows, is_face: Mask, state: NoState

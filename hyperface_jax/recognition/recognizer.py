@@ -30,8 +30,6 @@ RUN_WEIGHTS = "model.safetensors"
 RUN_SETTINGS = "model.json"
 """Files of a training run: the weights under their published names, and the network's settings."""
 
-_COLOURS: dict[str, Colour] = {"RGB": "rgb", "BGR": "bgr"}
-
 
 class FlaxRecognizer:
     """A backbone that embeds images in evaluation mode, with the weights that it has now.
@@ -53,7 +51,7 @@ class FlaxRecognizer:
     ) -> None:
         self.image_size = model.config.image_size
         self.embedding_dim = model.config.embedding_dim
-        self.colour: Colour = colour or _COLOURS[COLOUR_ORDER[model.config.variant]]
+        self.colour: Colour = colour or COLOUR_ORDER[model.config.variant]
         self.digest = digest
         self._mesh = mesh or sharding.make_mesh(jax.local_devices()[:1])
         self._graph, state = nnx.split(model)

@@ -19,7 +19,7 @@ import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import one_line, os_input_error
-from hyperface_jax.io.images import SUFFIXES
+from hyperface_jax.io.images import is_image_name
 from hyperface_jax.io.recordio import ArrayRecordFile, PositionalFile, RecordIO
 
 if TYPE_CHECKING:
@@ -157,12 +157,8 @@ def _images_below(root: str) -> Iterator[tuple[str, str, int]]:
     for folder in os.scandir(root):
         if folder.is_dir() and not folder.name.startswith("."):
             for file in os.scandir(folder.path):
-                if _is_image(file.name) and file.is_file():
+                if is_image_name(file.name) and file.is_file():
                     yield folder.name, file.name, file.stat().st_size
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 class TarShards(_Labelled):
@@ -218,7 +214,7 @@ def _members(shard: int, file: PositionalFile) -> Iterator[tuple[int, int, int, 
         folder, _, base = member.name.rpartition("/")
         stem, _, extension = base.partition(".")
         key = f"{folder}/{stem}"
-        if _is_image(base):
+        if is_image_name(base):
             if key in images:
                 raise InputError(
                     f"{one_line(file.path)}: {one_line(member.name)} has the key of "

@@ -17,6 +17,7 @@ import optax
 from flax import nnx
 
 from hyperface_jax import sharding
+from hyperface_jax.io.images import normalise
 from hyperface_jax.recognition.backbones import BackboneConfig, IResNet
 from hyperface_jax.recognition.losses import margin_loss
 from hyperface_jax.recognition.recipes import Recipe
@@ -250,7 +251,7 @@ def _loss(
     key = jax.random.fold_in(state.key, state.step)
     dropout_key, class_key = jax.random.split(key)
     model = nnx.merge(_graph(trainer), params, state.statistics, copy=True)
-    raw = model(normalised(images), key=dropout_key)
+    raw = model(normalise(images), key=dropout_key)
     recipe = trainer.recipe
     loss, head = margin_loss(
         recipe.make_head(),
@@ -265,11 +266,6 @@ def _loss(
     _, _, statistics = nnx.split(model, nnx.Param, ...)
     embedding_norm = jnp.mean(jnp.linalg.norm(raw, axis=1))
     return loss, jax.lax.stop_gradient((head, statistics, embedding_norm))
-
-
-def normalised(images: Any) -> Any:
-    """Map pixels, uint8, to [-1, 1]."""
-    return (images.astype(jnp.float32) / 255 - 0.5) / 0.5
 
 
 def _followed(ema: Any, params: Any, decay: float | None) -> Any:

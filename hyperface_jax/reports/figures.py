@@ -108,17 +108,17 @@ def convergence_figure(
         raise InputError("history: no row has a max_cosine; nothing to draw")
     gallery = _column(history, "gallery_mean_cosine")
     has_gallery = bool(np.isfinite(gallery).any())
-    figure = _figure(theme, (size[0], size[1] * (1.5 if has_gallery else 1)))
+    figure = new_figure(theme, (size[0], size[1] * (1.5 if has_gallery else 1)))
     ratios = [2.4, 1] if has_gallery else [1]
     axes = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
     _draw_descent(axes[0], step, cosine, summary, theme)
     if has_gallery:
         axes[1].plot(step, gallery, color=theme.after, linewidth=1.5)
-        _title(axes[1], "Mean cosine to the nearest gallery point", theme)
+        set_title(axes[1], "Mean cosine to the nearest gallery point", theme)
     if _falls_early(step, cosine):
         axes[-1].set_xscale("symlog", linthresh=1, linscale=0.3)
     for panel in axes:
-        _style(panel, theme)
+        style_axes(panel, theme)
     axes[-1].set_xlim(step.min(), max(step.max(), step.min() + 1))
     if axes[-1].get_xscale() == "linear":
         axes[-1].xaxis.get_major_locator().set_params(integer=True)
@@ -181,7 +181,8 @@ def gallery_histogram(
     return _histograms(np.asarray(before), np.asarray(after), label, marks, theme, size)
 
 
-def _figure(theme: Theme, size: tuple[float, float]) -> Figure:
+def new_figure(theme: Theme, size: tuple[float, float]) -> Figure:
+    """Make an empty figure that belongs to no global state."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -235,7 +236,7 @@ def _draw_descent(
             clip_on=False,
             zorder=5,
         )
-    _title(axes, "Largest cosine between two identities", theme)
+    set_title(axes, "Largest cosine between two identities", theme)
 
 
 def _histograms(
@@ -251,15 +252,15 @@ def _histograms(
     low, high = _range([*ends, *(mark[0] for mark in marks)])
     low, high = low - 0.02 * (high - low), high + 0.02 * (high - low)
     bins = np.linspace(low, high, _NUM_BINS + 1)
-    figure = _figure(theme, size)
+    figure = new_figure(theme, size)
     axes = figure.subplots(2, 1, sharex=True)
     rows = ((axes[0], before, "Start", theme.before), (axes[1], after, "Result", theme.after))
     for panel, values, title, color in rows:
         panel.hist(values, bins=bins, color=color, histtype="stepfilled")
         for value, _, mark_color in marks:
             panel.axvline(value, color=mark_color, linewidth=1.2, linestyle=(0, (4, 2.5)))
-        _style(panel, theme)
-        _title(panel, title, theme)
+        style_axes(panel, theme)
+        set_title(panel, title, theme)
         panel.yaxis.get_major_locator().set_params(nbins=3, integer=True)
         panel.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
     for row, (value, text, color) in enumerate(marks):
@@ -298,11 +299,13 @@ def _bound_label(summary: Mapping[str, Any]) -> str:
     return f"{one_line(summary['lower_bound_name'])} bound {number(summary['lower_bound'])}"
 
 
-def _title(axes: Axes, text: str, theme: Theme) -> None:
+def set_title(axes: Axes, text: str, theme: Theme) -> None:
+    """Write the title of a panel at its left."""
     axes.set_title(text, loc="left", color=theme.ink, fontsize=9.5, pad=6)
 
 
-def _style(axes: Axes, theme: Theme) -> None:
+def style_axes(axes: Axes, theme: Theme) -> None:
+    """Give a panel the colours and the grid of the page."""
     axes.set_facecolor("none")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(theme.rule)

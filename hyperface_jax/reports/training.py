@@ -9,7 +9,7 @@ import numpy as np
 
 from hyperface_jax.io.files import read_jsonl
 from hyperface_jax.io.run_directory import HISTORY
-from hyperface_jax.reports.figures import LIGHT, WIDE, Theme, _figure, _style, _title
+from hyperface_jax.reports.figures import LIGHT, WIDE, Theme, new_figure, set_title, style_axes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ def training_figure(
     panels = [("Loss", ["loss"]), ("Learning rate", ["learning_rate"])]
     if names:
         panels.append(("Verification accuracy on held-out pairs", names))
-    figure = _figure(theme, (size[0], 0.7 * size[1] * len(panels)))
+    figure = new_figure(theme, (size[0], 0.7 * size[1] * len(panels)))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for panel, (title, columns) in zip(axes, panels, strict=True):
         for column in columns:
@@ -48,8 +48,8 @@ def training_figure(
             epoch, values = np.array(rows, float).reshape(-1, 2).T
             label = column.removeprefix(_ACCURACY)
             panel.plot(epoch, values, label=label, linewidth=1.5, marker="." if names else None)
-        _title(panel, title, theme)
-        _style(panel, theme)
+        set_title(panel, title, theme)
+        style_axes(panel, theme)
     if len(names) > 1:
         axes[-1].legend(frameon=False, labelcolor=theme.ink)
     axes[-1].set_xlabel("epoch", color=theme.muted, fontsize=9)

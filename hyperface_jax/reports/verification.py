@@ -18,7 +18,15 @@ from scipy.special import ndtri
 from hyperface_jax.errors import InputError
 from hyperface_jax.evaluation.verification import Roc, Separation, Verification, det_points
 from hyperface_jax.io.files import atomic_write_bytes, one_line
-from hyperface_jax.reports.figures import LIGHT, WIDE, Theme, _figure, _style, _title, number
+from hyperface_jax.reports.figures import (
+    LIGHT,
+    WIDE,
+    Theme,
+    new_figure,
+    number,
+    set_title,
+    style_axes,
+)
 
 if TYPE_CHECKING:
     import os
@@ -84,7 +92,7 @@ def score_histogram(
     """
     histogram = result["histogram"]
     edges = np.asarray(histogram["edges"], np.float64)
-    figure = _figure(theme, size)
+    figure = new_figure(theme, size)
     axes = figure.subplots()
     kinds = (("impostor", theme.bound), ("genuine", theme.after))
     for name, color in kinds:
@@ -93,8 +101,8 @@ def score_histogram(
         label = f"{name}, {number(result[f'num_{name}'])} pairs"
         axes.stairs(density, edges, fill=True, color=color, alpha=0.45, label=label)
         axes.stairs(density, edges, color=color, linewidth=1.2)
-    _style(axes, theme)
-    _title(axes, "Scores of pairs of one person and of two", theme)
+    style_axes(axes, theme)
+    set_title(axes, "Scores of pairs of one person and of two", theme)
     _label_axes(axes, "score", "density", theme)
     _legend(axes, theme)
     axes.set_xlim(edges[0], edges[-1])
@@ -126,8 +134,8 @@ def roc_figure(
         axes.plot(far[shown], tar[shown], label=_plain_text(name), drawstyle="steps-post", **style)
     axes.set_xscale("log")
     axes.set_xlim(min(lowest, 0.5), 1)
-    _style(axes, theme)
-    _title(axes, "Receiver operating characteristic", theme)
+    style_axes(axes, theme)
+    set_title(axes, "Receiver operating characteristic", theme)
     _label_axes(axes, "false accept rate", "true accept rate", theme)
     _legend(axes, theme)
     return figure
@@ -154,11 +162,11 @@ def det_figure(
     figure, axes = _rates_figure(results, theme, size)
     for (name, result), style in zip(results.items(), _styles(results, theme), strict=True):
         axes.plot(result["det"]["far"], result["det"]["frr"], label=_plain_text(name), **style)
-    _style(axes, theme)
+    style_axes(axes, theme)
     for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
         rates = [rate for rate in _DET_TICKS if low <= ndtri(rate) <= high]
         axis.set_ticks(ndtri(rates), [f"{100 * rate:g} %" for rate in rates])
-    _title(axes, "Detection error trade-off", theme)
+    set_title(axes, "Detection error trade-off", theme)
     _label_axes(axes, "false accept rate", "false reject rate", theme)
     _legend(axes, theme)
     return figure
@@ -215,7 +223,7 @@ def _separation_dict(result: Separation) -> dict[str, Any]:
 def _rates_figure(results: Results, theme: Theme, size: tuple[float, float]) -> tuple[Figure, Axes]:
     if not results:
         raise InputError("results: none; evaluate a benchmark first")
-    figure = _figure(theme, size)
+    figure = new_figure(theme, size)
     return figure, figure.subplots()
 
 
