@@ -27,11 +27,12 @@ bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchm
 	$(BIN)/python -m benchmarks.tpu_aot
 	$(BIN)/python -m benchmarks.million
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.convolutions
 	$(BIN)/python -m benchmarks.tables
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(INSTALL) --editable '.[cli,recognition,onnx,dev]'
+	$(INSTALL) --editable '.[cli,recognition,onnx,synthesis,dev]'
 	touch $@
 
 # Apart from the environment: an installed libtpu makes every program look for a TPU.

@@ -252,6 +252,25 @@ def training(figures: dict[str, Any]) -> str:
     return _table(header, rows)
 
 
+def convolutions(figures: dict[str, Any]) -> str:
+    """Every formulation of a convolution and its gradients, milliseconds."""
+    rows = []
+    for task in ("forward", "by_images", "by_kernel"):
+        for name in figures["rows"][0][task]:
+            times = [row[task] for row in figures["rows"]]
+            cells = [_fastest(time, name) for time in times]
+            rows.append([task.replace("_", " "), name.replace("_", " "), *cells])
+    shapes = [(*row["shape"], row["stride"]) for row in figures["rows"]]
+    titles = [f"{n} x {side}², {c} -> {d}, stride {s}" for n, side, c, d, s in shapes]
+    return _table(["ms", "formulation", *titles], rows)
+
+
+def _fastest(times: dict[str, float], name: str) -> str:
+    ours = {key: value for key, value in times.items() if key != "torch"}
+    cell = f"{times[name]:.1f}"
+    return f"**{cell}**" if name in ours and times[name] == min(ours.values()) else cell
+
+
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "duels": ("solvers", duels),
     "milestones": ("milestones", milestones),
@@ -265,6 +284,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "scaling": ("scaling", scaling),
     "precision": ("precision", precision),
     "training": ("training", training),
+    "convolutions": ("convolutions", convolutions),
 }
 MODULES = {"milestones": "solvers", "precision": "accelerator"}
 

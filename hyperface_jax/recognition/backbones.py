@@ -30,6 +30,7 @@ from jax import lax
 
 from hyperface_jax import sharding
 from hyperface_jax.errors import InputError
+from hyperface_jax.recognition.convolution import convolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -125,12 +126,9 @@ class Conv(nnx.Module):
         self.dtype = setup.dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Convolve; "SAME" would pad a strided convolution on one side only."""
+        """Convolve in ``dtype``."""
         kernel = self.kernel[...].astype(self.dtype)
-        strides, pads = (self.stride,) * 2, (kernel.shape[0] // 2,) * 2
-        axes = ("NHWC", "HWIO", "NHWC")
-        x = x.astype(self.dtype)
-        return lax.conv_general_dilated(x, kernel, strides, (pads, pads), dimension_numbers=axes)
+        return convolve(x.astype(self.dtype), kernel, self.stride)
 
 
 class BatchNorm(nnx.Module):

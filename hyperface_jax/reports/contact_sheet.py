@@ -1,0 +1,43 @@
+"""A picture of many pictures: one row an identity, one column a sample."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hyperface_jax.io.images import resize
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+GAP = 2
+"""White pixels between images."""
+_WHITE, _GREY = 255, 224
+
+
+def contact_sheet(rows: Sequence[Sequence[np.ndarray | None]], *, tile: int) -> np.ndarray:
+    """Lay images out in rows.
+
+    Args:
+        rows: square uint8 RGB images, ``[h, h, 3]`` each; None leaves a grey tile, and so does a short
+            row.
+        tile: height and width that each is scaled to, pixels.
+
+    Returns:
+        uint8 RGB, ``[len(rows) * (tile + GAP) + GAP, widest * (tile + GAP) + GAP, 3]``.
+
+    Examples:
+        >>> face = np.zeros((4, 4, 3), np.uint8)
+        >>> contact_sheet([[face, None], [face]], tile=4).shape
+        (14, 14, 3)
+    """
+    pitch = tile + GAP
+    num_columns = max((len(row) for row in rows), default=0)
+    sheet = np.full((len(rows) * pitch + GAP, num_columns * pitch + GAP, 3), _WHITE, np.uint8)
+    for i, row in enumerate(rows):
+        for j in range(num_columns):
+            image = row[j] if j < len(row) else None
+            place = np.s_[GAP + i * pitch : (i + 1) * pitch, GAP + j * pitch : (j + 1) * pitch]
+            sheet[place] = _GREY if image is None else resize(image, tile)
+    return sheet

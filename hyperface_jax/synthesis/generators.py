@@ -1,0 +1,133 @@
+"""What a generator of faces is, one made of a function, and one opened by ``module:name``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import one_line
+
+
+class Generator(Protocol):
+    """A model that draws the face of an embedding: the same image for the same condition and noise."""
+
+    @property
+    def name(self) -> str:
+        """What the manifest and the card call it, one line."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its weights and settings, hexadecimal."""
+        ...
+
+    @property
+    def condition_dim(self) -> int:
+        """Dimension of the condition, d."""
+        ...
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape of the standard normal noise that one image starts from."""
+        ...
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of its images, pixels."""
+        ...
+
+    def __call__(self, conditions: np.ndarray, noise: np.ndarray, /) -> np.ndarray:
+        """Draw images.
+
+        Args:
+            conditions: unit embeddings, float32 ``[b, d]``; b may be any number from 1.
+            noise: float32 ``[b, *noise_shape]``.
+
+        Returns:
+            uint8 RGB, ``[b, image_size, image_size, 3]``. Image i depends on row i alone, up to one
+            grey level.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionGenerator:
+    """A generator made of any function of arrays.
+
+    Args:
+        function: takes unit conditions, float32 ``[b, condition_dim]``, and noise, float32
+            ``[b, *noise_shape]``; returns uint8 RGB ``[b, image_size, image_size, 3]``.
+        name: what the manifest and the card call it.
+        digest: tells one set of weights from another; changing it starts another data set.
+        condition_dim: dimension of the condition.
+        noise_shape: of the noise of one image.
+        image_size: height and width, pixels.
+
+    Examples:
+        >>> grey = FunctionGenerator(
+        ...     function=lambda conditions, noise: np.full((len(noise), 8, 8, 3), 128, np.uint8),
+        ...     name="grey",
+        ...     digest="1",
+        ...     condition_dim=4,
+        ...     noise_shape=(2,),
+        ...     image_size=8,
+        ... )
+        >>> grey(np.eye(4, dtype=np.float32), np.zeros((4, 2), np.float32)).shape
+        (4, 8, 8, 3)
+    """
+
+    function: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    name: str
+    digest: str
+    condition_dim: int
+    noise_shape: tuple[int, ...]
+    image_size: int
+
+    def __call__(self, conditions: np.ndarray, noise: np.ndarray, /) -> np.ndarray:
+        """Call the function."""
+        return self.function(conditions, noise)
+
+
+def import_generator(spec: str) -> Generator:
+    """Import a generator, or a function without arguments that makes one. Runs that module's code.
+
+    Args:
+        spec: ``module:name``, the module on Python's path.
+
+    Returns:
+        The generator.
+
+    Raises:
+        InputError: there is no such module or name, or it is no generator.
+    """
+    module, _, attribute = spec.partition(":")
+    name = one_line(spec)
+    try:
+        generator: Any = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{name}: cannot be imported ({one_line(error)}); give module:name, with the module on "
+            "PYTHONPATH"
+        ) from error
+    if _missing(generator) and callable(generator):
+        generator = generator()
+    if missing := _missing(generator):
+        raise InputError(
+            f"{name}: no generator, without {', '.join(missing)}; see "
+            "hyperface_jax.synthesis.generators.Generator"
+        )
+    return generator
+
+
+_PARTS = ("name", "digest", "condition_dim", "noise_shape", "image_size", "__call__")
+
+
+def _missing(found: object) -> list[str]:
+    if isinstance(found, type):
+        return ["an instance"]
+    return [part for part in _PARTS if not hasattr(found, part)]

@@ -1,0 +1,184 @@
+"""From conditions to faces: draw, cut out the face, compare it with its target, and try again.
+
+The generator, the cutting and the recogniser are functions of arrays, so that any of them fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.synthesis.conditions import Draws, Variation, draw
+
+if TYPE_CHECKING:
+    import jax
+
+    from hyperface_jax.synthesis.generators import Generator
+
+Crop = Callable[[np.ndarray], "np.ndarray | None"]
+"""Cuts the face out of an image, uint8 ``[h, w, 3]``; None where there is none."""
+Embed = Callable[[np.ndarray], np.ndarray]
+"""Embeds faces, uint8 ``[b, s, s, 3]``, as unit rows ``[b, d]``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renderer:
+    """How an image comes about.
+
+    Args:
+        generator: draws the images.
+        key: of the data set.
+        variation: how conditions differ from the embeddings.
+        crop: cuts out the face; None keeps the image as it is.
+        embed: recogniser that looks at the result; None looks at nothing.
+        min_target_cosine: least cosine of the face to its target; needs ``embed``.
+        max_attempts: tries at an image before it is given up.
+
+    Raises:
+        InputError: values that do not fit together.
+    """
+
+    generator: Generator
+    key: jax.Array
+    variation: Variation
+    crop: Crop | None = None
+    embed: Embed | None = None
+    min_target_cosine: float | None = None
+    max_attempts: int = 1
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise InputError(f"max_attempts={self.max_attempts}: must be 1 or more")
+        if self.min_target_cosine is not None and self.embed is None:
+            raise InputError(
+                "min_target_cosine: needs a recogniser to measure it with; give one or drop it"
+            )
+
+
+class Rendered(NamedTuple):
+    """One image and its figures.
+
+    Attributes:
+        attempt: counts the tries, from 0; that of the last one.
+        condition_cosine: of the condition to the embedding of the identity.
+        target_cosine: of the face to the embedding of the identity; None if not looked at.
+        original: as the generator drew it, uint8 ``[h, w, 3]``.
+        face: what was cut out of it; None if no face was found.
+        embedding: unit, of the face, ``[d]``; None if not looked at.
+        is_kept: whether there is a face and it is close enough to its target.
+    """
+
+    identity: int
+    sample: int
+    attempt: int
+    condition_cosine: float
+    target_cosine: float | None
+    original: np.ndarray
+    face: np.ndarray | None
+    embedding: np.ndarray | None
+    is_kept: bool
+
+
+def render(
+    renderer: Renderer, embeddings: np.ndarray, identities: np.ndarray, samples: np.ndarray
+) -> list[Rendered]:
+    """Draw one batch of images, and those that fail again up to ``max_attempts`` times.
+
+    Args:
+        renderer: how.
+        embeddings: the targets, unit rows ``[b, d]``.
+        identities: numbers of the identities, ``[b]``.
+        samples: numbers of the samples within an identity, ``[b]``.
+
+    Returns:
+        The images in the order asked for.
+
+    Raises:
+        InputError: the generator returns something else than such images.
+    """
+    results: list[Any] = [None] * len(identities)
+    pending = np.arange(len(identities))
+    for attempt in range(renderer.max_attempts):
+        rows = embeddings[pending], identities[pending], samples[pending]
+        for place, result in zip(pending, _attempt(renderer, *rows, attempt), strict=True):
+            results[place] = result
+        pending = np.array([i for i in pending if not results[i].is_kept], int)
+        if not len(pending):
+            break
+    return results
+
+
+def _attempt(
+    renderer: Renderer,
+    embeddings: np.ndarray,
+    identities: np.ndarray,
+    samples: np.ndarray,
+    attempt: int,
+) -> list[Rendered]:
+    draws = draw(
+        renderer.key,
+        embeddings,
+        identities,
+        samples,
+        variation=renderer.variation,
+        noise_shape=tuple(renderer.generator.noise_shape),
+        attempts=attempt,
+    )
+    originals = _images(renderer.generator, draws)
+    faces = [renderer.crop(image) if renderer.crop else image for image in originals]
+    looks = _looks(renderer, faces, embeddings)
+    return [
+        Rendered(
+            int(identities[i]),
+            int(samples[i]),
+            attempt,
+            float(draws.cosines[i]),
+            looks[i].cosine,
+            originals[i],
+            faces[i],
+            looks[i].embedding,
+            faces[i] is not None and _is_close(renderer, looks[i].cosine),
+        )
+        for i in range(len(originals))
+    ]
+
+
+def _images(generator: Generator, draws: Draws) -> np.ndarray:
+    images = np.asarray(generator(draws.conditions, draws.noise))
+    shape = (len(draws.conditions), generator.image_size, generator.image_size, 3)
+    if images.dtype != np.uint8 or images.shape != shape:
+        raise InputError(
+            f"generator {generator.name}: returned {images.dtype} {images.shape}; return uint8 {shape}"
+        )
+    return images
+
+
+class _Look(NamedTuple):
+    embedding: np.ndarray | None = None
+    cosine: float | None = None
+
+
+def _looks(renderer: Renderer, faces: list[np.ndarray | None], targets: np.ndarray) -> list[_Look]:
+    """Embed the faces that there are."""
+    looks = [_Look()] * len(faces)
+    found = {i: face for i, face in enumerate(faces) if face is not None}
+    if renderer.embed is None or not found:
+        return looks
+    unit = renderer.embed(np.stack(list(found.values())))
+    if unit.shape[1] != targets.shape[1]:
+        raise InputError(
+            f"recogniser: embeds in {unit.shape[1]} dimensions and the targets have {targets.shape[1]}; "
+            "use the recogniser of the gallery"
+        )
+    for i, row in zip(found, unit, strict=True):
+        looks[i] = _Look(row, float(row @ targets[i]))
+    return looks
+
+
+def _is_close(renderer: Renderer, cosine: float | None) -> bool:
+    least = renderer.min_target_cosine
+    return least is None or (cosine is not None and cosine >= least)
