@@ -1,0 +1,399 @@
+"""Arc2Face: a diffusion model that draws the face of an ArcFace embedding.
+
+It is Stable Diffusion 1.5 whose UNet and text encoder were trained further on faces. The denoising loop
+is written out here, so the images depend on no release of a pipeline.
+
+References:
+    Papantoniou et al., "Arc2Face: A Foundation Model for ID-Consistent Human Faces", ECCV 2024.
+    Luo et al., "LCM-LoRA: A Universal Stable-Diffusion Acceleration Module", 2023.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.embeddings import file_sha256
+from hyperface_jax.io.files import one_line, read_json
+from hyperface_jax.io.torch_files import read_state_dict
+from hyperface_jax.synthesis.arc2face_prompt import (
+    check_encoder,
+    check_reference,
+    load_network,
+    load_tokenizer,
+    prompt_embeddings,
+    read_reference,
+    unconditional_embedding,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+Scheduler = Literal["dpm", "ddim", "lcm"]
+Dtype = Literal["float32", "float16", "bfloat16"]
+
+_SCHEDULERS = {
+    "dpm": "DPMSolverMultistepScheduler",
+    "ddim": "DDIMScheduler",
+    "lcm": "LCMScheduler",
+}
+_LORA_KEY = re.compile(r"lora[._](A|down)\.")
+_DTYPES = ("float32", "float16", "bfloat16")
+_DIFFUSERS_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+_TRANSFORMERS_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arc2FaceConfig:
+    """Where the parts of Arc2Face are, and how it draws.
+
+    Args:
+        arc2face: folder with ``arc2face/`` (UNet) and ``encoder/`` (text encoder), as published.
+        base: folder of Stable Diffusion 1.5 with ``vae/``, ``scheduler/`` and ``tokenizer/``; None if
+            these are in the folder ``arc2face``.
+        steps: of denoising.
+        guidance: scale of classifier-free guidance; at most 1 for none, twice as fast.
+        scheduler: DPM-Solver++ (2M), DDIM, or that of latent consistency models.
+        dtype: of the UNet and decoder; None for float16 on a GPU and float32 elsewhere. Prompts and
+            the steps between are float32.
+        device: PyTorch's name of it; None for a GPU if there is one.
+        lcm_lora: LCM-LoRA, a .safetensors file or its folder, for 2 to 4 steps of "lcm" with guidance 1.
+        tiny_vae: folder of an ``AutoencoderTiny`` (TAESD) to decode with.
+        compile: whether to compile the UNet.
+        channels_last: whether to keep channels last in memory.
+
+    Raises:
+        InputError: a value outside its range.
+    """
+
+    arc2face: Path
+    base: Path | None = None
+    steps: int = 25
+    guidance: float = 3.0
+    scheduler: Scheduler = "dpm"
+    dtype: Dtype | None = None
+    device: str | None = None
+    lcm_lora: Path | None = None
+    tiny_vae: Path | None = None
+    compile: bool = False
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise InputError(f"steps={self.steps}: must be 1 or more")
+        if not (math.isfinite(self.guidance) and self.guidance >= 0):
+            raise InputError(f"guidance={self.guidance}: must be 0 or more")
+        if self.scheduler not in _SCHEDULERS:
+            raise InputError(f"scheduler={self.scheduler!r}: must be dpm, ddim or lcm")
+        if self.dtype not in (None, *_DTYPES):
+            raise InputError(f"dtype={self.dtype!r}: must be {', '.join(_DTYPES)}")
+
+
+class Arc2Face:
+    """A :class:`~hyperface_jax.synthesis.generators.Generator` that draws with Arc2Face.
+
+    Args:
+        config: where its parts are, and how it draws.
+
+    Attributes:
+        condition_dim: 512, or that of the face in ``reference.npz`` of the folder, if there is one.
+        tokenizer: CLIP's.
+        encoder: the text encoder, in float32.
+
+    Raises:
+        InputError: a library or a part is missing, a file is incomplete or damaged, the parts do not
+            fit together, or the text encoder does not do what Arc2Face relies on.
+    """
+
+    condition_dim: int = 512
+
+    def __init__(self, config: Arc2FaceConfig) -> None:
+        _require_libraries(config)
+        files = _find_files(config)
+        self._config = config
+        self._device, self._dtype = _device_and_dtype(config)
+        self._scheduler = _make_scheduler(config, files["scheduler"])
+        self._load_encoder(files)
+        self._vae = _load(
+            "AutoencoderTiny" if config.tiny_vae else "AutoencoderKL", files, "decoder"
+        )
+        self._unet = _load("UNet2DConditionModel", files, "unet")
+        self.noise_shape = _noise_shape(self._unet, self._vae, self.encoder, files)
+        self.image_size = self.noise_shape[1] * 2 ** (len(self._vae.config.block_out_channels) - 1)
+        if config.lcm_lora:
+            _merge_lora(self._unet, self._vae, files["lora"])
+        self._negative = None
+        if config.guidance > 1:
+            self._negative = unconditional_embedding(self.tokenizer, self.encoder)
+        self.digest = _digest(files, self._settings())
+        self._place()
+
+    @property
+    def name(self) -> str:
+        """What the manifest and the card call it."""
+        config = self._config
+        extras = [word for word in ("lcm_lora", "tiny_vae") if getattr(config, word)]
+        drawn = f"{config.scheduler}, {config.steps} steps, guidance {config.guidance:g}"
+        return f"Arc2Face ({', '.join([drawn, *extras])})"
+
+    def __call__(self, conditions: np.ndarray, noise: np.ndarray, /) -> np.ndarray:
+        """Draw images.
+
+        Args:
+            conditions: unit embeddings, float32 ``[b, condition_dim]``.
+            noise: standard normal latents, float32 ``[b, *noise_shape]``.
+
+        Returns:
+            uint8 RGB, ``[b, image_size, image_size, 3]``.
+
+        Raises:
+            InputError: arrays of other shapes, or an image that is not a number.
+        """
+        import torch
+
+        expected = ((len(noise), self.condition_dim), (len(noise), *self.noise_shape))
+        if (conditions.shape, noise.shape) != expected:
+            raise InputError(
+                f"conditions {conditions.shape} and noise {noise.shape}: this Arc2Face needs "
+                f"{expected[0]} and {expected[1]}"
+            )
+        rows = np.ascontiguousarray(noise, np.float32)
+        # Compiled modules may not save what inference mode makes.
+        with torch.no_grad() if self._config.compile else torch.inference_mode():
+            faces = self._tensor(conditions)
+            prompts = prompt_embeddings(self.tokenizer, self.encoder, faces)
+            latents = self._denoise(prompts, self._tensor(rows), [_own_generator(r) for r in rows])
+            return self._decode(latents)
+
+    def _load_encoder(self, files: dict[str, Path]) -> None:
+        """Load the text encoder first: it is small, and its checks spare the wait for the UNet."""
+        reference_path = self._config.arc2face / "reference.npz"
+        if reference := read_reference(reference_path):
+            self.condition_dim = len(reference.face)
+        self.tokenizer = load_tokenizer(files["tokenizer vocabulary"].parent)
+        self.encoder = _load("CLIPTextModel", files, "encoder").to(self._device)
+        if self.condition_dim > self.encoder.config.hidden_size:
+            raise InputError(
+                f"{one_line(files['encoder config'])}: hidden_size {self.encoder.config.hidden_size} "
+                f"is below the {self.condition_dim} of a face; use Arc2Face's encoder"
+            )
+        check_encoder(self.tokenizer, self.encoder, self.condition_dim)
+        check_reference(reference_path, self.tokenizer, self.encoder)
+
+    def _place(self) -> None:
+        """Move the networks to their device and type, and compile the UNet if asked."""
+        import torch
+
+        config = self._config
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        # The networks' own method warns of parts to keep in float32, of which they have none.
+        move: Any = torch.nn.Module.to
+        for network in (self._unet, self._vae):
+            move(network, self._device, self._dtype, memory_format=layout)
+        if config.compile:
+            self._unet = torch.compile(self._unet, fullgraph=True)
+
+    def _settings(self) -> dict[str, Any]:
+        config = self._config
+        return {
+            "steps": config.steps,
+            "guidance": float(config.guidance),
+            "scheduler": config.scheduler,
+            "dtype": str(self._dtype),
+        }
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(np.array(array, np.float32)).to(self._device)
+
+    def _denoise(
+        self, prompts: torch.Tensor, latents: torch.Tensor, generators: list[torch.Generator]
+    ) -> torch.Tensor:
+        scheduler = self._scheduler
+        scheduler.set_timesteps(self._config.steps, device=self._device)
+        latents = latents * scheduler.init_noise_sigma
+        for step in scheduler.timesteps:
+            noise = self._predict(scheduler.scale_model_input(latents, step), step, prompts)
+            latents, *_ = scheduler.step(
+                noise, step, latents, generator=generators, return_dict=False
+            )
+        return latents
+
+    def _predict(
+        self, latents: torch.Tensor, step: torch.Tensor, prompts: torch.Tensor
+    ) -> torch.Tensor:
+        """Predict the noise in the latents, with guidance if asked."""
+        import torch
+
+        if self._negative is None:
+            return self._run_unet(latents, step, prompts)
+        both = torch.cat([self._negative.expand_as(prompts), prompts])
+        without, within = self._run_unet(torch.cat([latents] * 2), step, both).chunk(2)
+        return without + self._config.guidance * (within - without)
+
+    def _run_unet(self, latents: Any, step: Any, prompts: Any) -> torch.Tensor:
+        latents, prompts = latents.to(self._dtype), prompts.to(self._dtype)
+        return self._unet(latents, step, prompts, return_dict=False)[0].float()
+
+    def _decode(self, latents: torch.Tensor) -> np.ndarray:
+        import torch
+
+        latents = (latents / self._vae.config.scaling_factor).to(self._dtype)
+        pixels = self._vae.decode(latents, return_dict=False)[0].float()
+        if not torch.isfinite(pixels).all():
+            raise InputError(
+                f"dtype={str(self._dtype).removeprefix('torch.')}: an image is not a number; use "
+                "bfloat16 or float32"
+            )
+        levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def _own_generator(noise: np.ndarray) -> torch.Generator:
+    """Seed a generator by the noise of one image, so that no other image has a part in its draws."""
+    import torch
+
+    seed = hashlib.sha256(noise.tobytes()).digest()[:8]
+    return torch.Generator().manual_seed(int.from_bytes(seed, "little") >> 1)
+
+
+def _require_libraries(config: Arc2FaceConfig) -> None:
+    for name in ("torch", "diffusers", "transformers", *(["peft"] if config.lcm_lora else [])):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise InputError(
+                f"Arc2Face needs {error.name or name}; pip install 'hyperface_jax[synthesis]'"
+            ) from error
+
+
+def _find_files(config: Arc2FaceConfig) -> dict[str, Path]:
+    """Find the file of every part, by its role.
+
+    The names of roles go into the digest, the paths do not.
+    """
+    top, base = config.arc2face, config.base or config.arc2face
+    wanted = {
+        **_network("unet", top / "arc2face", _DIFFUSERS_WEIGHTS),
+        **_network("encoder", top / "encoder", _TRANSFORMERS_WEIGHTS),
+        **_network("decoder", config.tiny_vae or base / "vae", _DIFFUSERS_WEIGHTS),
+        "scheduler": [base / "scheduler" / "scheduler_config.json"],
+        "tokenizer vocabulary": [base / "tokenizer" / "vocab.json"],
+        "tokenizer merges": [base / "tokenizer" / "merges.txt"],
+    }
+    if lora := config.lcm_lora:
+        wanted["lora"] = [lora / "pytorch_lora_weights.safetensors" if lora.is_dir() else lora]
+    found = {role: next(filter(Path.is_file, paths), None) for role, paths in wanted.items()}
+    if missing := [one_line(wanted[role][0]) for role, path in found.items() if path is None]:
+        raise InputError(
+            f"{one_line(top)}: no whole Arc2Face, without {', '.join(missing)}; download arc2face/ and "
+            "encoder/ of Arc2Face there, and vae/, scheduler/ and tokenizer/ of Stable Diffusion 1.5 "
+            "beside them or into base"
+        )
+    files = {role: path for role, path in found.items() if path is not None}
+    if lora and files["lora"].suffix != ".safetensors":
+        raise InputError(f"{one_line(files['lora'])}: not a .safetensors file; convert it to one")
+    return files
+
+
+def _network(role: str, folder: Path, weights: tuple[str, ...]) -> dict[str, list[Path]]:
+    files = [folder / name for name in weights]
+    return {f"{role} config": [folder / "config.json"], f"{role} weights": files}
+
+
+def _device_and_dtype(config: Arc2FaceConfig) -> tuple[torch.device, torch.dtype]:
+    import torch
+
+    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device={device!r}: {one_line(error)}; use cpu or cuda") from error
+    on_cpu = torch.device(device).type == "cpu"
+    return torch.device(device), getattr(
+        torch, config.dtype or ("float32" if on_cpu else "float16")
+    )
+
+
+def _make_scheduler(config: Arc2FaceConfig, path: Path) -> Any:
+    import diffusers
+
+    kind = getattr(diffusers, _SCHEDULERS[config.scheduler])
+    settings = read_json(path)
+    algorithm = settings.get("algorithm_type", "")
+    if "sde" in algorithm:
+        raise InputError(
+            f"{one_line(path)}: {algorithm} draws noise at every step; use scheduler/ of Stable "
+            "Diffusion 1.5"
+        )
+    try:
+        scheduler = kind.from_config(settings)
+        scheduler.set_timesteps(config.steps)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise InputError(
+            f"{one_line(path)}: {config.scheduler} in {config.steps} steps: {one_line(error)}; use "
+            "other steps, or scheduler/ of Stable Diffusion 1.5"
+        ) from error
+    return scheduler
+
+
+def _load(kind: str, files: dict[str, Path], role: str) -> Any:
+    library = "transformers" if role == "encoder" else "diffusers"
+    return load_network(library, kind, files[f"{role} config"], files[f"{role} weights"])
+
+
+def _merge_lora(unet: Any, vae: Any, path: Path) -> None:
+    """Add the low-rank updates to the weights of the UNet."""
+    diffusers: Any = importlib.import_module("diffusers")
+    num_updates = sum(bool(_LORA_KEY.search(key)) for key in read_state_dict(path))
+    none = ("text_encoder", "tokenizer", "scheduler", "safety_checker", "feature_extractor")
+    try:
+        pipeline = diffusers.StableDiffusionPipeline(
+            vae=vae, unet=unet, requires_safety_checker=False, **dict.fromkeys(none)
+        )
+        # It has no text encoder, and would warn of that.
+        pipeline.load_lora_into_text_encoder = lambda *args, **settings: None
+        pipeline.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
+        num_changed = sum(hasattr(layer, "lora_A") for layer in unet.modules())
+        unet.fuse_lora(safe_fusing=True)
+        unet.unload_lora()
+    except Exception as error:  # diffusers, peft and safetensors raise nearly anything
+        raise InputError(
+            f"{one_line(path)}: no LoRA for this UNet ({one_line(error)}); use lcm-lora-sdv1-5"
+        ) from error
+    if num_changed != num_updates or not num_updates:
+        raise InputError(
+            f"{one_line(path)}: {num_changed} of its {num_updates} updates fit this UNet; use "
+            "lcm-lora-sdv1-5"
+        )
+
+
+def _noise_shape(unet: Any, vae: Any, encoder: Any, files: dict[str, Path]) -> tuple[int, ...]:
+    """Return the shape of the latents, having checked that the networks fit."""
+    latent, width = vae.config.latent_channels, encoder.config.hidden_size
+    wanted = {"in_channels": latent, "out_channels": latent, "cross_attention_dim": width}
+    for field, value in wanted.items():
+        if unet.config[field] != value:
+            raise InputError(
+                f"{one_line(files['unet config'])}: {field} {unet.config[field]}; the decoder and "
+                f"encoder need {value}"
+            )
+    size = unet.config.sample_size
+    if not isinstance(size, int):
+        raise InputError(f"{one_line(files['unet config'])}: sample_size {size}; give one number")
+    return latent, size, size
+
+
+def _digest(files: dict[str, Path], settings: dict[str, Any]) -> str:
+    content = {role: file_sha256(path) for role, path in files.items()}
+    return hashlib.sha256(json.dumps([content, settings], sort_keys=True).encode()).hexdigest()
