@@ -17,8 +17,9 @@ import jax
 
 from hyperface_jax.io.files import atomic_write_json, read_json
 
-RESULTS = Path(__file__).parent / "results"
-PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PICTURES = ROOT / "docs" / "pictures"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 _PACKAGES = ("jax", "jaxlib", "optax", "numpy", "scipy", "torch", "geoopt", "pymanopt")
 

@@ -12,15 +12,13 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.common import PICTURES, read_result
+from benchmarks.common import PICTURES, ROOT, read_result
 
-ROOT = Path(__file__).parents[1]
-_DOCS = ("packing.md", "recognition.md", "scaling.md")
+_DOCS = ("packing.md", "recognition.md", "scaling.md", "synthesis.md")
 DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in _DOCS))
 
 
@@ -271,6 +269,26 @@ def _fastest(times: dict[str, float], name: str) -> str:
     return f"**{cell}**" if name in ours and times[name] == min(ours.values()) else cell
 
 
+def synthesis(figures: dict[str, Any]) -> str:
+    """What writing costs beside drawing."""
+    rows = [
+        [
+            row["generator"],
+            row["image_format"],
+            f"{row['images_per_second']:.0f}",
+            f"{100 * row['overhead']:.1f} %",
+        ]
+        for row in figures["overhead"]
+    ]
+    few, many = figures["memory"]
+    memory = (
+        f"Largest resident memory: {few['max_rss_mib']:.0f} MiB for {few['num_images']:,} images, "
+        f"{many['max_rss_mib']:.0f} MiB for {many['num_images']:,}."
+    )
+    table = _table(["generator", "format", "images/s", "overhead"], rows)
+    return f"{table}\n\n{memory}"
+
+
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "duels": ("solvers", duels),
     "milestones": ("milestones", milestones),
@@ -285,6 +303,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "precision": ("precision", precision),
     "training": ("training", training),
     "convolutions": ("convolutions", convolutions),
+    "synthesis": ("synthesis", synthesis),
 }
 MODULES = {"milestones": "solvers", "precision": "accelerator"}
 

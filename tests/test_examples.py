@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +57,15 @@ def test_recognition_block_runs(tmp_path, monkeypatch, capsys):
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(compile(block, "docs/recognition.md", "exec"), {})
     assert "(2, 512)" in capsys.readouterr().out
+
+
+def test_synthesis_block_runs():
+    text = (ROOT / "docs" / "synthesis.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = {}
+    exec(compile(block, "docs/synthesis.md", "exec"), names)
+    images = names["grey"](np.zeros((2, 512), np.float32), np.zeros((2, 4, 8, 8), np.float32))
+    assert images.shape == (2, 64, 64, 3)
 
 
 def _readme_blocks():

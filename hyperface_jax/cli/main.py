@@ -30,9 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from hyperface_jax.cli.bounds import Bounds
     from hyperface_jax.cli.embed import Embed
     from hyperface_jax.cli.evaluate import Evaluate
+    from hyperface_jax.cli.faces import Faces
     from hyperface_jax.cli.pack import Pack
     from hyperface_jax.cli.plan import Plan
     from hyperface_jax.cli.report import Report
+    from hyperface_jax.cli.synthesize import Synthesize
     from hyperface_jax.cli.train import Train
 
     verbs = {
@@ -40,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "bounds": Bounds,
         "plan": Plan,
         "report": Report,
+        "synthesize": Synthesize,
         "train": Train,
+        "faces": Faces,
         "embed": Embed,
         "evaluate": Evaluate,
     }
@@ -58,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PeerError:
         return _PEER_STOPPED
     except KeyboardInterrupt:
-        print("hyperface: interrupted before anything ran", file=sys.stderr)
+        print("hyperface: interrupted", file=sys.stderr)
         return _INTERRUPTED
 
 

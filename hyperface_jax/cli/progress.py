@@ -124,24 +124,29 @@ class SweepProgress(_Progress):
 
 
 class ImageProgress(_Progress):
-    """Show images done, images/s and the time left."""
+    """Show images done, images/s, the time left and a figure."""
 
-    def __init__(self, title: str, total: int) -> None:
-        self._title, self._total = one_line(title), total
+    def __init__(self, title: str, total: int, done: int = 0, *, is_silent: bool = False) -> None:
+        self._title, self._total, self._first = one_line(title), total, done
         super().__init__(
             TextColumn("{task.fields[title]}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[figure]}"),
             total=total,
+            done=done,
+            is_silent=is_silent,
             title=self._title,
             rate="",
+            figure="",
         )
 
-    def update(self, done: int) -> None:
-        """Report the number of images done."""
-        rate = done / self.seconds
-        left = (self._total - done) / rate
-        line = f"{self._title}: {done}/{self._total}  {rate:.0f} images/s  {left:.0f} s left"
-        self._show(line, done, rate=f"{rate:.0f} images/s")
+    def update(self, done: int, figure: str = "") -> None:
+        """Report the number of images done, and a figure such as ``cosine to target 0.8``."""
+        rate = (done - self._first) / self.seconds
+        speed = f"{rate:.0f} images/s" if rate >= 10 else f"{rate:.2g} images/s"
+        left = max(self._total - done, 0) / rate if rate else float("inf")
+        line = f"{self._title}: {done}/{self._total}  {speed}  {left:.0f} s left  {figure}"
+        self._show(line.rstrip(), done, rate=speed, figure=figure)

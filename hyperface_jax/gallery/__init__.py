@@ -1,6 +1,8 @@
-"""From face images to a gallery of embeddings: recognisers, sets of images, and extraction."""
+"""From face images to a gallery of embeddings: random faces, detection, recognisers, extraction."""
 
+from hyperface_jax.gallery.detectors import ScrfdDetector, landmarks_of, largest_central_face
 from hyperface_jax.gallery.extract import Extracted, extract
+from hyperface_jax.gallery.generators import random_faces, write_faces
 from hyperface_jax.gallery.image_sets import ImageSet, open_images, read_landmarks
 from hyperface_jax.gallery.recognizers import OnnxRecognizer, Recognizer
 
@@ -9,7 +11,12 @@ __all__ = [
     "ImageSet",
     "OnnxRecognizer",
     "Recognizer",
+    "ScrfdDetector",
     "extract",
+    "landmarks_of",
+    "largest_central_face",
     "open_images",
+    "random_faces",
     "read_landmarks",
+    "write_faces",
 ]

@@ -25,7 +25,7 @@ from hyperface_jax.sphere import normalize
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-_BLOCK = 64
+_BLOCK = 16
 """Rows of the compiled program, which is one and the same for any batch."""
 _TABLE = 4097
 _CHOICE, _CONDITION, _NOISE = range(3)

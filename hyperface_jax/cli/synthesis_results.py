@@ -1,0 +1,148 @@
+"""What a whole data set gets besides its images: manifest, summary, contact sheet and card."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tarfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperface_jax.cli.versions import versions
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import atomic_write_bytes, atomic_write_json, one_line, os_input_error
+from hyperface_jax.io.images import decode, encode
+from hyperface_jax.reports.contact_sheet import contact_sheet
+from hyperface_jax.synthesis.card import ARC2FACE_LICENSES, CardFacts, write_card
+from hyperface_jax.synthesis.fidelity import FaceEmbeddings, fidelity
+from hyperface_jax.synthesis.manifest import merge_manifests, read_manifest, summarise
+from hyperface_jax.synthesis.shards import shard_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hyperface_jax.cli.synthesis_parts import Parts
+    from hyperface_jax.cli.synthesize import Synthesize
+    from hyperface_jax.synthesis.shards import DataSet
+
+EMBEDDINGS_FOLDER = "embeddings"
+SHEET, SUMMARY = "contact_sheet.png", "summary.json"
+_ROWS, _COLUMNS, _TILE = 12, 10, 112
+_PACKAGES = ("hyperface_jax", "jax", "numpy", "torch", "diffusers", "transformers", "onnxruntime")
+
+
+def write_results(config: Synthesize, parts: Parts, data_set: DataSet) -> bool:
+    """Complete the data set if every shard is there.
+
+    Args:
+        config: the settings.
+        parts: what it was drawn with.
+        data_set: the data set.
+
+    Returns:
+        Whether it is complete.
+    """
+    manifest = merge_manifests(data_set)
+    if manifest is None:
+        return False
+    summary = summarise(manifest)
+    summary["fidelity"] = _fidelity(parts, data_set)
+    summary["versions"] = versions(*_PACKAGES)
+    sheet = contact_sheet(_first_faces(config, data_set, manifest), tile=_TILE)
+    atomic_write_bytes(config.out / SHEET, encode(sheet))
+    _write_card(config, data_set, summary)
+    atomic_write_json(config.out / SUMMARY, summary)
+    _announce(config, summary)
+    return True
+
+
+def _fidelity(parts: Parts, data_set: DataSet) -> dict[str, Any] | None:
+    if parts.recognizer is None:
+        return None
+    found = fidelity(parts.embeddings.points[: data_set.plan.num_ids], _embeddings(data_set))
+    return None if found is None else found.summary()
+
+
+def _embeddings(data_set: DataSet) -> Iterator[FaceEmbeddings]:
+    for shard in range(data_set.plan.num_shards):
+        path = data_set.path / EMBEDDINGS_FOLDER / f"{shard_name(shard)}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                yield FaceEmbeddings(archive["embeddings"], archive["identities"])
+        except OSError as error:
+            raise os_input_error(path, "cannot read", error) from error
+        except (KeyError, ValueError) as error:
+            raise InputError(
+                f"{one_line(path)}: damaged ({one_line(error)}); remove it and the shard's manifest, "
+                "and run again"
+            ) from error
+
+
+def _first_faces(
+    config: Synthesize, data_set: DataSet, manifest: Path
+) -> list[list[np.ndarray | None]]:
+    """Return the first images of identities spread over the data set, None where one was dropped."""
+    plan = data_set.plan
+    chosen = np.unique(np.linspace(0, plan.num_ids - 1, min(_ROWS, plan.num_ids)).astype(int))
+    table = read_manifest(manifest, ["identity", "sample", "shard", "key"])
+    columns = min(_COLUMNS, plan.images_per_id)
+    rows = [table.slice(i * plan.images_per_id, columns).to_pylist() for i in chosen.tolist()]
+    files = _read_images(config, data_set, [row for part in rows for row in part if row["key"]])
+    return [[files.get(row["key"]) for row in part] for part in rows]
+
+
+def _read_images(
+    config: Synthesize, data_set: DataSet, rows: list[dict[str, Any]]
+) -> dict[str, np.ndarray]:
+    """Return images by their keys, in one pass over each shard that holds any."""
+    root, suffix = data_set.roots[0], f".{config.image_format}"
+    if data_set.format == "folder":
+        names = [row["key"] + suffix for row in rows]
+        contents = {name: (root / name).read_bytes() for name in names}
+    else:
+        contents = {}
+        for shard in sorted({row["shard"] for row in rows}):
+            wanted = {row["key"] + suffix for row in rows if row["shard"] == shard}
+            contents |= _members(root / f"{shard_name(shard)}.tar", wanted)
+    return {name.removesuffix(suffix): decode(data, name=name) for name, data in contents.items()}
+
+
+def _members(path: Path, wanted: set[str]) -> dict[str, bytes]:
+    """Read some members of a .tar file, and no further than the last of them."""
+    found: dict[str, bytes] = {}
+    with tarfile.open(path, "r:") as tar:
+        while len(found) < len(wanted) and (member := tar.next()) is not None:
+            if member.name in wanted and (file := tar.extractfile(member)):
+                found[member.name] = file.read()
+    return found
+
+
+def _write_card(config: Synthesize, data_set: DataSet, summary: dict[str, Any]) -> None:
+    is_arc2face = ":" not in config.generator
+    own = {"Generator": "fill in that of its weights", "Recogniser": "fill in that of its weights"}
+    facts = CardFacts(
+        title=config.out.resolve().name,
+        license=config.license,
+        format=config.format,
+        num_shards=data_set.plan.num_shards,
+        command=shlex.join(["hyperface", *sys.argv[1:]]),
+        settings=data_set.record(),
+        versions=summary["versions"],
+        licenses={**ARC2FACE_LICENSES, "Recogniser": own["Recogniser"]} if is_arc2face else own,
+        summary=summary,
+    )
+    write_card(config.out, facts)
+
+
+def _announce(config: Synthesize, summary: dict[str, Any]) -> None:
+    dropped = f", {summary['num_rejected']} dropped" if summary["num_rejected"] else ""
+    print(f"{summary['num_images']} images of {summary['num_identities']} identities{dropped}")
+    if found := summary["fidelity"]:
+        print(
+            f"nearest other identity, mean cosine: {found['nearest_before_mean']:.3f} of the packing, "
+            f"{found['nearest_after_mean']:.3f} of the faces; face to its target "
+            f"{found['target_cosine']:.3f}"
+        )
+    print(f"see {one_line(config.out / SHEET)}")

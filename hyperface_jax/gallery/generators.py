@@ -1,0 +1,399 @@
+"""Random faces for a gallery, from a diffusion model without condition or from a function."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import io
+import os
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import (
+    atomic_write_bytes,
+    atomic_write_json,
+    one_line,
+    os_input_error,
+    read_json,
+)
+from hyperface_jax.io.images import encode
+
+if TYPE_CHECKING:
+    from hyperface_jax.io.files import StrPath
+
+    Draw = Callable[[np.ndarray], Any]
+    Progress = Callable[[int], None]
+
+RECORD = "faces.json"
+"""In a folder of faces: which source and seed they are of."""
+
+_INDEX = "model_index.json"
+_ARGUMENTS = {"batch_size", "generator", "output_type", "return_dict"}
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
+
+
+def random_faces(
+    source: StrPath, num: int, *, seed: int = 0, batch_size: int = 16
+) -> Iterator[np.ndarray]:
+    """Draw faces that are of nobody in particular.
+
+    Face i depends on the source, the seed and i, not on ``num`` and ``batch_size``, but for rounding in
+    the network.
+
+    Args:
+        source: a folder with a pipeline of diffusers that needs no prompt, such as
+            ``CompVis/ldm-celebahq-256``; or ``module:function``, whose code is run: it takes the seed
+            and indices, int64 ``[b]``, and returns uint8 RGB ``[b, h, w, 3]``.
+        num: number of faces.
+        seed: 0 or more.
+        batch_size: faces a step.
+
+    Returns:
+        Batches of faces, uint8 RGB ``[b, h, w, 3]``, in the order of i; the source is open already.
+
+    Raises:
+        InputError: the source cannot be used, or a number is out of range; later, if it returns no
+            such images.
+    """
+    _check_numbers(num, seed, batch_size)
+    return _batches(_open(source, seed), np.arange(num), batch_size, one_line(source))
+
+
+def write_faces(
+    source: StrPath,
+    path: StrPath,
+    num: int,
+    *,
+    seed: int = 0,
+    batch_size: int = 16,
+    progress: Progress | None = None,
+) -> None:
+    """Write random faces as PNG files ``000000.png``, ``000001.png``, ...
+
+    A folder grows file by file, and whole files in it are kept, so an interrupted call can be repeated
+    and a finished one extended. A .tar file appears when it is whole, and replaces an older one.
+
+    Args:
+        source: of the faces, as for :func:`random_faces`.
+        path: a folder, made if need be, or a file with the suffix ``.tar``.
+        num: number of faces; a folder keeps those that it has beyond.
+        seed: 0 or more.
+        batch_size: faces a step.
+        progress: called with the number of faces there are, also of those kept.
+
+    Raises:
+        InputError: as for :func:`random_faces`; the path cannot be written, or the folder holds
+            anything but faces of the same source and seed.
+    """
+    _check_numbers(num, seed, batch_size)
+    path = Path(path)
+    if path.suffix.lower() == ".tar":
+        _check_file(path)
+        faces = random_faces(source, num, seed=seed, batch_size=batch_size)
+        _write_tar(path, _files(faces, np.arange(num), 0, progress))
+        return
+    record = {"source": _label(source), "seed": seed}
+    _check_folder(path, record)
+    missing = np.array([i for i in range(num) if not _is_whole(path / _name(i))], dtype=np.int64)
+    if progress is not None:
+        progress(num - missing.size)
+    if missing.size:
+        faces = _batches(_open(source, seed), missing, batch_size, one_line(source))
+        _make_folder(path, record)
+        for name, data in _files(faces, missing, num - missing.size, progress):
+            atomic_write_bytes(path / name, data)
+
+
+def _check_numbers(num: int, seed: int, batch_size: int) -> None:
+    if num < 1:
+        raise InputError(f"num={num}: must be 1 or more")
+    if seed < 0:
+        raise InputError(f"seed={seed}: must be 0 or more")
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size}: must be 1 or more")
+
+
+def _batches(draw: Draw, indices: np.ndarray, size: int, name: str) -> Iterator[np.ndarray]:
+    for start in range(0, len(indices), size):
+        part = indices[start : start + size]
+        try:
+            images = draw(part)
+        except OSError as error:
+            raise os_input_error(name, "cannot draw faces", error) from error
+        yield _checked(images, len(part), name)
+
+
+def _checked(images: Any, num: int, name: str) -> np.ndarray:
+    images = np.asarray(images)
+    is_rgb = images.ndim == 4 and images.shape[3] == 3 and images.size > 0
+    if images.dtype != np.uint8 or not is_rgb or len(images) != num:
+        raise InputError(
+            f"{name}: returns {images.dtype} of shape {images.shape} for {num} faces; uint8 RGB of "
+            f"shape [{num}, h, w, 3] is needed"
+        )
+    return images
+
+
+def _open(source: StrPath, seed: int) -> Draw:
+    if Path(source).is_dir():
+        return _pipeline_draw(Path(source), seed)
+    function = _import(str(source))
+    return lambda indices: function(seed, indices)
+
+
+def _import(spec: str) -> Callable[[int, np.ndarray], Any]:
+    module, _, attribute = spec.partition(":")
+    name = one_line(spec)
+    try:
+        function: Any = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{name}: no folder, and cannot be imported ({one_line(error)}); give a folder with "
+            f"{_INDEX}, or module:function with the module on PYTHONPATH"
+        ) from error
+    if not callable(function):
+        raise InputError(f"{name}: no function; give one of the seed and the indices")
+    return function
+
+
+def _pipeline_draw(folder: Path, seed: int) -> Draw:
+    """Return a function of indices that draws with the pipeline in a folder."""
+    pipeline = _load_pipeline(folder)
+    name = one_line(folder)
+    import torch
+
+    pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def draw(indices: np.ndarray) -> np.ndarray:
+        # On the CPU the noise is the same for all devices.
+        generators = [torch.Generator().manual_seed(s) for s in generator_seeds(seed, indices)]
+        before = _rng_states(pipeline.device)
+        images = _call(pipeline, generators, name)
+        if not all(map(torch.equal, before, _rng_states(pipeline.device))):
+            raise InputError(
+                f"{name}: draws noise that depends on the batch; give it another scheduler, such as "
+                "DDIMScheduler"
+            )
+        return images
+
+    return draw
+
+
+def _call(pipeline: Any, generators: list[Any], name: str) -> np.ndarray:
+    num = len(generators)
+    try:
+        images, *_ = pipeline(
+            batch_size=num, generator=generators, output_type="np", return_dict=False
+        )
+    except Exception as error:  # settings that do not fit together make it raise nearly anything
+        raise InputError(
+            f"{name}: fails to draw {num} faces at a time ({one_line(error)}); lower the batch size, or "
+            "download it again"
+        ) from error
+    if not np.isfinite(images).all():
+        raise InputError(f"{name}: draws images that are not finite; download it again")
+    return np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
+
+
+def _rng_states(device: Any) -> list[Any]:
+    """Return the states of the generators that PyTorch falls back on."""
+    import torch
+
+    states = [torch.random.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def generator_seeds(seed: int, indices: np.ndarray) -> list[int]:
+    """Return a seed of PyTorch's generator for each index, all different below index 2**32.
+
+    PyTorch's CPU generator uses the lower 32 bits of its seed only: of 100,000 hashed ones, two would
+    be equal more often than not, and so would the faces. Here they are a permutation of the indices.
+
+    Args:
+        seed: chooses the permutation.
+        indices: of the images, from 0.
+
+    Returns:
+        Numbers below 2**32.
+    """
+    factor, shift = (int(word) for word in np.random.SeedSequence(seed).generate_state(2))
+    return [((factor | 1) * int(index) + shift) % 2**32 for index in indices]
+
+
+def _load_pipeline(folder: Path) -> Any:
+    """Build the pipeline of a folder from its parts.
+
+    ``DiffusionPipeline.from_pretrained`` would do, but it runs Python files that it finds in there.
+    """
+    name = one_line(folder / _INDEX)
+    diffusers = _import_diffusers(one_line(folder))
+    settings = read_json(folder / _INDEX)
+    kind = _pipeline_class(diffusers, settings, name)
+    classes = _part_classes(diffusers, settings, kind, name)
+    try:
+        parts = {key: _load_part(diffusers, part, folder, key) for key, part in classes.items()}
+        pipeline = kind(**parts)
+    except InputError:
+        raise
+    except Exception as error:  # damage makes the parsers raise nearly anything
+        raise InputError(
+            f"{one_line(folder)}: incomplete or damaged ({one_line(error)}); download it again"
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _import_diffusers(name: str) -> Any:
+    try:
+        importlib.import_module("torch")
+        return importlib.import_module("diffusers")
+    except ImportError as error:
+        raise InputError(
+            f"{name}: needs {error.name}; pip install 'hyperface_jax[synthesis]'"
+        ) from error
+
+
+def _pipeline_class(diffusers: Any, settings: Mapping[str, Any], name: str) -> Any:
+    """Return the class that the index names, if it needs no more than a batch size."""
+    label = settings.get("_class_name")
+    kind = getattr(diffusers, label, None) if isinstance(label, str) else None
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.DiffusionPipeline)):
+        raise InputError(
+            f"{name}: {one_line(label)} is no pipeline of diffusers, and code from elsewhere is not "
+            "run; give one that is, such as LDMPipeline"
+        )
+    _, *parameters = inspect.signature(kind.__call__).parameters.values()
+    is_complete = all(p.default is not p.empty or p.kind is p.VAR_KEYWORD for p in parameters)
+    if not is_complete or _ARGUMENTS - {p.name for p in parameters}:
+        raise InputError(
+            f"{name}: {label} does not draw images without a condition; give one that does, such as "
+            "LDMPipeline"
+        )
+    return kind
+
+
+def _part_classes(
+    diffusers: Any, settings: Mapping[str, Any], kind: Any, name: str
+) -> dict[str, Any]:
+    """Return the classes of the parts, networks and schedulers of diffusers alone."""
+    expected = inspect.signature(kind.__init__).parameters
+    classes = {}
+    for key, value in settings.items():
+        if key.startswith("_") or not isinstance(value, list) or value == [None, None]:
+            continue
+        is_known = key in expected and len(value) == 2 and value[0] == "diffusers"
+        found = getattr(diffusers, str(value[1]), None) if is_known else None
+        bases = diffusers.ModelMixin, diffusers.SchedulerMixin
+        if not (isinstance(found, type) and issubclass(found, bases)):
+            raise InputError(
+                f"{name}: part {one_line(key)} is {one_line(value)}, no network or scheduler of "
+                "diffusers, and code from elsewhere is not run; give a pipeline without"
+            )
+        classes[key] = found
+    return classes
+
+
+def _load_part(diffusers: Any, part: Any, folder: Path, key: str) -> Any:
+    """Load a part; diffusers would only warn if the file of a network does not fill all of it."""
+    options = {"subfolder": key, "local_files_only": True}
+    if not issubclass(part, diffusers.ModelMixin):
+        return part.from_pretrained(str(folder), **options)
+    network, found = part.from_pretrained(str(folder), output_loading_info=True, **options)
+    if missing := [*found["missing_keys"], *found["mismatched_keys"]]:
+        raise InputError(
+            f"{one_line(folder / key)}: lacks {len(missing)} tensors, such as {one_line(missing[0])}; "
+            "download it again"
+        )
+    return network.float()
+
+
+def _name(index: int) -> str:
+    return f"{index:06d}.png"
+
+
+def _label(source: StrPath) -> str:
+    """Return what a source is called, wherever its folder is."""
+    path = Path(source)
+    return path.resolve().name if path.is_dir() else str(source)
+
+
+def _check_folder(path: Path, record: Mapping[str, Any]) -> None:
+    """Refuse a folder of anything else: its images would be taken for faces of this source."""
+    if (path / RECORD).exists():
+        found = read_json(path / RECORD)
+        if found != record:
+            raise InputError(
+                f"{one_line(path)}: holds faces of {one_line(found)}, not of {one_line(record)}; choose "
+                "another folder"
+            )
+        return
+    try:
+        names = [entry.name for entry in path.iterdir()] if path.exists() else []
+    except OSError as error:
+        raise os_input_error(path, "cannot read", error) from error
+    if any(not name.startswith(".") for name in names):
+        raise InputError(
+            f"{one_line(path)}: is not empty and has no {RECORD}; choose another folder"
+        )
+
+
+def _make_folder(path: Path, record: Mapping[str, Any]) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise os_input_error(path, "cannot write", error) from error
+    atomic_write_json(path / RECORD, record)
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a PNG file has its first and its last bytes."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_PNG_START))
+            file.seek(-len(_PNG_END), os.SEEK_END)
+            return start == _PNG_START and file.read() == _PNG_END
+    except OSError:
+        return False
+
+
+def _files(
+    batches: Iterator[np.ndarray], indices: np.ndarray, num_kept: int, progress: Progress | None
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the content of each file; report a batch when its files are written."""
+    num_drawn = 0
+    for batch in batches:
+        for image in batch:
+            yield _name(indices[num_drawn]), encode(image)
+            num_drawn += 1
+        if progress is not None:
+            progress(num_kept + num_drawn)
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{one_line(path)}: is a folder; choose another name for the .tar file")
+    if not path.parent.is_dir():
+        raise InputError(f"{one_line(path)}: cannot write: no such folder; create its folder first")
+
+
+def _write_tar(path: Path, files: Iterator[tuple[str, bytes]]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            with tarfile.open(fileobj=file, mode="w") as archive:
+                for name, data in files:
+                    member = tarfile.TarInfo(name)
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise os_input_error(path, "cannot write", error) from error
+    finally:
+        partial.unlink(missing_ok=True)

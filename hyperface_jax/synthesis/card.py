@@ -1,0 +1,211 @@
+"""The card of a data set: README.md with the front matter that the Hugging Face Hub reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from hyperface_jax.io.files import atomic_write_text, one_line
+
+if TYPE_CHECKING:
+    from hyperface_jax.io.files import StrPath
+    from hyperface_jax.synthesis.shards import Format
+
+CARD = "README.md"
+ARC2FACE_LICENSES: Mapping[str, str] = MappingProxyType(
+    {"Arc2Face": "MIT", "Stable Diffusion 1.5": "CreativeML OpenRAIL-M"}
+)
+"""Of what Arc2Face draws with."""
+
+_TAGS = ("face-recognition", "synthetic", "hyperface")
+_SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B")
+_NOT_MEASURED = "not measured"
+
+_USES = """\
+Intended: training and studying face recognition without photographs of people.
+
+Not intended: deciding about people, identifying them in earnest without tests on the population
+concerned, or presenting the images as photographs of somebody. The faces take after what the generator
+and the recogniser learnt from, with its biases. A face may resemble a real person, of the training data
+above all: see the leakage below before calling the data anonymous."""
+
+_SHARDS = """\
+    hyperface train --data PATH/shards
+
+or, in Python,
+
+    import webdataset
+    data = webdataset.WebDataset("PATH/shards/{pattern}")
+    data = data.decode("pil").to_tuple("png;jpg;webp", "cls")
+"""
+
+_FOLDERS = """\
+    hyperface train --data PATH/images
+
+or any reader of one folder an identity, such as `torchvision.datasets.ImageFolder`.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardFacts:
+    """What a card says.
+
+    Args:
+        title: name of the data set.
+        license: of the data set, as the Hub spells it, such as "cc-by-nc-4.0".
+        format: of the images, as in :class:`~hyperface_jax.synthesis.shards.DataSet`.
+        num_shards: .tar files; any number for folders.
+        command: that made it.
+        settings: that made it, digests included.
+        versions: of the software.
+        licenses: of the parts, such as ``ARC2FACE_LICENSES`` and that of the recogniser.
+        summary: of :func:`~hyperface_jax.synthesis.manifest.summarise`.
+        leakage: figures by name; None if not measured.
+    """
+
+    title: str
+    license: str
+    format: Format
+    num_shards: int
+    command: str
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    licenses: Mapping[str, str]
+    summary: Mapping[str, Any]
+    leakage: Mapping[str, Any] | None = None
+
+
+def write_card(folder: StrPath, facts: CardFacts) -> Path:
+    """Write the card, in one step.
+
+    Args:
+        folder: of the data set.
+        facts: what the card says.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    path = Path(folder) / CARD
+    atomic_write_text(path, card_text(facts))
+    return path
+
+
+def card_text(facts: CardFacts) -> str:
+    """Return the card as Markdown."""
+    title = one_line(facts.title)
+    sections = {
+        "How it was made": _origin(facts),
+        "Licences": _licenses(facts),
+        "Uses": _USES,
+        "Leakage": _leakage(facts.leakage),
+        "How to load it": _loading(facts),
+    }
+    body = "\n\n".join(f"## {name}\n\n{text.rstrip()}" for name, text in sections.items())
+    return f"{_front_matter(facts)}\n# {title}\n\n{_overview(facts.summary)}\n\n{body}\n"
+
+
+def size_category(num_images: int) -> str:
+    """Return the size as the Hub writes it.
+
+    Examples:
+        >>> size_category(999), size_category(1000), size_category(640_000)
+        ('n<1K', '1K<n<10K', '100K<n<1M')
+    """
+    place = max(0, len(str(num_images)) - 3)
+    if place == 0:
+        return "n<1K"
+    if place >= len(_SIZES):
+        return "n>1B"
+    return f"{_SIZES[place - 1]}<n<{_SIZES[place]}"
+
+
+def _front_matter(facts: CardFacts) -> str:
+    """Return YAML, whose strings and lists may be written as JSON, but for JSON's surrogate pairs."""
+    is_tar = facts.format == "webdataset"
+    # Without it the Hub would read the manifest as images.
+    data = {"split": "train", "path": "shards/*.tar" if is_tar else "images/*/*"}
+    fields = {
+        "license": facts.license,
+        "pretty_name": one_line(facts.title),
+        "tags": [*_TAGS, "webdataset" if is_tar else "imagefolder"],
+        "size_categories": [size_category(facts.summary["num_images"])],
+        "configs": [{"config_name": "default", "data_files": [data]}],
+    }
+    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()]
+    return "\n".join(["---", *lines, "---", ""])
+
+
+def _overview(summary: Mapping[str, Any]) -> str:
+    text = (
+        f"{summary['num_images']:,} synthetic face images of {summary['num_identities']:,} identities. "
+        "Each identity is a point on the sphere of face embeddings, placed far from the others "
+        "(HyperFace); a generator drew its images from embeddings close to that point.\n\n"
+        f"{summary['num_rejected']:,} images were dropped: no face was found, or it came out too far "
+        f"from its point. {summary['num_short_identities']:,} identities have fewer images than planned."
+    )
+    return "\n\n".join([text, *filter(None, [_cosines(summary)])])
+
+
+def _cosines(summary: Mapping[str, Any]) -> str:
+    """Return a table of the quantiles that there are."""
+    names = {
+        "condition_cosine": "of the condition to the point",
+        "target_cosine": "of the face, as the recogniser sees it, to the point",
+    }
+    found = {text: summary[name] for name, text in names.items() if summary[name]}
+    if not found:
+        return ""
+    levels = list(next(iter(found.values())))
+    rows = [["Cosine, quantiles", *levels], ["---", *["---:"] * len(levels)]]
+    rows += [[text, *(f"{row[level]:.3f}" for level in levels)] for text, row in found.items()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _origin(facts: CardFacts) -> str:
+    settings = json.dumps(facts.settings, indent=2, sort_keys=True, ensure_ascii=False)
+    parts = [
+        _indented(one_line(facts.command)),
+        "Settings and digests, also in `dataset.json` and in the metadata of `manifest.parquet`, which "
+        "has a row for every image:",
+        _indented(settings),
+        "Versions:",
+        _bullets(facts.versions),
+    ]
+    return "\n\n".join(parts)
+
+
+def _licenses(facts: CardFacts) -> str:
+    return (
+        f"This data set: {one_line(facts.license)}. What it was made with:\n\n"
+        f"{_bullets(facts.licenses)}\n\n"
+        "The terms of the data that the generator and the recogniser were trained on may bind its use "
+        "too."
+    )
+
+
+def _leakage(leakage: Mapping[str, Any] | None) -> str:
+    if leakage is None:
+        return f"How close the faces come to those of the training data: {_NOT_MEASURED}."
+    return "How close the faces come to those of the training data:\n\n" + _bullets(leakage)
+
+
+def _loading(facts: CardFacts) -> str:
+    if facts.format == "folder":
+        return _FOLDERS
+    return _SHARDS.format(pattern=f"shard-{{000000..{facts.num_shards - 1:06d}}}.tar")
+
+
+def _bullets(items: Mapping[str, Any]) -> str:
+    return "\n".join(f"- {one_line(name)}: {one_line(text)}" for name, text in items.items())
+
+
+def _indented(text: str) -> str:
+    """Return a code block, which nothing in ``text`` can end."""
+    return "\n".join(f"    {line}" for line in text.splitlines())

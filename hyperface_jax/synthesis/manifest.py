@@ -1,0 +1,283 @@
+"""The manifest: one row an image, dropped ones too, in Parquet; its metadata holds the settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import one_line, os_input_error
+from hyperface_jax.synthesis.shards import MANIFEST, StagedFile, locked, writing
+
+if TYPE_CHECKING:
+    from hyperface_jax.io.files import StrPath
+    from hyperface_jax.synthesis.shards import DataSet
+
+_TYPES = {
+    "identity": "int64",
+    "sample": "int32",
+    "shard": "int32",
+    "key": "string",
+    "seed": "int64",
+    "attempt": "int32",
+    "condition_cosine": "float32",
+    "target_cosine": "float32",
+    "is_kept": "bool",
+}
+COLUMNS = tuple(_TYPES)
+QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+_NULLABLE = ("key", "target_cosine")
+_METADATA = b"hyperface"
+_BATCH = 1024
+_ROW_GROUP = 1 << 17
+
+
+class Figures(NamedTuple):
+    """How an image came about.
+
+    Attributes:
+        seed: of the data set or the image, 64 bits signed.
+        attempt: counts the tries, from 0; that of the last one.
+        condition_cosine: of the condition to the embedding of the identity.
+        target_cosine: of the face to the embedding of the identity; None if not looked at.
+    """
+
+    seed: int
+    attempt: int
+    condition_cosine: float
+    target_cosine: float | None = None
+
+
+class Row(NamedTuple):
+    """A row of the manifest; ``key`` is the name in the shard without suffix, None if dropped."""
+
+    identity: int
+    sample: int
+    shard: int
+    key: str | None
+    seed: int
+    attempt: int
+    condition_cosine: float
+    target_cosine: float | None
+    is_kept: bool
+
+
+class Rows:
+    """The rows of one shard, held in Arrow's form: some 60 bytes each.
+
+    Raises:
+        InputError: pyarrow is not installed.
+    """
+
+    def __init__(self) -> None:
+        self._arrow, self._parquet = _libraries()
+        self._schema = _schema(self._arrow)
+        self._pending: list[Row] = []
+        self._batches: list[Any] = []
+
+    def append(self, row: Row) -> None:
+        """Add a row."""
+        self._pending.append(row)
+        if len(self._pending) == _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        columns = zip(*self._pending, strict=True)
+        arrays = [
+            self._arrow.array(column, field.type)
+            for column, field in zip(columns, self._schema, strict=True)
+        ]
+        self._batches.append(self._arrow.RecordBatch.from_arrays(arrays, schema=self._schema))
+        self._pending.clear()
+
+    def parquet(self, settings: Mapping[str, Any]) -> memoryview:
+        """Return the Parquet file of the rows, of which there must be one at least."""
+        if self._pending:
+            self._flush()
+        table = self._arrow.Table.from_batches(self._batches)
+        sink = self._arrow.BufferOutputStream()
+        self._parquet.write_table(table.replace_schema_metadata(_metadata(settings)), sink)
+        return memoryview(sink.getvalue())
+
+
+def merge_manifests(data_set: DataSet) -> Path | None:
+    """Write ``manifest.parquet``, all rows in the order of the shards, if every shard is finished.
+
+    Args:
+        data_set: the data set; other workers may do the same at once.
+
+    Returns:
+        The file, or None if a shard is missing.
+
+    Raises:
+        InputError: the manifest of a shard is damaged, or the disc is full.
+    """
+    if not all(data_set.is_finished(shard) for shard in range(data_set.plan.num_shards)):
+        return None
+    arrow, parquet = _libraries()
+    schema = _schema(arrow).with_metadata(_metadata(data_set.record()))
+    with locked(data_set.lock_file(MANIFEST), wait=True):
+        staged = StagedFile(data_set.path / MANIFEST)
+        try:
+            with writing(staged.path), parquet.ParquetWriter(staged.file, schema) as writer:
+                for table in _row_groups(data_set, arrow):
+                    writer.write_table(table.replace_schema_metadata(schema.metadata))
+            staged.finish()
+            staged.publish()
+        except BaseException:
+            staged.discard()
+            raise
+    return staged.path
+
+
+def _row_groups(data_set: DataSet, arrow: Any) -> Iterator[Any]:
+    """Yield the rows in tables of about ``_ROW_GROUP``: small row groups make slow files."""
+    tables: list[Any] = []
+    for shard in range(data_set.plan.num_shards):
+        tables.append(_part(data_set, shard))
+        if sum(map(len, tables)) >= _ROW_GROUP:
+            yield arrow.concat_tables(tables)
+            tables = []
+    if tables:
+        yield arrow.concat_tables(tables)
+
+
+def _part(data_set: DataSet, shard: int) -> Any:
+    table = read_manifest(data_set.part(shard))
+    wanted = data_set.plan.images(shard)
+    if not (
+        set(table["shard"].to_pylist()) == {shard}
+        and np.array_equal(table["identity"].to_numpy(), wanted.ids)
+        and np.array_equal(table["sample"].to_numpy(), wanted.samples)
+    ):
+        raise InputError(
+            f"{one_line(data_set.part(shard))}: holds other rows than the images of the shard; "
+            "remove it and run again"
+        )
+    return table.replace_schema_metadata(None)
+
+
+def read_manifest(path: StrPath, columns: Sequence[str] = COLUMNS) -> Any:
+    """Read a manifest.
+
+    Args:
+        path: the file, or the folder of a finished data set.
+        columns: those to read.
+
+    Returns:
+        A ``pyarrow.Table``.
+
+    Raises:
+        InputError: the file is missing, damaged or no manifest, or pyarrow is not installed.
+    """
+    file = _open(path)
+    try:
+        return file.read(list(columns))
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    finally:
+        file.close()
+
+
+def manifest_settings(path: StrPath) -> dict[str, Any]:
+    """Return the settings in the metadata of a manifest: what ``dataset.json`` holds.
+
+    Raises:
+        InputError: as for :func:`read_manifest`.
+    """
+    file = _open(path)
+    try:
+        return json.loads(file.schema_arrow.metadata[_METADATA])
+    finally:
+        file.close()
+
+
+def _open(path: StrPath) -> Any:
+    """Open a Parquet file with the columns and the metadata of a manifest."""
+    arrow, parquet = _libraries()
+    path = Path(path) / MANIFEST if Path(path).is_dir() else Path(path)
+    try:
+        file = parquet.ParquetFile(path)
+    except FileNotFoundError as error:
+        raise os_input_error(path, "cannot read", error) from error
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    schema = file.schema_arrow
+    if not schema.equals(_schema(arrow)) or _METADATA not in (schema.metadata or {}):
+        file.close()
+        raise InputError(f"{one_line(path)}: no manifest of this program; name another file")
+    return file
+
+
+def _damaged(path: StrPath, error: Exception) -> InputError:
+    reason = one_line(error).rstrip(".")
+    return InputError(f"{one_line(path)}: not a whole Parquet file: {reason}; remove and remake it")
+
+
+def summarise(path: StrPath) -> dict[str, Any]:
+    """Count what a manifest holds.
+
+    Args:
+        path: the file, or the folder of a finished data set.
+
+    Returns:
+        ``num_images`` that are kept, ``num_rejected``, ``num_identities`` with an image,
+        ``num_short_identities`` with fewer images than planned (those without any too),
+        ``num_retried`` images kept after the first try, and ``condition_cosine`` and
+        ``target_cosine``: the ``QUANTILES`` of the images kept, by their names, or None if there
+        are none.
+
+    Raises:
+        InputError: as for :func:`read_manifest`.
+    """
+    settings = manifest_settings(path)
+    table = read_manifest(
+        path, ["identity", "attempt", "condition_cosine", "target_cosine", "is_kept"]
+    )
+    kept = table.filter(table["is_kept"])
+    counts = np.bincount(kept["identity"].to_numpy(), minlength=settings["num_ids"])
+    return {
+        "num_images": len(kept),
+        "num_rejected": len(table) - len(kept),
+        "num_identities": int(np.sum(counts > 0)),
+        "num_short_identities": int(np.sum(counts < settings["images_per_id"])),
+        "num_retried": int(np.sum(kept["attempt"].to_numpy() > 0)),
+        "condition_cosine": _quantiles(kept["condition_cosine"]),
+        "target_cosine": _quantiles(kept["target_cosine"]),
+    }
+
+
+def _quantiles(column: Any) -> dict[str, float] | None:
+    values = column.drop_null().to_numpy()
+    if not len(values):
+        return None
+    found = np.quantile(values.astype(np.float64), QUANTILES)
+    return {f"{q:g}": float(value) for q, value in zip(QUANTILES, found, strict=True)}
+
+
+def _schema(arrow: Any) -> Any:
+    return arrow.schema(
+        [
+            arrow.field(name, arrow.type_for_alias(kind), nullable=name in _NULLABLE)
+            for name, kind in _TYPES.items()
+        ]
+    )
+
+
+def _metadata(settings: Mapping[str, Any]) -> dict[bytes, bytes]:
+    return {_METADATA: json.dumps(settings, sort_keys=True).encode()}
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise InputError(
+            "manifest: needs pyarrow; pip install 'hyperface_jax[synthesis]'"
+        ) from error
+    return pyarrow, pyarrow.parquet
