@@ -1,0 +1,396 @@
+"""Who lives in the world of toy faces, and in which circumstances their pictures are taken.
+
+Everything is drawn from a key, the number of the person and the number of the picture, so a picture
+is the same in whatever batch it is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import atomic_write_text, one_line, os_input_error
+from hyperface_jax.toyfaces.parameters import NUM_IDENTITY, Traits, draw_nuisance, preset_sides
+from hyperface_jax.toyfaces.renderer import render, to_uint8
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float, Int
+
+    from hyperface_jax.io.files import StrPath
+    from hyperface_jax.typing import PRNGKey
+
+ROLES = ("recognition", "generation", "gallery", "reference", "test")
+"""What a set of persons is for; sets of different roles share nobody."""
+GROUP_SHARES = (0.42, 0.24, 0.16, 0.11, 0.07)
+"""Shares of the groups in the population."""
+
+_GROUP_MEANS: tuple[dict[str, float], ...] = (
+    {"skin_lightness": 0.8, "hair_lightness": -0.1, "eye_colour": 0.3},
+    {
+        "skin_lightness": -1.1,
+        "hair_lightness": -1.6,
+        "hair_redness": -0.8,
+        "eye_colour": -1.3,
+        "nose_width": 0.7,
+        "lip_fullness": 0.8,
+    },
+    {
+        "skin_lightness": 0.3,
+        "skin_hue": -0.9,
+        "hair_lightness": -1.5,
+        "hair_redness": -0.8,
+        "eye_colour": -1.2,
+        "eye_slant": 0.7,
+    },
+    {
+        "skin_lightness": -0.1,
+        "skin_hue": -0.4,
+        "hair_lightness": -1.0,
+        "eye_colour": -0.6,
+        "brow_thickness": 0.7,
+        "nose_length": 0.6,
+    },
+    {
+        "skin_lightness": 1.2,
+        "skin_hue": 0.8,
+        "hair_lightness": 1.0,
+        "hair_redness": 0.5,
+        "eye_colour": 0.9,
+    },
+)
+_BUILD = {
+    "beard": 0.9,
+    "hair_length": -0.9,
+    "jaw_width": 0.4,
+    "jaw_squareness": 0.4,
+    "brow_thickness": 0.4,
+    "face_width": 0.3,
+    "eye_size": -0.3,
+    "lip_fullness": -0.3,
+}
+"""Half of the difference between the two builds that persons of every group have."""
+_COLOURS = ("skin_lightness", "skin_hue", "hair_lightness", "hair_redness", "eye_colour")
+_COLOUR_SPREAD = 0.6
+"""Within a group, colours vary less than shapes."""
+_NUM_FACTORS = 6
+_SHARED = 0.55
+"""Share of the variance within a group that a few factors explain."""
+_PERSON, _PICTURE, _COUNT, _PAIR = range(4)
+_BATCH = 256
+"""Images that are drawn, then written, at a time."""
+
+
+class Identities(NamedTuple):
+    """Persons.
+
+    Attributes:
+        latents: ``[n, 24]``.
+        group: that each belongs to, ``[n]``, int32 from 0.
+    """
+
+    latents: Float[Array, "n 24"]
+    group: Int[Array, " n"]
+
+
+class Pairs(NamedTuple):
+    """Pairs of pictures, to be told apart.
+
+    Attributes:
+        first: latents of the person in the first picture, ``[n, 24]``.
+        second: of the one in the second picture.
+        first_nuisance: circumstances of the first picture, ``[n, m]``.
+        second_nuisance: of the second.
+        groups: of the two persons, ``[n, 2]``.
+        is_same: whether they are one person, ``[n]``, bool.
+    """
+
+    first: Float[Array, "n 24"]
+    second: Float[Array, "n 24"]
+    first_nuisance: Float[Array, "n m"]
+    second_nuisance: Float[Array, "n m"]
+    groups: Int[Array, "n 2"]
+    is_same: Bool[Array, " n"]
+
+
+def split_key(seed: int, role: str) -> PRNGKey:
+    """Return the key of the persons of one role in the world of a seed.
+
+    Raises:
+        InputError: no such role.
+    """
+    if role not in ROLES:
+        raise InputError(f"role: {one_line(role)!r} is none; use one of {', '.join(ROLES)}")
+    return jax.random.fold_in(jax.random.key(seed), ROLES.index(role))
+
+
+def sample_identities(key: PRNGKey, num: int, *, start: int = 0) -> Identities:
+    """Draw persons from the population: unequal groups, two builds, a few factors, a rest.
+
+    Args:
+        key: from :func:`split_key`.
+        num: how many.
+        start: number of the first; person ``i`` depends on the key and ``i`` only.
+
+    Returns:
+        The persons ``start`` to ``start + num - 1``.
+    """
+    return Identities(*_persons(_numbered(key, _PERSON, jnp.arange(start, start + num))))
+
+
+def image_counts(key: PRNGKey, num: int, *, mean: float) -> np.ndarray:
+    """Draw how many pictures there are of each of the first ``num`` persons: log-normal, unequal.
+
+    Returns:
+        From 2 to ``4 * mean``, ``[num]``.
+
+    Raises:
+        InputError: the mean is below 2.
+    """
+    if not 2 <= mean < math.inf:
+        raise InputError(f"mean={mean}: must be 2 or more, for a person to have another picture")
+    keys = _numbered(key, _COUNT, jnp.arange(num))
+    normal = np.asarray(jax.vmap(jax.random.normal)(keys), np.float64)
+    counts = np.rint(mean * np.exp(0.5 * normal - 0.125))
+    return np.clip(counts, 2, 4 * mean).astype(np.int64)
+
+
+def sample_nuisance(key: PRNGKey, num: int, *, preset: str, side: int = 0) -> Float[Array, "n m"]:
+    """Draw the circumstances of the first ``num`` pictures of person 0.
+
+    Args:
+        key: of the set.
+        num: how many.
+        preset: a key of ``PRESETS``.
+        side: 0 or 1: of which picture of a pair.
+
+    Returns:
+        Rows for :func:`hyperface_jax.toyfaces.renderer.render`, ``[num, m]``.
+
+    Raises:
+        InputError: no such preset or side.
+    """
+    picture = np.arange(num)
+    return image_nuisance(key, np.zeros_like(picture), picture, preset=preset, side=side)
+
+
+def image_nuisance(
+    key: PRNGKey, person: Any, picture: Any, *, preset: str, side: int = 0
+) -> Float[Array, "n m"]:
+    """Draw the circumstances of given pictures of given persons.
+
+    Args:
+        key: of the set.
+        person: numbers, ``[n]``.
+        picture: number of each picture among those of its person, ``[n]``.
+        preset: a key of ``PRESETS``.
+        side: 0 or 1: of which picture of a pair.
+
+    Returns:
+        Rows for :func:`hyperface_jax.toyfaces.renderer.render`, ``[n, m]``.
+
+    Raises:
+        InputError: no such preset or side.
+    """
+    sides = preset_sides(preset)
+    if side not in (0, 1):
+        raise InputError(f"side={side}: must be 0 or 1")
+    keys = _numbered(key, _PICTURE, jnp.asarray(person))
+    keys = jax.vmap(jax.random.fold_in)(keys, jnp.asarray(picture))
+    return draw_nuisance(keys, sides[side])
+
+
+def benchmark_pairs(key: PRNGKey, preset: str, num_pairs: int) -> Pairs:
+    """Draw pairs of pictures: one person and two persons in turn, every pair of new persons.
+
+    Every other pair of two persons is within a group, which is harder; the others are across groups.
+
+    Args:
+        key: from :func:`split_key`, of the test.
+        preset: a key of ``PRESETS``.
+        num_pairs: how many.
+
+    Returns:
+        The pairs; pair ``i`` depends on the key, the preset and ``i`` only.
+
+    Raises:
+        InputError: no such preset.
+    """
+    sides = preset_sides(preset)
+    order = jnp.arange(num_pairs)
+    keys = _numbered(key, _PAIR, order)
+    first, second, groups = _two_persons(keys, order % 4)
+    one, other = (
+        draw_nuisance(jax.vmap(partial(jax.random.fold_in, data=2 + i))(keys), side)
+        for i, side in enumerate(sides)
+    )
+    return Pairs(first, second, one, other, groups, order % 2 == 0)
+
+
+def _numbered(key: PRNGKey, stream: int, numbers: Any) -> Any:
+    key = jax.random.fold_in(key, stream)
+    return jax.vmap(partial(jax.random.fold_in, key))(numbers)
+
+
+# Persons
+
+
+def _vector(values: dict[str, float], rest: float = 0.0) -> np.ndarray:
+    return np.array([values.get(name, rest) for name in Traits._fields], np.float32)
+
+
+def _factors() -> np.ndarray:
+    """Return how traits depend on the factors, ``[24, factors]``, rows of length 1."""
+    loadings = np.random.default_rng(0).normal(size=(NUM_IDENTITY, _NUM_FACTORS))
+    return (loadings / np.linalg.norm(loadings, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _person(key: Any, group: Any) -> Any:
+    """Draw the latents of a person of a group, ``[24]``."""
+    normals = jax.random.normal(key, (1 + _NUM_FACTORS + NUM_IDENTITY,))
+    factors, rest = normals[None, 1 : 1 + _NUM_FACTORS], normals[1 + _NUM_FACTORS :]
+    means = jnp.asarray(np.stack([_vector(means) for means in _GROUP_MEANS]))
+    build = jnp.sign(normals[0])
+    shared = jnp.sum(jnp.asarray(_factors()) * factors, axis=1)
+    within = math.sqrt(_SHARED) * shared + math.sqrt(1 - _SHARED) * rest
+    spread = _vector(dict.fromkeys(_COLOURS, _COLOUR_SPREAD), 1.0)
+    return means[group] + build * _vector(_BUILD) + spread * within
+
+
+def _group(key: Any, without: Any = -1) -> Any:
+    """Draw a group by its share, except one."""
+    shares = jnp.log(jnp.asarray(GROUP_SHARES))
+    allowed = jnp.arange(len(GROUP_SHARES)) != without
+    return jax.random.categorical(key, jnp.where(allowed, shares, -jnp.inf)).astype(jnp.int32)
+
+
+@jax.jit
+@jax.vmap
+def _persons(key: Any) -> tuple[Any, Any]:
+    group_key, person_key = jax.random.split(key)
+    group = _group(group_key)
+    return _person(person_key, group), group
+
+
+@jax.jit
+@jax.vmap
+def _two_persons(key: Any, kind: Any) -> tuple[Any, Any, Any]:
+    """Draw two persons: the same (kind 0, 2), of one group (1) or of two (3)."""
+    first_key, second_key = (jax.random.fold_in(key, i) for i in range(2))
+    group_key, person_key = jax.random.split(first_key)
+    other_key, other_person_key = jax.random.split(second_key)
+    group = _group(group_key)
+    first = _person(person_key, group)
+    other = jnp.where(kind == 3, _group(other_key, group), group)
+    second = jnp.where(kind % 2 == 0, first, _person(other_person_key, other))
+    return first, second, jnp.stack([group, other])
+
+
+# Files
+
+
+def write_folder(
+    path: StrPath,
+    latents: Float[Array, "n 24"],
+    counts: Sequence[int] | np.ndarray,
+    *,
+    key: PRNGKey,
+    preset: str = "training",
+    size: int = 32,
+) -> None:
+    """Draw pictures of persons and write them as ``PERSON/PICTURE.png``.
+
+    The folder appears when it is whole.
+
+    Args:
+        path: the folder, which must not exist; its parent must.
+        latents: of the persons, ``[n, 24]``.
+        counts: pictures of each, ``[n]``.
+        key: of the circumstances.
+        preset: a key of ``PRESETS``.
+        size: pixels a side.
+
+    Raises:
+        InputError: the folder exists or cannot be written, or an argument does not fit.
+    """
+    if len(counts) != len(latents):
+        raise InputError(f"counts: {len(counts)} for {len(latents)} persons; give one each")
+    person = np.repeat(np.arange(len(counts)), counts)
+    picture = np.concatenate([np.arange(count) for count in counts] or [np.arange(0)])
+    nuisance = image_nuisance(key, person, picture, preset=preset)
+    names = [f"{i:06d}/{j:04d}.png" for i, j in zip(person, picture, strict=True)]
+    with _new_folder(path) as folder:
+        for i in range(len(counts)):
+            (folder / f"{i:06d}").mkdir()
+        _write_images(folder, names, np.asarray(latents)[person], nuisance, size)
+
+
+def write_pairs(path: StrPath, pairs: Pairs, *, size: int = 32) -> Path:
+    """Draw pairs and write them as ``NUMBERa.png`` and ``NUMBERb.png`` with their list ``pairs.txt``.
+
+    The folder appears when it is whole. A line of the list is ``a.png b.png 1`` for one person, 0 for
+    two.
+
+    Args:
+        path: the folder, which must not exist; its parent must.
+        pairs: from :func:`benchmark_pairs`.
+        size: pixels a side.
+
+    Returns:
+        The list.
+
+    Raises:
+        InputError: the folder exists or cannot be written.
+    """
+    numbers = [f"{i:06d}" for i in range(len(pairs.is_same))]
+    with _new_folder(path) as folder:
+        for side, latents, nuisance in (
+            ("a", pairs.first, pairs.first_nuisance),
+            ("b", pairs.second, pairs.second_nuisance),
+        ):
+            names = [f"{number}{side}.png" for number in numbers]
+            _write_images(folder, names, latents, nuisance, size)
+        rows = zip(numbers, np.asarray(pairs.is_same), strict=True)
+        lines = [f"{number}a.png {number}b.png {int(same)}\n" for number, same in rows]
+        atomic_write_text(folder / "pairs.txt", "".join(lines))
+    return Path(path) / "pairs.txt"
+
+
+def _write_images(folder: Path, names: Sequence[str], latents: Any, rows: Any, size: int) -> None:
+    from hyperface_jax.io.images import encode
+
+    for start in range(0, len(names), _BATCH):
+        batch = names[start : start + _BATCH]
+        # A last batch that is filled up needs no program of its own.
+        places = (start + np.arange(_BATCH)) % len(names)
+        images = np.asarray(to_uint8(render(latents[places], rows[places], size=size)))
+        for name, image in zip(batch, images, strict=False):
+            (folder / name).write_bytes(encode(image))
+
+
+@contextmanager
+def _new_folder(path: StrPath) -> Iterator[Path]:
+    """Make a folder beside ``path`` that takes its name if the block succeeds."""
+    target = Path(path)
+    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    if os.path.lexists(target):
+        raise InputError(f"{one_line(path)}: is there already; remove it or choose another folder")
+    try:
+        unfinished.mkdir()
+        yield unfinished
+        unfinished.rename(target)
+    except OSError as error:
+        raise os_input_error(path, "cannot write", error) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,0 +1,138 @@
+"""Toy faces drawn by arithmetic on the pixel grid: differentiable and batched."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.toyfaces.drawing import over, ramp, smooth_step
+from hyperface_jax.toyfaces.features import paint_behind, paint_head, paint_nose
+from hyperface_jax.toyfaces.head import Skin, aged, coloured, grid, head_mask, light_on, skin_seen
+from hyperface_jax.toyfaces.parameters import (
+    NUM_IDENTITY,
+    NUM_NUISANCE,
+    Nuisance,
+    traits,
+    unpack_nuisance,
+)
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, UInt8
+
+MIN_SIZE = 8
+"""Pixels a side under which nothing can be recognised."""
+_BLOCK = 64
+"""Images that are drawn at a time: bounds the memory and stays in the cache."""
+
+
+def render(
+    identity: Float[Array, "n 24"], nuisance: Float[Array, "n m"], *, size: int
+) -> Float[Array, "n size size 3"]:
+    """Draw faces.
+
+    Args:
+        identity: latents of the persons, ``[n, 24]``.
+        nuisance: circumstances of the pictures, ``[n, m]``, from
+            :func:`hyperface_jax.toyfaces.parameters.pack_nuisance`.
+        size: pixels a side.
+
+    Returns:
+        RGB from 0 to 1, ``[n, size, size, 3]``.
+
+    Raises:
+        InputError: the shapes do not fit together, or the size is below ``MIN_SIZE``.
+    """
+    _check(identity, nuisance, size)
+    num = len(identity)
+    # Blocks that are filled up need no program of their own.
+    rows = np.arange(-(-num // _BLOCK) * _BLOCK) % max(num, 1)
+    return _render(jnp.asarray(identity)[rows], jnp.asarray(nuisance)[rows], size)[:num]
+
+
+def _check(identity: Any, nuisance: Any, size: int) -> None:
+    if size < MIN_SIZE:
+        raise InputError(f"size={size}: must be {MIN_SIZE} or more")
+    shapes = np.shape(identity), np.shape(nuisance)
+    if len(shapes[0]) != 2 or shapes != (
+        (shapes[0][0], NUM_IDENTITY),
+        (shapes[0][0], NUM_NUISANCE),
+    ):
+        raise InputError(
+            f"identity, nuisance: shapes {shapes[0]} and {shapes[1]}; "
+            f"[n, {NUM_IDENTITY}] and [n, {NUM_NUISANCE}] are needed"
+        )
+
+
+@partial(jax.jit, static_argnames="size")
+def _render(identity: Any, nuisance: Any, size: int) -> Any:
+    draw = jax.vmap(partial(_draw, size=size))
+    blocks = jax.tree.map(
+        lambda part: part.reshape(-1, _BLOCK, part.shape[1]), (identity, nuisance)
+    )
+    return jax.lax.map(lambda block: draw(*block), blocks).reshape(-1, size, size, 3)
+
+
+def to_uint8(images: Float[Array, "*n 3"]) -> UInt8[Array, "*n 3"]:
+    """Round colours from 0 to 1 to the 256 grey levels of a file."""
+    return jnp.round(jnp.clip(images, 0, 1) * 255).astype(jnp.uint8)
+
+
+def _draw(identity: Any, nuisance: Any, size: int) -> Any:
+    """Draw one face, ``[size, size, 3]``."""
+    face, view = traits(identity), unpack_nuisance(nuisance)
+    face = aged(face, view.age)
+    skin = skin_seen(face, view, size)
+    colours = coloured(face, view)
+    shade = light_on(skin, view)
+    image = _background(view, size)
+    image = paint_behind(image, skin, face, view, colours, shade)
+    head = paint_head(skin, face, view, colours) * shade
+    image = over(image, head_mask(skin), head)
+    image = paint_nose(image, skin, face, view, colours, shade)
+    image = _occluders(image, skin, view)
+    return _camera(image, view, size)
+
+
+def _background(view: Nuisance, size: int) -> Any:
+    x, y = grid(size)
+    along = x * jnp.cos(view.ground_angle) + y * jnp.sin(view.ground_angle)
+    ground, end = view.ground[:, None, None], view.ground_end[:, None, None]
+    image = ground + jnp.clip(0.5 + 0.5 * along, 0, 1)[None] * (end - ground)
+    radius = (x - view.blob_x) ** 2 + (y - view.blob_y) ** 2
+    return over(
+        image, 0.8 * smooth_step(-jnp.sqrt(radius + 1e-6) / view.blob_radius, -1.2, -0.8), view.blob
+    )
+
+
+def _occluders(image: Any, skin: Skin, view: Nuisance) -> Any:
+    x = jnp.abs(skin.x - view.block_x) - view.block_width
+    y = jnp.abs(skin.y - view.block_y) - view.block_height
+    return over(image, ramp(jnp.maximum(x, y), skin.pixel), view.block)
+
+
+def _camera(image: Any, view: Nuisance, size: int) -> Any:
+    """Expose, blur and add noise: ``[3, size, size]`` to ``[size, size, 3]``."""
+    tone = jnp.stack([1 + 0.12 * view.warmth, jnp.ones(()), 1 - 0.12 * view.warmth])
+    image = image * (view.exposure * tone)[:, None, None]
+    blur = _blur(view.blur, size)
+    image = jnp.einsum("ij,cjk,lk->cil", blur, image, blur)
+    image = image + view.noise * _noise(view.noise_seed, image.shape)
+    return jnp.moveaxis(jnp.clip(image, 0, 1), 0, -1)
+
+
+def _blur(sigma: Any, size: int) -> Any:
+    """Return the matrix of a Gaussian blur along one axis, its rows of sum 1."""
+    places = (jnp.arange(size, dtype=jnp.float32) + 0.5) / size
+    apart = (places[:, None] - places[None]) / (sigma + 0.1 / size)
+    weights = jnp.exp(-0.5 * apart**2)
+    return weights / jnp.sum(weights, axis=1, keepdims=True)
+
+
+def _noise(seed: Any, shape: tuple[int, ...]) -> Any:
+    key = jax.random.key(jax.lax.stop_gradient(seed).astype(jnp.uint32))
+    return jax.random.normal(key, shape)
