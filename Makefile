@@ -4,8 +4,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 .PHONY: demo test lint bench clean
 
-demo: $(VENV)/.installed  ## pack 2,000 identities in 128 dimensions and draw the report
-	$(BIN)/hyperface pack --num-ids 2000 --dim 128 --out runs/demo
+demo: $(VENV)/.installed  ## the whole method in a world of toy faces, from a gallery to a report
+	$(BIN)/hyperface demo --out runs/demo
 
 test: $(VENV)/.installed $(VENV)/.aot lint  ## everything that CI runs
 	$(BIN)/python -m pytest --ignore tests/recognition
@@ -29,6 +29,7 @@ bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchm
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.convolutions
 	$(BIN)/python -m benchmarks.synthesis
+	$(BIN)/python -m benchmarks.closed_loop
 	$(BIN)/python -m benchmarks.tables
 
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -12,13 +12,14 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from benchmarks.common import PICTURES, ROOT, read_result
 
-_DOCS = ("packing.md", "recognition.md", "scaling.md", "synthesis.md")
+_DOCS = ("packing.md", "recognition.md", "scaling.md", "synthesis.md", "toy-world.md")
 DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in _DOCS))
 
 
@@ -269,6 +270,54 @@ def _fastest(times: dict[str, float], name: str) -> str:
     return f"**{cell}**" if name in ours and times[name] == min(ours.values()) else cell
 
 
+def closed_loop(part: str, figures: dict[str, Any]) -> str:
+    """Every arm of a part, means with their standard errors."""
+    columns = (
+        ("accuracy, %", "mean_accuracy", 100, 1),
+        ("TAR at FAR 0.1 %, %", "tar_at_far_1e-3", 100, 1),
+        ("rank 1, %", "rank_1", 100, 1),
+        ("to the gallery", "gallery_cosine", 1, 3),
+        ("face to target", "target_cosine", 1, 3),
+        ("nearest, embeddings", "nearest_before", 1, 3),
+        ("nearest, faces", "nearest_after", 1, 3),
+    )
+    rows = [
+        [
+            row["name"],
+            *(_estimate(row.get(name), scale, digits) for _, name, scale, digits in columns),
+        ]
+        for row in figures["parts"].get(part, [])
+    ]
+    return _table(["identities", *(title for title, *_ in columns)], rows)
+
+
+def _estimate(value: dict[str, Any] | None, scale: float, digits: int) -> str:
+    if value is None:
+        return ""
+    mean = f"{scale * value['mean']:.{digits}f}"
+    return mean if value["error"] is None else f"{mean} ± {scale * value['error']:.{digits}f}"
+
+
+def toy_models(figures: dict[str, Any]) -> str:
+    """How good the shipped models are."""
+    sets = figures["models"]["recognizer"]["benchmarks"]
+    rows = [
+        [f"F: verification, {name}, %", f"{100 * found['accuracy']:.2f}"]
+        for name, found in sets.items()
+    ]
+    cosines = figures["models"]["generator"]["fidelity"]
+    labels = {
+        "real_pair_cosine": "two real images of a person, cosine",
+        "real_target_cosine": "real image to its target, cosine",
+        "drawn_target_cosine": "drawn image to its target, cosine",
+        "drawn_from_one_cosine": "image drawn from one image to that one, cosine",
+        "real_rank_1": "real image nearest to its own target of all, share",
+        "drawn_rank_1": "drawn image nearest to its own target of all, share",
+    }
+    rows += [[f"G: {label}", f"{cosines[name]:.3f}"] for name, label in labels.items()]
+    return _table(["persons that neither has seen", ""], rows)
+
+
 def synthesis(figures: dict[str, Any]) -> str:
     """What writing costs beside drawing."""
     rows = [
@@ -304,6 +353,11 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "training": ("training", training),
     "convolutions": ("convolutions", convolutions),
     "synthesis": ("synthesis", synthesis),
+    "toy_models": ("closed_loop", toy_models),
+    **{
+        f"closed_loop_{part}": ("closed_loop", partial(closed_loop, part))
+        for part in ("packing", "alpha", "identities", "images", "variation", "gallery", "keep-out")
+    },
 }
 MODULES = {"milestones": "solvers", "precision": "accelerator"}
 

@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("hyperface needs its extras: pip install 'hyperface_jax[cli]'", file=sys.stderr)
         return _BAD_INPUT
     from hyperface_jax.cli.bounds import Bounds
+    from hyperface_jax.cli.demo import Demo
     from hyperface_jax.cli.embed import Embed
     from hyperface_jax.cli.evaluate import Evaluate
     from hyperface_jax.cli.faces import Faces
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "faces": Faces,
         "embed": Embed,
         "evaluate": Evaluate,
+        "demo": Demo,
     }
     command = tyro.extras.subcommand_cli_from_dict(
         verbs,

@@ -22,6 +22,7 @@ _OF_RECIPE = (
     "max_gradient_norm",
     "ema",
     "sample_rate",
+    "attribute_weight",
 )
 
 
@@ -38,7 +39,10 @@ class Train:
     out: Path
     """Run directory: model.safetensors, model.json, summary.json, history.jsonl, TensorBoard events."""
     backbone: str = "iresnet50"
-    """iresnet18, iresnet34, iresnet50, iresnet100, or iresnet_tiny for 32 to 64 pixels."""
+    """iresnet18, iresnet34, iresnet50, iresnet100, or iresnet_tiny or iresnet_nano for 32 to 64
+    pixels."""
+    embedding_dim: int | None = None
+    """Dimension of the embedding; 512 if not given."""
     variant: Literal["adaface", "insightface"] = "adaface"
     """Whose network; its weights serve that PyTorch code. adaface takes BGR, insightface RGB."""
     image_size: int | None = None
@@ -65,6 +69,10 @@ class Train:
     """Decay of a running mean of the weights, which is then the result."""
     sample_rate: float | None = None
     """Share of the classes that take part in a step (Partial FC)."""
+    attributes: Path | None = None
+    """Known attributes of the identities (.csv: identity,NAME,...) that the embedding shall tell too."""
+    attribute_weight: float | None = None
+    """Of their error in the loss."""
     augment: bool = True
     """Whether images are augmented as the recipe says."""
     bf16: bool = False
@@ -106,6 +114,10 @@ class Train:
         """Refuse settings that cannot work."""
         if self.choose_by_validation and not self.validate:
             raise InputError("--choose-by-validation needs --validate FILE")
+        if self.embedding_dim is not None and self.embedding_dim < 1:
+            raise InputError(f"--embedding-dim {self.embedding_dim}: must be at least 1")
+        if self.attribute_weight is not None and self.attributes is None:
+            raise InputError("--attribute-weight needs --attributes FILE")
         if self.log_every < 1:
             raise InputError(f"--log-every {self.log_every}: must be at least 1")
         if self.checkpoint_seconds < 0:

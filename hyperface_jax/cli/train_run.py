@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from tensorboardX import SummaryWriter
 
 from hyperface_jax import sharding
@@ -30,9 +31,11 @@ from hyperface_jax.cli.versions import versions
 from hyperface_jax.errors import InputError
 from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.checkpoints import Checkpointer
+from hyperface_jax.io.embeddings import file_sha256
 from hyperface_jax.io.files import JsonLines, atomic_write_json
 from hyperface_jax.io.run_directory import RunDirectory
 from hyperface_jax.io.torch_files import write_state_dict
+from hyperface_jax.recognition.attributes import read_attributes
 from hyperface_jax.recognition.backbones import BACKBONES, COLOUR_ORDER, DROPOUT
 from hyperface_jax.recognition.data import Loader, make_loader
 from hyperface_jax.recognition.recognizer import RUN_SETTINGS, RUN_WEIGHTS
@@ -42,7 +45,16 @@ from hyperface_jax.recognition.weights import export_weights
 
 _PACKAGES = ("hyperface_jax", "jax", "jaxlib", "flax", "optax", "grain", "orbax-checkpoint")
 _TENSORBOARD = "tensorboard"
-_IGNORED = ("out", "checkpoint_seconds", "devices", "distributed", "workers", "log_every", "data")
+_IGNORED = (
+    "out",
+    "checkpoint_seconds",
+    "devices",
+    "distributed",
+    "workers",
+    "log_every",
+    "data",
+    "attributes",
+)
 _STATES_ON_DISK = 4
 _BYTES_A_STATE = 2**30
 
@@ -66,6 +78,14 @@ class _Job:
     loader: Loader
     run: RunDirectory
     validation: list[Validation]
+    attributes: np.ndarray | None
+    """Known of each class, ``[classes, k]``."""
+
+    def batch(self) -> tuple[Any, ...]:
+        """Return what the next step trains on, on its devices."""
+        images, labels = next(self.loader)
+        known = () if self.attributes is None else (self.attributes[labels],)
+        return self.trainer.put((images, labels, *known))
 
 
 def _train(config: Train, source: Source, run: RunDirectory) -> int:
@@ -92,7 +112,16 @@ def _prepared(config: Train, source: Source, run: RunDirectory) -> _Job:
     shape = BACKBONES[config.backbone]
     size = config.image_size or shape.image_size
     dropout = DROPOUT[config.variant]
-    shape = replace(shape, variant=config.variant, image_size=size, dropout=dropout)
+    shape = replace(
+        shape,
+        variant=config.variant,
+        image_size=size,
+        dropout=dropout,
+        embedding_dim=config.embedding_dim or shape.embedding_dim,
+    )
+    attributes = None
+    if config.attributes is not None:
+        attributes = read_attributes(config.attributes, source.classes)
     mesh = job_mesh(config.devices)
     num_processes = jax.process_count()
     if recipe.batch_size % (mesh.size if mesh else 1):
@@ -113,9 +142,17 @@ def _prepared(config: Train, source: Source, run: RunDirectory) -> _Job:
         shard=(jax.process_index(), num_processes),
     )
     dtype = jnp.bfloat16 if config.bf16 else jnp.float32
-    trainer = Trainer(shape, recipe, source.num_classes, loader.steps_per_epoch, mesh, dtype)
+    trainer = Trainer(
+        shape,
+        recipe,
+        source.num_classes,
+        loader.steps_per_epoch,
+        mesh,
+        dtype,
+        0 if attributes is None else attributes.shape[1],
+    )
     validation = [read_validation(path, config.images, size) for path in config.validate]
-    return _Job(config, trainer, loader, run, validation)
+    return _Job(config, trainer, loader, run, validation, attributes)
 
 
 def _resolved(config: Train, source: Source, trainer: Trainer) -> dict[str, Any]:
@@ -125,9 +162,12 @@ def _resolved(config: Train, source: Source, trainer: Trainer) -> dict[str, Any]
         **{name: value for name, value in asdict(config).items() if name not in chosen},
         **chosen,
         "image_size": trainer.backbone.image_size,
+        "embedding_dim": trainer.backbone.embedding_dim,
         "milestones": list(trainer.recipe.milestones),
         "validate": [str(path) for path in config.validate],
         "data_fingerprint": source.fingerprint,
+        "attributes": config.attributes and str(config.attributes),
+        "attributes_sha256": config.attributes and file_sha256(config.attributes),
         **summary(source),
     }
 
@@ -161,8 +201,7 @@ def _loop(job: _Job, checkpointer: Checkpointer) -> _Progress:
     with StopRequest() as stop, _Log(job, first) as log, bar:
         start = time.perf_counter()
         while progress.done < total:
-            batch = job.trainer.put(next(job.loader))
-            progress.state, metrics = job.trainer.step(progress.state, *batch)
+            progress.state, metrics = job.trainer.step(progress.state, *job.batch())
             progress.done += 1
             is_epoch_end = progress.done % job.trainer.steps_per_epoch == 0
             is_logged = progress.done % job.config.log_every == 0 or progress.done == total
@@ -262,6 +301,8 @@ class _Log:
         num_images = (progress.done - done) * self._job.trainer.recipe.batch_size
         figures = {name: float(value) for name, value in metrics._asdict().items()}
         del figures["is_finite"]
+        if self._job.attributes is None:
+            del figures["attribute_error"]
         figures["images_per_second"] = num_images / max(now - then, 1e-9)
         return self._append(progress, figures)
 

@@ -1,5 +1,7 @@
-"""Figures of embeddings: verification of pairs, and templates."""
+"""Figures of embeddings: verification of pairs, templates, sets of persons, and leakage."""
 
+from hyperface_jax.evaluation.all_pairs import AllPairs, all_pairs
+from hyperface_jax.evaluation.leakage import Leakage, impostor_threshold, leakage
 from hyperface_jax.evaluation.templates import (
     Identification,
     Templates,
@@ -23,16 +25,21 @@ from hyperface_jax.evaluation.verification import (
 )
 
 __all__ = [
+    "AllPairs",
     "Det",
     "FoldTar",
     "Identification",
+    "Leakage",
     "Roc",
     "Separation",
     "Templates",
     "Verification",
+    "all_pairs",
     "det_points",
     "flip_fused",
     "identify",
+    "impostor_threshold",
+    "leakage",
     "pair_scores",
     "separation",
     "template_embeddings",

@@ -100,8 +100,9 @@ BACKBONES: Mapping[str, BackboneConfig] = {
     "iresnet50": BackboneConfig((3, 4, 14, 3), _WIDTHS),
     "iresnet100": BackboneConfig((3, 13, 30, 3), _WIDTHS),
     "iresnet_tiny": BackboneConfig((1, 1, 1, 1), (32, 64, 128, 256), image_size=32),
+    "iresnet_nano": BackboneConfig((1, 1, 1, 1), (16, 32, 64, 128), image_size=32),
 }
-"""The backbones by name; the tiny one is for images of 32 to 64 pixels and trains on a CPU."""
+"""The backbones by name; the last two are for images of 32 to 64 pixels and train on a CPU."""
 
 
 class _Setup(NamedTuple):

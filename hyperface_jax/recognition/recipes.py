@@ -39,6 +39,7 @@ class Recipe:
         max_gradient_norm: to which the backbone's gradient is clipped; None does not.
         ema: decay of a running mean of the weights, which is then the result; None keeps none.
         sample_rate: share of the classes that take part in a step (Partial FC).
+        attribute_weight: of the error of known attributes in the loss, where they are given.
         augmentation: of each image.
     """
 
@@ -56,6 +57,7 @@ class Recipe:
     max_gradient_norm: float | None = None
     ema: float | None = None
     sample_rate: float = 1.0
+    attribute_weight: float = 10.0
     augmentation: Augmentation = _AUGMENTATION
 
     def __post_init__(self) -> None:
@@ -71,6 +73,7 @@ class Recipe:
             ("weight_decay", self.weight_decay >= 0, "0 or more"),
             ("max_gradient_norm", (self.max_gradient_norm or 1) > 0, "above 0"),
             ("ema", 0 <= (self.ema or 0) < 1, "at least 0 and less than 1"),
+            ("attribute_weight", 0 <= self.attribute_weight < float("inf"), "0 or more"),
             ("sample_rate", 0 < self.sample_rate <= 1, "above 0 and at most 1"),
         ):
             if not holds:

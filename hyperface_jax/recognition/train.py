@@ -18,6 +18,7 @@ from flax import nnx
 
 from hyperface_jax import sharding
 from hyperface_jax.io.images import normalise
+from hyperface_jax.recognition.attributes import attribute_loss, init_regression
 from hyperface_jax.recognition.backbones import BackboneConfig, IResNet
 from hyperface_jax.recognition.losses import margin_loss
 from hyperface_jax.recognition.recipes import Recipe
@@ -43,8 +44,11 @@ class TrainState(NamedTuple):
     classes: Any
     """Class weights, ``[classes, d]``, filled up with rows of zeros to whole shards."""
     head: Any
+    regression: Any
+    """Of the known attributes; () without any."""
     backbone_optimizer: Any
     class_optimizer: Any
+    regression_optimizer: Any
     ema: nnx.State | None
     """Running mean of the parameters."""
     key: PRNGKey
@@ -59,6 +63,8 @@ class Metrics(NamedTuple):
     embedding_norm: Scalar
     """Mean length of the embeddings."""
     learning_rate: Scalar
+    attribute_error: Scalar
+    """Mean squared, of the known attributes; 0 without any."""
     is_finite: Scalar
 
 
@@ -73,6 +79,7 @@ class Trainer:
         steps_per_epoch: batches of an epoch.
         mesh: devices; None trains on one.
         dtype: of the convolutions.
+        num_attributes: known of each identity, to be told by the embedding too.
     """
 
     backbone: BackboneConfig
@@ -81,6 +88,7 @@ class Trainer:
     steps_per_epoch: int
     mesh: Mesh | None = None
     dtype: Any = jnp.float32
+    num_attributes: int = 0
 
     @property
     def num_steps(self) -> int:
@@ -108,15 +116,18 @@ class Trainer:
 
         return jax.tree.map(placed, shapes)
 
-    def step(self, state: TrainState, images: Any, labels: Indices) -> tuple[TrainState, Metrics]:
+    def step(
+        self, state: TrainState, images: Any, labels: Indices, attributes: Any = None
+    ) -> tuple[TrainState, Metrics]:
         """Train on one batch. The state passed in is donated.
 
         Args:
             state: from :meth:`init` or the step before.
             images: uint8 ``[n, size, size, 3]`` in the variant's colour order.
             labels: class of each, ``[n]``; -1 marks a row that stands for no face.
+            attributes: of each, float32 ``[n, num_attributes]``; needed if there are any.
         """
-        return _step(self, state, images, labels)
+        return _step(self, state, images, labels, attributes)
 
     def put(self, batch: Any) -> Any:
         """Bring this process's part of a batch to its devices."""
@@ -142,6 +153,10 @@ class Trainer:
         """Return SGD for the class weights; classes that were not drawn stay as they are."""
         sgd = self._sgd(None)
         return rows_with_gradient(sgd) if self.recipe.sample_rate < 1 else sgd
+
+    def regression_optimizer(self) -> optax.GradientTransformation:
+        """Return SGD for the regression of the attributes."""
+        return self._sgd(None)
 
     def _sgd(self, mask: Any) -> optax.GradientTransformation:
         recipe = self.recipe
@@ -197,6 +212,9 @@ def _first_state(trainer: Trainer, key: PRNGKey) -> TrainState:
     _, params, statistics = nnx.split(_make(trainer, model_key), nnx.Param, ...)
     shape = trainer.num_classes, trainer.backbone.embedding_dim
     classes = _CLASS_STD * jax.random.normal(class_key, shape)
+    regression: Any = ()
+    if trainer.num_attributes:
+        regression = init_regression(trainer.backbone.embedding_dim, trainer.num_attributes)
     num_shards = 1 if trainer.mesh is None else trainer.mesh.size
     classes = sharding.pad_rows(classes, -(-shape[0] // num_shards) * num_shards)
     return TrainState(
@@ -205,8 +223,10 @@ def _first_state(trainer: Trainer, key: PRNGKey) -> TrainState:
         statistics,
         classes,
         trainer.recipe.make_head().init_state(),
+        regression,
         trainer.backbone_optimizer().init(params),
         trainer.class_optimizer().init(classes),
+        trainer.regression_optimizer().init(regression),
         None if trainer.recipe.ema is None else jax.tree.map(jnp.copy, params),
         run_key,
     )
@@ -214,14 +234,14 @@ def _first_state(trainer: Trainer, key: PRNGKey) -> TrainState:
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _step(
-    trainer: Trainer, state: TrainState, images: Any, labels: Indices
+    trainer: Trainer, state: TrainState, images: Any, labels: Indices, attributes: Any
 ) -> tuple[TrainState, Metrics]:
     recipe = trainer.recipe
-    evaluate = jax.value_and_grad(partial(_loss, trainer), argnums=(0, 1), has_aux=True)
-    (loss, aux), (gradient, class_gradient) = evaluate(
-        state.params, state.classes, state, images, labels
-    )
-    head, statistics, embedding_norm = aux
+    evaluate = jax.value_and_grad(partial(_loss, trainer), has_aux=True)
+    moved = state.params, state.classes, state.regression
+    (loss, aux), gradients = evaluate(moved, state, images, labels, attributes)
+    gradient, class_gradient, regression_gradient = gradients
+    head, statistics, embedding_norm, attribute_error = aux
     norm = optax.tree.norm(gradient)
     is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, optimizer = trainer.backbone_optimizer().update(
@@ -231,23 +251,30 @@ def _step(
     updates, class_optimizer = trainer.class_optimizer().update(
         class_gradient, state.class_optimizer, state.classes
     )
+    regression_updates, regression_optimizer = trainer.regression_optimizer().update(
+        regression_gradient, state.regression_optimizer, state.regression
+    )
     new = state._replace(
         step=state.step + 1,
         params=params,
         statistics=statistics,
         classes=optax.apply_updates(state.classes, updates),
         head=head,
+        regression=optax.apply_updates(state.regression, regression_updates),
         backbone_optimizer=optimizer,
         class_optimizer=class_optimizer,
+        regression_optimizer=regression_optimizer,
         ema=_followed(state.ema, params, recipe.ema),
     )
     rate = jnp.asarray(recipe.schedule(trainer.steps_per_epoch)(state.step))
-    return _chosen(is_finite, new, state), Metrics(loss, norm, embedding_norm, rate, is_finite)
+    metrics = Metrics(loss, norm, embedding_norm, rate, attribute_error, is_finite)
+    return _chosen(is_finite, new, state), metrics
 
 
 def _loss(
-    trainer: Trainer, params: nnx.State, classes: Any, state: TrainState, images: Any, labels: Any
+    trainer: Trainer, moved: Any, state: TrainState, images: Any, labels: Any, attributes: Any
 ) -> tuple[Scalar, Any]:
+    params, classes, regression = moved
     key = jax.random.fold_in(state.key, state.step)
     dropout_key, class_key = jax.random.split(key)
     model = nnx.merge(_graph(trainer), params, state.statistics, copy=True)
@@ -265,7 +292,11 @@ def _loss(
     )
     _, _, statistics = nnx.split(model, nnx.Param, ...)
     embedding_norm = jnp.mean(jnp.linalg.norm(raw, axis=1))
-    return loss, jax.lax.stop_gradient((head, statistics, embedding_norm))
+    error = jnp.zeros(())
+    if trainer.num_attributes:
+        error = attribute_loss(regression, raw, attributes, labels)
+        loss += recipe.attribute_weight * error
+    return loss, jax.lax.stop_gradient((head, statistics, embedding_norm, error))
 
 
 def _followed(ema: Any, params: Any, decay: float | None) -> Any:

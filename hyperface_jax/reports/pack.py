@@ -200,27 +200,40 @@ def render(run: PackRun) -> str:
     Raises:
         InputError: a library of the ``cli`` extra is not installed.
     """
+    return (
+        environment()
+        .get_template("pack.html.j2")
+        .render(
+            s=run.summary,
+            config={name: value for name, value in run.config.items() if name != "command"},
+            command=_command(run.config),
+            figures=_figures(run),
+            light=asdict(LIGHT),
+            dark=asdict(DARK),
+            run_name=run.path.resolve().name,
+        )
+    )
+
+
+def environment() -> Any:
+    """Return the templates of the reports, with their filters.
+
+    Raises:
+        InputError: jinja2 is not installed.
+    """
     try:
         import jinja2
     except ImportError as error:
         raise InputError("the report needs jinja2: pip install 'hyperface_jax[cli]'") from error
-    environment = jinja2.Environment(
+    templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, duration=duration, shown=shown)
-    return environment.get_template("pack.html.j2").render(
-        s=run.summary,
-        config={name: value for name, value in run.config.items() if name != "command"},
-        command=_command(run.config),
-        figures=_figures(run),
-        light=asdict(LIGHT),
-        dark=asdict(DARK),
-        run_name=run.path.resolve().name,
-    )
+    templates.filters.update(number=number, duration=duration, shown=shown)
+    return templates
 
 
 def _figures(run: PackRun) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """A procedural world of faces: a population, a renderer, and image folders of both."""
 
 from hyperface_jax.toyfaces.parameters import (
+    BENCHMARKS,
     NUM_IDENTITY,
     NUM_NUISANCE,
     PRESETS,
@@ -18,15 +19,18 @@ from hyperface_jax.toyfaces.population import (
     benchmark_pairs,
     image_counts,
     image_nuisance,
+    persons_at,
     sample_identities,
     sample_nuisance,
     split_key,
+    write_attributes,
     write_folder,
     write_pairs,
 )
 from hyperface_jax.toyfaces.renderer import render, to_uint8
 
 __all__ = [
+    "BENCHMARKS",
     "NUM_IDENTITY",
     "NUM_NUISANCE",
     "PRESETS",
@@ -40,6 +44,7 @@ __all__ = [
     "image_counts",
     "image_nuisance",
     "pack_nuisance",
+    "persons_at",
     "render",
     "sample_identities",
     "sample_nuisance",
@@ -47,6 +52,7 @@ __all__ = [
     "to_uint8",
     "traits",
     "unpack_nuisance",
+    "write_attributes",
     "write_folder",
     "write_pairs",
 ]

@@ -276,15 +276,26 @@ _WIDE = Circumstances(
     blur=0.02,
     noise=0.04,
 )
+_PORTRAIT = Circumstances(
+    yaw=14,
+    turned=0.1,
+    turn=(25, 55),
+    jitter=0.04,
+    expression=0.8,
+    age=(0, 0.6),
+)
 PRESETS: dict[str, tuple[Circumstances, Circumstances]] = {
     "training": (_WIDE, _WIDE),
+    "portrait": (_PORTRAIT, _PORTRAIT),
     "easy": (Circumstances(), Circumstances()),
     "cross-pose": (Circumstances(), Circumstances(turned=1, turn=(25, 55), pitch=8)),
     "cross-age": (Circumstances(age=(0, 0.2)), Circumstances(age=(0.7, 1))),
     "frontal-profile": (Circumstances(yaw=4), Circumstances(turned=1)),
     "mixed": (_WIDE, _WIDE),
 }
-"""Circumstances of the first and the second picture of a pair; the last five are benchmarks."""
+"""Circumstances of the first and the second picture of a pair."""
+BENCHMARKS = ("easy", "cross-pose", "cross-age", "frontal-profile", "mixed")
+"""Presets that mirror the standard verification sets."""
 
 
 def preset_sides(preset: str) -> tuple[Circumstances, Circumstances]:

@@ -146,7 +146,12 @@ def sample_identities(key: PRNGKey, num: int, *, start: int = 0) -> Identities:
     Returns:
         The persons ``start`` to ``start + num - 1``.
     """
-    return Identities(*_persons(_numbered(key, _PERSON, jnp.arange(start, start + num))))
+    return persons_at(key, jnp.arange(start, start + num))
+
+
+def persons_at(key: PRNGKey, numbers: Any) -> Identities:
+    """Draw the persons of given numbers, ``[n]``; see :func:`sample_identities`."""
+    return Identities(*_persons(_numbered(key, _PERSON, jnp.asarray(numbers))))
 
 
 def image_counts(key: PRNGKey, num: int, *, mean: float) -> np.ndarray:
@@ -336,11 +341,28 @@ def write_folder(
         _write_images(folder, names, np.asarray(latents)[person], nuisance, size)
 
 
-def write_pairs(path: StrPath, pairs: Pairs, *, size: int = 32) -> Path:
-    """Draw pairs and write them as ``NUMBERa.png`` and ``NUMBERb.png`` with their list ``pairs.txt``.
+def write_attributes(path: StrPath, latents: Float[Array, "n 24"]) -> None:
+    """Write the traits of persons as a ``.csv`` for ``hyperface train --attributes``.
 
-    The folder appears when it is whole. A line of the list is ``a.png b.png 1`` for one person, 0 for
-    two.
+    Args:
+        path: the file; a line of names, then one a person, called as in :func:`write_folder`.
+        latents: of the persons, ``[n, 24]``.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    # The latents rather than the traits: these crowd at the ends of their ranges.
+    lines = [",".join(("identity", *Traits._fields))]
+    for i, row in enumerate(np.clip(np.asarray(latents), -2.5, 2.5)):
+        lines.append(",".join((f"{i:06d}", *(f"{value:.5f}" for value in row))))
+    atomic_write_text(path, "\n".join(lines) + "\n")
+
+
+def write_pairs(path: StrPath, pairs: Pairs, *, size: int = 32) -> Path:
+    """Draw pairs and write them as ``NUMBERa.png`` and ``NUMBERb.png`` with a list of them.
+
+    The list is called as the folder, which appears when it is whole. A line of it is
+    ``a.png b.png 1`` for one person, 0 for two.
 
     Args:
         path: the folder, which must not exist; its parent must.
@@ -363,8 +385,8 @@ def write_pairs(path: StrPath, pairs: Pairs, *, size: int = 32) -> Path:
             _write_images(folder, names, latents, nuisance, size)
         rows = zip(numbers, np.asarray(pairs.is_same), strict=True)
         lines = [f"{number}a.png {number}b.png {int(same)}\n" for number, same in rows]
-        atomic_write_text(folder / "pairs.txt", "".join(lines))
-    return Path(path) / "pairs.txt"
+        atomic_write_text(folder / f"{Path(path).name}.txt", "".join(lines))
+    return Path(path) / f"{Path(path).name}.txt"
 
 
 def _write_images(folder: Path, names: Sequence[str], latents: Any, rows: Any, size: int) -> None:

@@ -6,7 +6,7 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.io.verification_files import read_verification_set
 from hyperface_jax.recognition.sources import open_source
 from hyperface_jax.toyfaces import (
-    PRESETS,
+    BENCHMARKS,
     ROLES,
     benchmark_pairs,
     image_counts,
@@ -21,7 +21,6 @@ from hyperface_jax.toyfaces import (
 from hyperface_jax.toyfaces.population import GROUP_SHARES
 
 KEY = split_key(0, "test")
-BENCHMARKS = [name for name in PRESETS if name != "training"]
 
 
 def test_a_person_depends_on_the_key_and_the_number_only():

@@ -1,0 +1,133 @@
+"""The questions of the paper, in the world of toy faces: do packed identities train better?
+
+    python -m benchmarks.closed_loop [--parts packing alpha ...] [--seeds 3] [--work DIR]
+
+Every arm is packed, drawn, trained (on as many images in all) and tested by the stages of
+``hyperface demo``, at its size but
+for what the part varies. Seeds change the gallery, the packing, the noise, the training and the test
+persons. Arms that are done are not run again. Each figure is a mean over the seeds with its standard
+error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import ROOT, read_result, write_result
+from hyperface_jax.demo import stages
+from hyperface_jax.demo.results import recognition
+from hyperface_jax.demo.sizes import DEFAULT
+from hyperface_jax.demo.stages import Arm, Loop
+from hyperface_jax.io.files import read_json
+from hyperface_jax.toyfaces.pretrained import GENERATOR, METRICS, RECOGNIZER
+
+SIZE = DEFAULT
+UNPACKED = ("--steps", 0)
+
+
+def parts() -> dict[str, list[tuple[Arm, int | None]]]:
+    """Return the arms of each question, and the size of the gallery where it is not the demo's."""
+    return {
+        "packing": [
+            (Arm(name="packed"), None),
+            (Arm(name="paper", packing=("--method", "paper")), None),
+            (Arm(name="unpacked", packing=UNPACKED), None),
+            (Arm(name="real"), None),
+        ],
+        "alpha": [(Arm(name=f"alpha-{a}", alpha=a), None) for a in (0.0, 0.5, 1.0, 4.0, 8.0)],
+        "identities": [
+            (Arm(name=f"{way}-{n}-ids", num_ids=n, packing=words), None)
+            for n in (50, 100, 400)
+            for way, words in (("packed", ()), ("unpacked", UNPACKED))
+        ],
+        "images": [(Arm(name=f"images-{k}", images_per_id=k), None) for k in (3, 6, 24)],
+        "variation": [
+            *((Arm(name=f"beta-{b}", synthesis=("--beta", b)), None) for b in (0.0, 0.05, 0.1)),
+            *(
+                (Arm(name=f"cap-{c}", synthesis=("--min-cosine", c)), None)
+                for c in (0.95, 0.85, 0.7)
+            ),
+        ],
+        "gallery": [(Arm(name="packed"), m) for m in (256, 8192)],
+        "keep-out": [(Arm(name="keep-out"), None)],
+    }
+
+
+def main() -> None:
+    """Run the parts that are asked for, and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", nargs="+", choices=parts(), default=list(parts()))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "closed_loop")
+    chosen = parser.parse_args()
+    found = (read_result("closed_loop") or {}).get("parts", {})
+    for part in chosen.parts:
+        rows: list[dict[str, Any]] = []
+        runs: dict[str, list[dict[str, Any]]] = {}
+        for seed in range(chosen.seeds):
+            for arm, gallery in parts()[part]:
+                name = arm.name if gallery is None else f"gallery-{gallery}"
+                runs.setdefault(name, []).append(run_arm(chosen.work, arm, gallery, seed))
+        rows = [summarise(name, figures) for name, figures in runs.items()]
+        found[part] = rows
+        models = {folder.name: read_json(folder / METRICS) for folder in (RECOGNIZER, GENERATOR)}
+        write_result("closed_loop", {"size": vars(SIZE), "models": models, "parts": found})
+
+
+def run_arm(work: Path, arm: Arm, gallery: int | None, seed: int) -> dict[str, Any]:
+    """Take one arm through all stages, and return its figures."""
+    size = SIZE if gallery is None else replace(SIZE, gallery=gallery)
+    loop = Loop(work / f"gallery-{size.gallery}-seed-{seed}", size, seed)
+    stages.make_gallery(loop)
+    if arm.name == "real":
+        data = stages.real_images(loop)
+    else:
+        if arm.name == "keep-out":
+            arm = replace(arm, packing=stages.keep_out_words(loop))
+        stages.pack_one(loop, arm)
+        stages.synthesize_one(loop, arm)
+        data = loop.path / stages.SYNTHESIS / arm.name / "shards"
+    stages.train_one(loop, arm.name, data, _epochs(arm))
+    stages.make_sets(loop)
+    stages.evaluate_one(loop, arm.name)
+    figures = recognition(loop, arm.name)
+    del figures["accuracy"], figures["loss"]
+    return figures if arm.name == "real" else figures | _identities(loop, arm.name)
+
+
+def _epochs(arm: Arm) -> int:
+    """Return the passes that make all arms train on as many images."""
+    num_images = (arm.num_ids or SIZE.num_ids) * (arm.images_per_id or SIZE.images_per_id)
+    return max(1, round(SIZE.epochs * SIZE.num_ids * SIZE.images_per_id / num_images))
+
+
+def _identities(loop: Loop, name: str) -> dict[str, Any]:
+    packing = read_json(loop.path / stages.PACKING / name / "summary.json")
+    faces = read_json(loop.path / stages.SYNTHESIS / name / "summary.json")["fidelity"]
+    return {
+        "gallery_cosine": packing["gallery_mean_cosine"],
+        "nearest_before": faces["nearest_before_mean"],
+        "nearest_after": faces["nearest_after_mean"],
+        "target_cosine": faces["target_cosine"],
+        "within_cosine": faces["within_cosine"],
+    }
+
+
+def summarise(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the mean and the standard error of each figure over the seeds."""
+    row: dict[str, Any] = {"name": name, "num_seeds": len(runs)}
+    for figure in runs[0]:
+        values = np.array([run[figure] for run in runs], float)
+        error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else None
+        row[figure] = {"mean": float(values.mean()), "error": error}
+    return row
+
+
+if __name__ == "__main__":
+    main()

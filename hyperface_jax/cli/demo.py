@@ -1,0 +1,111 @@
+"""``hyperface demo``: the whole method in a world of toy faces."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import atomic_write_json, one_line, read_json
+
+if TYPE_CHECKING:
+    from hyperface_jax.demo.stages import Loop
+
+_SETTINGS = "demo.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Run the whole method in a world of toy faces, and write one report.
+
+    Gallery, packing, synthesis, recognition, evaluation, leakage: on this machine, without downloads.
+    Run the same command again to resume.
+    """
+
+    out: Path = Path("runs/demo")
+    """Folder for the stages and report.html."""
+    full: bool = False
+    """A larger world: hours instead of minutes on two cores."""
+    num_ids: int | None = None
+    """Synthetic identities, for another size."""
+    images_per_id: int | None = None
+    """Images of each."""
+    gallery: int | None = None
+    """Random faces in the gallery."""
+    epochs: int | None = None
+    """Passes of each training."""
+    alpha: float | None = None
+    """Weight of the gallery in the packing."""
+    pairs: int | None = None
+    """Pairs of each verification set."""
+    test_ids: int | None = None
+    """Held-out persons."""
+    reference_ids: int | None = None
+    """Real persons who must not leak."""
+    seed: int = 0
+    """Of everything random."""
+
+    def run(self) -> int:
+        """Run the stages that are not done, then write the report."""
+        try:
+            from hyperface_jax.demo.commands import Stopped
+            from hyperface_jax.demo.stages import STAGES
+            from hyperface_jax.reports.demo import write_report
+        except ImportError as error:
+            needed = "pip install 'hyperface_jax[cli,recognition,synthesis]'"
+            raise InputError(f"the demo needs {error.name}: {needed}") from error
+        loop = self.loop()
+        seconds: dict[str, float] = {}
+        for i, stage in enumerate(STAGES, start=1):
+            name = stage.__name__.replace("_", " ")
+            print(f"\n== {i} of {len(STAGES) + 1}: {name}", flush=True)
+            start = time.perf_counter()
+            try:
+                stage(loop)
+            except Stopped as stopped:
+                return stopped.code
+            seconds[name] = time.perf_counter() - start
+        print(f"\n== {len(STAGES) + 1} of {len(STAGES) + 1}: report", flush=True)
+        page = write_report(loop, seconds)
+        print(f"\nopen {one_line(page)} in a browser")
+        return 0
+
+    def loop(self) -> Loop:
+        """Return the loop, its settings written in its folder.
+
+        Raises:
+            InputError: a setting cannot work, or the folder belongs to a loop of other settings.
+        """
+        from hyperface_jax.demo.sizes import DEFAULT, FULL, Size
+        from hyperface_jax.demo.stages import Loop
+
+        given = {field.name: getattr(self, field.name, None) for field in fields(Size)}
+        for name, value in given.items():
+            least = 0 if name == "alpha" else 2
+            if value is not None and not least <= value < 2**31:
+                raise InputError(f"--{name.replace('_', '-')} {value}: must be {least} or more")
+        changes = {name: value for name, value in given.items() if value is not None}
+        size = replace(FULL if self.full else DEFAULT, **changes)
+        _claim(self.out, {"seed": self.seed, **asdict(size)})
+        return Loop(self.out, size, self.seed)
+
+
+def _claim(folder: Path, settings: dict[str, object]) -> None:
+    path = folder / _SETTINGS
+    if path.exists():
+        found = read_json(path)
+        differing = [name for name, value in settings.items() if found.get(name) != value]
+        if differing:
+            raise InputError(
+                f"--out {one_line(folder)}: holds a demo with other settings ({', '.join(differing)}); "
+                "choose another folder"
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(
+            f"--out {one_line(folder)}: is not empty and holds no demo; choose another"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write_json(path, settings)

@@ -1,0 +1,132 @@
+"""Known attributes of the identities, which an embedding can be made to tell by a linear map.
+
+Rendered data sets know the parameters of their faces. To regress them beside the margin loss makes
+training on few images faster and better; a recogniser that is to be compared with others on images
+alone must do without.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import one_line, os_input_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jaxtyping import Array, Float
+
+    from hyperface_jax.io.files import StrPath
+    from hyperface_jax.typing import Indices, Points, Scalar
+
+
+_SCALE = 4.0
+"""Of unit embeddings: learns in tens of steps, and is stable at the rates of the margin heads."""
+
+
+class Regression(NamedTuple):
+    """The linear map from unit embeddings to attributes.
+
+    Attributes:
+        weight: ``[d, k]``.
+        bias: ``[k]``.
+    """
+
+    weight: Float[Array, "d k"]
+    bias: Float[Array, " k"]
+
+
+def init_regression(embedding_dim: int, num_attributes: int) -> Regression:
+    """Return the map that knows nothing: zeros."""
+    return Regression(jnp.zeros((embedding_dim, num_attributes)), jnp.zeros(num_attributes))
+
+
+def attribute_loss(
+    regression: Regression,
+    embeddings: Points,
+    attributes: Float[Array, "n k"],
+    labels: Indices,
+) -> Scalar:
+    """Return the mean squared error of the attributes that the unit embeddings tell.
+
+    Args:
+        regression: the map.
+        embeddings: as the network gives them, ``[n, d]``; normalised here, in float32.
+        attributes: of each face, of mean 0 and deviation 1 over the identities.
+        labels: class of each, ``[n]``; -1 marks a row that stands for no face.
+
+    Returns:
+        The error; 1 for a map that knows nothing.
+    """
+    x = embeddings.astype(jnp.float32)
+    length = jnp.sqrt(jnp.sum(x * x, axis=1, keepdims=True) + 1e-12)
+    told = _SCALE * x / length @ regression.weight + regression.bias[None]
+    errors = jnp.mean((told - attributes) ** 2, axis=1)
+    is_face = labels >= 0
+    return jnp.sum(jnp.where(is_face, errors, 0)) / jnp.maximum(jnp.sum(is_face), 1)
+
+
+def read_attributes(path: StrPath, classes: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Read what is known of identities: a .csv file with a line of names, then a line an identity.
+
+    The first column is the identity as the data calls it, the others are numbers. Identities that the
+    data does not have are passed over.
+
+    Args:
+        path: the file.
+        classes: the identities of the data, ``[C]``.
+
+    Returns:
+        float32 ``[C, k]``, each attribute brought to mean 0 and deviation 1.
+
+    Raises:
+        InputError: it cannot be read, an identity is missing, or a value is no number.
+    """
+    name = one_line(path)
+    rows = _rows(path)
+    header = next(rows, None)
+    if header is None or len(header) < 2:
+        raise InputError(f"{name}: no attributes; begin with a line identity,NAME,NAME,...")
+    found = {row[0]: _numbers(name, header, row) for row in rows if row}
+    wanted = [str(identity) for identity in classes]
+    missing = [identity for identity in wanted if identity not in found]
+    if missing:
+        raise InputError(
+            f"{name}: no line for {len(missing)} of {len(wanted)} identities, such as "
+            f"{one_line(missing[0])!r}; the first column must be the folder or class of the data"
+        )
+    values = np.stack([found[identity] for identity in wanted])
+    spread = values.std(axis=0)
+    return ((values - values.mean(axis=0)) / np.where(spread > 0, spread, 1)).astype(np.float32)
+
+
+def _rows(path: StrPath) -> Any:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise os_input_error(path, "cannot read", error) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{one_line(path)}: is not text; give a .csv file") from error
+    return csv.reader(io.StringIO(text))
+
+
+def _numbers(name: str, header: list[str], row: list[str]) -> np.ndarray:
+    if len(row) != len(header):
+        raise InputError(
+            f"{name}: the line of {one_line(row[0])!r} has {len(row)} columns, the first line "
+            f"{len(header)}"
+        )
+    try:
+        values = np.array(row[1:], np.float64)
+    except ValueError:
+        values = np.full(1, np.nan)
+    if not np.all(np.isfinite(values)):
+        raise InputError(f"{name}: a value of {one_line(row[0])!r} is no finite number")
+    return values

@@ -1,0 +1,95 @@
+"""The report of a closed loop: one HTML page that needs nothing but itself."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperface_jax.demo import pictures, stages
+from hyperface_jax.demo.results import gather, training_curve
+from hyperface_jax.io.files import atomic_write_bytes, atomic_write_json, atomic_write_text
+from hyperface_jax.io.images import encode
+from hyperface_jax.reports.demo_figures import (
+    accuracy_figure,
+    leakage_figure,
+    loss_figure,
+    spread_figure,
+)
+from hyperface_jax.reports.figures import DARK, LIGHT, NARROW, WIDE, number
+from hyperface_jax.reports.pack import duration, environment, inline_svg
+
+if TYPE_CHECKING:
+    from hyperface_jax.demo.stages import Loop
+
+REPORT, RESULTS, PERSONS = "report.html", "results.json", "persons.png"
+
+
+def write_report(loop: Loop, seconds: dict[str, float]) -> Path:
+    """Write ``results.json`` and ``report.html`` of a loop whose stages are done.
+
+    Args:
+        loop: the loop.
+        seconds: that each stage took, in this process.
+
+    Returns:
+        The page.
+    """
+    found = gather(loop)
+    persons = pictures.persons_sheet(loop)
+    atomic_write_bytes(loop.path / PERSONS, encode(persons))
+    page = (
+        environment()
+        .get_template("demo.html.j2")
+        .render(
+            r=found,
+            size=asdict(loop.size),
+            seconds=seconds,
+            figures=_figures(loop, found),
+            gallery=pictures.data_uri(pictures.gallery_sheet(loop)),
+            persons=pictures.data_uri(persons),
+            sheets={
+                way: pictures.file_uri(loop.path / stages.SYNTHESIS / way / "contact_sheet.png")
+                for way in stages.SYNTHETIC
+            },
+            light=asdict(LIGHT),
+            dark=asdict(DARK),
+            ways=_WAYS,
+            number=number,
+            duration=duration,
+        )
+    )
+    atomic_write_json(loop.path / RESULTS, found)
+    atomic_write_text(loop.path / REPORT, page)
+    return loop.path / REPORT
+
+
+_WAYS = {
+    "packed": "Packed: ours, far apart and near the gallery",
+    "paper": "Paper: Algorithm 1 of HyperFace",
+    "unpacked": "Unpacked: random faces of the gallery",
+    "real": "Real: as many images of real toy persons",
+}
+
+
+def _figures(loop: Loop, found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    curves = {way: training_curve(loop, way) for way in stages.TRAINED}
+    with np.load(loop.path / stages.LEAKAGE / "leakage.npz", allow_pickle=False) as archive:
+        without, with_keep_out = archive["packed_before"], archive["keep-out_before"]
+    draw = {
+        "accuracy": lambda size: accuracy_figure(found["recognition"], size=size),
+        "loss": lambda size: loss_figure(curves, size=size),
+        "spread": lambda size: spread_figure(found["synthesis"], size=size),
+        "leakage": lambda size: leakage_figure(
+            without, with_keep_out, found["threshold"], size=size
+        ),
+    }
+    return {
+        name: {
+            kind: inline_svg(make(size), f"{name}-{kind}")
+            for kind, size in (("wide", WIDE), ("narrow", NARROW))
+        }
+        for name, make in draw.items()
+    }

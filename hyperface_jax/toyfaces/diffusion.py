@@ -1,0 +1,206 @@
+"""A small diffusion generator of toy faces: a diffusers UNet that follows the embedding of a person.
+
+The UNet works on the image folded to 8 x 8 blocks of 48 channels and predicts the face in a mixture of
+face and noise; from that follows the velocity of flow matching. To predict the noise or the velocity
+itself, a network of few channels would have to carry all of the noise. Its condition is the direction of
+a person's embeddings, given as a class embedding; a condition of zeros stands for nobody, for guidance.
+
+References:
+    Lipman et al., Flow Matching for Generative Modeling, ICLR 2023. Li and He, Back to Basics: Let
+    Denoising Generative Models Denoise, 2025. Ho and Salimans, Classifier-Free
+    Diffusion Guidance, 2022.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
+    FlowMatchEulerDiscreteScheduler,
+)
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.embeddings import file_sha256
+from hyperface_jax.io.files import atomic_write_json, one_line, read_json
+
+if TYPE_CHECKING:
+    from hyperface_jax.io.files import StrPath
+
+UNET, SETTINGS = "unet", "generator.json"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+FOLD = 4
+"""Pixels a side of a block."""
+_SPREAD = 0.5
+"""Of pixels in [-1, 1], about; brings them to the scale of the noise."""
+_NUM_TIMES = 1000
+"""Times between face and noise, as the UNet counts them."""
+_NO_TEXT = 8
+"""Width of the text that diffusers' UNet asks for and this one has no use for."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are drawn.
+
+    Attributes:
+        image_size: pixels a side.
+        condition_dim: dimension of the embeddings.
+        steps: Euler steps.
+        guidance: scale; 1 is none, and twice as fast.
+    """
+
+    image_size: int = 32
+    condition_dim: int = 128
+    steps: int = 6
+    guidance: float = 2.0
+
+
+def make_unet(
+    image_size: int, condition_dim: int, widths: tuple[int, ...] = (48, 96)
+) -> UNet2DConditionModel:
+    """Return a UNet with random weights, without attention: the faces are 8 blocks a side."""
+    channels = 3 * FOLD**2
+    return UNet2DConditionModel(
+        sample_size=image_size // FOLD,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=widths,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D",) * len(widths),
+        up_block_types=("UpBlock2D",) * len(widths),
+        mid_block_type="UNetMidBlock2D",
+        norm_num_groups=16,
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=condition_dim,
+        resnet_time_scale_shift="scale_shift",
+        cross_attention_dim=_NO_TEXT,
+    )
+
+
+def predict(
+    unet: Any, x: torch.Tensor, time: torch.Tensor, conditions: torch.Tensor
+) -> torch.Tensor:
+    """Predict the face.
+
+    Args:
+        unet: the network.
+        x: mixture of face and noise, ``[b, 48, s, s]``.
+        time: share of the noise, 0 to 1, ``[b]``.
+        conditions: unit embeddings, or zeros for nobody, ``[b, d]``.
+
+    Returns:
+        ``[b, 48, s, s]``.
+    """
+    text = x.new_zeros(len(x), 1, _NO_TEXT)
+    scaled = conditions * math.sqrt(conditions.shape[1])
+    output = unet(x, time * _NUM_TIMES, encoder_hidden_states=text, class_labels=scaled)
+    return output.sample
+
+
+def fold(images: np.ndarray) -> torch.Tensor:
+    """Bring uint8 images ``[b, h, h, 3]`` to what the UNet sees, ``[b, 48, h / 4, h / 4]``."""
+    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
+    return pixel_unshuffle((x / 127.5 - 1) / _SPREAD, FOLD)
+
+
+def unfold(x: torch.Tensor) -> np.ndarray:
+    """Bring what the UNet sees back to uint8 images."""
+    pixels = (pixel_shuffle(x, FOLD) * _SPREAD + 1) * 127.5
+    return pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+
+
+class ToyGenerator:
+    """Draws toy faces of embeddings; see :class:`hyperface_jax.synthesis.generators.Generator`.
+
+    Args:
+        unet: from :func:`make_unet`, trained.
+        sampling: how images are drawn.
+        digest: of the weights.
+    """
+
+    name = "toy faces"
+
+    def __init__(self, unet: UNet2DConditionModel, sampling: Sampling, digest: str) -> None:
+        self._unet: Any = unet.eval().requires_grad_(False)
+        self._sampling = sampling
+        self.condition_dim = sampling.condition_dim
+        self.image_size = sampling.image_size
+        side = sampling.image_size // FOLD
+        self.noise_shape = (3 * FOLD**2, side, side)
+        settings = json.dumps(asdict(sampling), sort_keys=True)
+        self.digest = hashlib.sha256(f"{digest} {settings}".encode()).hexdigest()
+
+    @torch.inference_mode()
+    def __call__(self, conditions: np.ndarray, noise: np.ndarray, /) -> np.ndarray:
+        """Follow the velocity from noise to faces."""
+        scheduler: Any = FlowMatchEulerDiscreteScheduler(num_train_timesteps=_NUM_TIMES)
+        sigmas = np.linspace(1, 1 / self._sampling.steps, self._sampling.steps)
+        scheduler.set_timesteps(sigmas=sigmas.tolist())
+        x = torch.from_numpy(np.array(noise, np.float32))
+        wanted = torch.from_numpy(np.array(conditions, np.float32))
+        for time in scheduler.timesteps:
+            share = float(time) / _NUM_TIMES
+            change = (x - self._guided(x, share, wanted)) / share
+            x = scheduler.step(change, time, x, return_dict=False)[0]
+        return unfold(x)
+
+    def _guided(self, x: torch.Tensor, time: float, wanted: torch.Tensor) -> torch.Tensor:
+        guidance = self._sampling.guidance
+        times = torch.full((len(x),), time)
+        if guidance == 1:
+            return predict(self._unet, x, times, wanted)
+        both = torch.cat([torch.zeros_like(wanted), wanted])
+        nobody, person = predict(
+            self._unet, torch.cat([x, x]), torch.cat([times, times]), both
+        ).chunk(2)
+        return nobody + guidance * (person - nobody)
+
+
+def load_generator(path: StrPath) -> ToyGenerator:
+    """Read a generator from the folder that :func:`save_generator` wrote.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    path = Path(path)
+    settings = read_json(path / SETTINGS)
+    try:
+        sampling = Sampling(**settings["sampling"])
+        unet = UNet2DConditionModel.from_pretrained(path / UNET, torch_dtype=torch.float32)
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{one_line(path)}: no generator of toy faces ({one_line(error)}); give a folder with "
+            f"{SETTINGS} and {UNET}/"
+        ) from error
+    return ToyGenerator(unet, sampling, file_sha256(path / UNET / WEIGHTS))
+
+
+def save_generator(path: StrPath, unet: UNet2DConditionModel, sampling: Sampling) -> None:
+    """Write a generator in half precision: its settings, and the UNet as diffusers does."""
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    config: Any = unet.config
+    half: Any = make_unet(
+        sampling.image_size, sampling.condition_dim, tuple(config.block_out_channels)
+    )
+    half.load_state_dict(unet.state_dict())
+    half.half().save_pretrained(os.fspath(path / UNET))
+    atomic_write_json(path / SETTINGS, {"sampling": asdict(sampling)})
+
+
+def generator() -> ToyGenerator:
+    """Return the generator that comes with the package, for ``hyperface synthesize --generator``."""
+    from hyperface_jax.toyfaces.pretrained import GENERATOR
+
+    torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
+    return load_generator(GENERATOR)

@@ -1,0 +1,109 @@
+"""Toy faces as arrays: random ones for ``hyperface faces``, and persons with their embeddings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from hyperface_jax import sphere
+from hyperface_jax.toyfaces.population import (
+    image_nuisance,
+    persons_at,
+    sample_identities,
+    split_key,
+)
+from hyperface_jax.toyfaces.renderer import render, to_uint8
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike
+
+SOURCE = "hyperface_jax.toyfaces.faces:random_faces"
+"""For ``hyperface faces --source``."""
+SIZE = 32
+_BATCH = 512
+
+
+class Faces(NamedTuple):
+    """Images of persons and their unit embeddings.
+
+    Attributes:
+        images: uint8 ``[n, k, s, s, 3]``.
+        embeddings: ``[n, k, d]``.
+    """
+
+    images: np.ndarray
+    embeddings: np.ndarray
+
+    def directions(self) -> np.ndarray:
+        """Return the direction of the embeddings of each person, unit, ``[n, d]``."""
+        return np.asarray(sphere.normalize(jnp.asarray(self.embeddings.mean(axis=1))))
+
+
+def random_faces(seed: int, indices: ArrayLike) -> np.ndarray:
+    """Draw one image of each of some persons of the gallery's role, all different.
+
+    Args:
+        seed: of the world.
+        indices: numbers of the persons, ``[n]``.
+
+    Returns:
+        uint8 RGB ``[n, 32, 32, 3]``.
+    """
+    key, person = split_key(seed, "gallery"), np.asarray(indices)
+    nuisance = image_nuisance(key, person, np.zeros_like(person), preset="easy")
+    return np.asarray(to_uint8(render(persons_at(key, person).latents, nuisance, size=SIZE)))
+
+
+def draw_persons(
+    seed: int, role: str, num: int, images_per_id: int, *, preset: str, size: int = SIZE
+) -> np.ndarray:
+    """Draw images of the first persons of a role.
+
+    Args:
+        seed: of the world.
+        role: one of :data:`hyperface_jax.toyfaces.ROLES`.
+        num: persons.
+        images_per_id: images of each.
+        preset: their circumstances.
+        size: pixels a side.
+
+    Returns:
+        uint8 RGB ``[num, images_per_id, size, size, 3]``.
+    """
+    key = split_key(seed, role)
+    latents = np.asarray(sample_identities(key, num).latents)
+    person = np.repeat(np.arange(num), images_per_id)
+    picture = np.tile(np.arange(images_per_id), num)
+    nuisance = np.asarray(image_nuisance(key, person, picture, preset=preset))
+    parts = [
+        _rendered(latents[person[rows]], nuisance[rows], size) for rows in _batches(len(person))
+    ]
+    return np.concatenate(parts).reshape(num, images_per_id, size, size, 3)
+
+
+def embed_persons(recognizer: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> Faces:
+    """Embed the images of persons.
+
+    Args:
+        recognizer: raw embeddings ``[b, d]`` of uint8 images ``[b, s, s, 3]``.
+        images: from :func:`draw_persons`.
+
+    Returns:
+        The images and their unit embeddings.
+    """
+    flat = images.reshape(-1, *images.shape[2:])
+    raw = np.concatenate([recognizer(flat[rows]) for rows in _batches(len(flat))])
+    unit = np.asarray(sphere.normalize(jnp.asarray(raw)))
+    return Faces(images, unit.reshape(*images.shape[:2], -1))
+
+
+def _batches(num: int) -> list[slice]:
+    return [slice(start, start + _BATCH) for start in range(0, num, _BATCH)]
+
+
+def _rendered(latents: Any, nuisance: Any, size: int) -> np.ndarray:
+    return np.asarray(to_uint8(render(latents, nuisance, size=size)))

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+import torch
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.synthesis import import_generator
+from hyperface_jax.toyfaces import train_generator
+from hyperface_jax.toyfaces.diffusion import (
+    Sampling,
+    ToyGenerator,
+    fold,
+    load_generator,
+    make_unet,
+    save_generator,
+    unfold,
+)
+from hyperface_jax.toyfaces.pretrained import GENERATOR_NAME
+
+SAMPLING = Sampling(image_size=16, condition_dim=8, steps=3, guidance=2.0)
+
+
+@pytest.fixture(scope="module")
+def unet():
+    torch.manual_seed(0)
+    return make_unet(16, 8, (16, 32))
+
+
+def _inputs(num, seed=0):
+    rng = np.random.default_rng(seed)
+    conditions = rng.standard_normal((num, 8), np.float32)
+    conditions /= np.linalg.norm(conditions, axis=1, keepdims=True)
+    return conditions, rng.standard_normal((num, 48, 4, 4), np.float32)
+
+
+def test_folding_loses_nothing():
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
+    assert fold(images).shape == (3, 48, 4, 4)
+    np.testing.assert_array_equal(unfold(fold(images)), images)
+
+
+def test_an_image_depends_on_its_row_only(unet):
+    model = ToyGenerator(unet, SAMPLING, "1")
+    assert model.noise_shape == (48, 4, 4)
+    conditions, noise = _inputs(7)
+    whole = model(conditions, noise).astype(int)
+    assert whole.shape == (7, 16, 16, 3)
+    for rows in (slice(0, 1), slice(3, 7)):
+        part = model(conditions[rows], noise[rows]).astype(int)
+        assert np.abs(part - whole[rows]).max() <= 1
+    assert np.abs(whole[0] - whole[1]).mean() > 1
+
+
+def test_without_guidance_the_condition_alone_is_followed(unet):
+    conditions, noise = _inputs(2)
+    with torch.inference_mode():
+        x = torch.from_numpy(noise)
+        for time in (1, 2 / 3, 1 / 3):
+            text = torch.zeros(2, 1, 8)
+            scaled = torch.from_numpy(conditions) * 8**0.5
+            times = torch.full((2,), time * 1000)
+            face = unet(x, times, encoder_hidden_states=text, class_labels=scaled).sample
+            x = x - (x - face) / time / 3
+    plain = ToyGenerator(unet, Sampling(16, 8, 3, 1.0), "1")
+    assert np.abs(plain(conditions, noise).astype(int) - unfold(x)).max() <= 1
+
+
+def test_a_generator_comes_back_in_half_precision(unet, tmp_path):
+    save_generator(tmp_path / "model", unet, SAMPLING)
+    back = load_generator(tmp_path / "model")
+    conditions, noise = _inputs(4)
+    expected = ToyGenerator(unet, SAMPLING, "1")(conditions, noise).astype(int)
+    assert np.abs(back(conditions, noise) - expected).mean() < 1
+    assert len(back.digest) == 64
+
+
+def test_a_folder_that_is_no_generator_is_named(unet, tmp_path):
+    with pytest.raises(InputError, match=r"generator\.json"):
+        load_generator(tmp_path)
+    save_generator(tmp_path, unet, SAMPLING)
+    (tmp_path / "unet" / "config.json").unlink()
+    with pytest.raises(InputError, match="no generator of toy faces"):
+        load_generator(tmp_path)
+
+
+def _settings(tmp_path, name):
+    return train_generator.Settings(
+        work=tmp_path / name,
+        out=tmp_path / f"{name}-model",
+        num_ids=6,
+        images_per_id=4,
+        steps=6,
+        batch_size=8,
+        num_test_ids=4,
+        checkpoint_seconds=0,
+    )
+
+
+def test_training_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    whole = _settings(tmp_path, "whole")
+    train_generator.train(whole)
+    stopped = _settings(tmp_path, "stopped")
+    step = train_generator._Run.train_step
+
+    def interrupted(run):
+        if run.step == 3:
+            raise KeyboardInterrupt
+        return step(run)
+
+    monkeypatch.setattr(train_generator._Run, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_generator.train(stopped)
+    monkeypatch.setattr(train_generator._Run, "train_step", step)
+    train_generator.train(stopped)
+    weights = [
+        (folder / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
+        for folder in (whole.out, stopped.out)
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_the_shipped_generator_draws_the_person_of_an_embedding(tmp_path):
+    assert import_generator(GENERATOR_NAME).condition_dim == 128
+    found = train_generator.measure(train_generator.Settings(work=tmp_path, num_test_ids=60))
+    assert found["drawn_target_cosine"] >= 0.75
+    assert found["drawn_rank_1"] > 0.5
