@@ -36,7 +36,7 @@ def parts() -> dict[str, list[tuple[Arm, int | None]]]:
     return {
         "packing": [
             (Arm(name="packed"), None),
-            (Arm(name="paper", packing=("--method", "paper")), None),
+            (Arm(name="paper", packing=stages.paper_words(SIZE)), None),
             (Arm(name="unpacked", packing=UNPACKED), None),
             (Arm(name="real"), None),
         ],

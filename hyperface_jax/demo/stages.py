@@ -141,7 +141,7 @@ def arms(loop: Loop) -> list[Arm]:
     few = min(2, loop.size.images_per_id)
     return [
         Arm(name=PACKED),
-        Arm(name=PAPER, packing=("--method", "paper")),
+        Arm(name=PAPER, packing=paper_words(loop.size)),
         Arm(name=UNPACKED, packing=("--steps", 0)),
         Arm(name=KEEP_OUT, packing=keep_out_words(loop), images_per_id=few),
     ]
@@ -150,6 +150,11 @@ def arms(loop: Loop) -> list[Arm]:
 def keep_out_words(loop: Loop) -> tuple[object, ...]:
     """Return the words that keep a packing clear of the real persons."""
     return ("--keep-out", loop.reference, "--keep-out-cosine", f"{loop.threshold:.6f}")
+
+
+def paper_words(size: Size) -> tuple[object, ...]:
+    """Return the words for the paper's algorithm: a hundred steps an identity, one pair a step."""
+    return ("--method", "paper", "--steps", 100 * size.num_ids)
 
 
 def pack(loop: Loop) -> None:
