@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 TILE = 64
 _COLUMNS = 12
 _PERSONS, _REAL, _DRAWN = 8, 4, 6
-_GAP_COLUMN = None
 
 
 def gallery_sheet(loop: Loop) -> np.ndarray:
@@ -39,11 +38,9 @@ def persons_sheet(loop: Loop) -> np.ndarray:
     rng = np.random.default_rng(loop.seed)
     noise = rng.standard_normal((len(conditions), *model.noise_shape), np.float32)
     drawn = model(conditions, noise).reshape(_PERSONS, _DRAWN, *faces.images.shape[2:])
-    rows = [
-        [*real[:_REAL], _GAP_COLUMN, *others]
-        for real, others in zip(faces.images, drawn, strict=True)
-    ]
-    return contact_sheet(rows, tile=TILE)
+    real = contact_sheet([list(row[:_REAL]) for row in faces.images], tile=TILE)
+    gap = np.full((len(real), TILE // 3, 3), 255, np.uint8)
+    return np.concatenate([real, gap, contact_sheet([list(row) for row in drawn], tile=TILE)], 1)
 
 
 def data_uri(image: np.ndarray) -> str:

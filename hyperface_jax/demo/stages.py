@@ -203,7 +203,9 @@ def real_images(loop: Loop) -> Path:
     if not path.exists():
         key, num = split_key(loop.seed, "recognition"), loop.size.num_ids
         latents = sample_identities(key, num).latents
-        write_folder(path, latents, [loop.size.images_per_id] * num, key=key)
+        counts = [loop.size.images_per_id] * num
+        # The circumstances that the generator was trained on, so that the persons alone differ.
+        write_folder(path, latents, counts, key=key, preset="portrait")
     return path
 
 

@@ -78,8 +78,9 @@ def spread_figure(
     axes.bar(places + 0.2, after, 0.36, color=theme.after, label="drawn faces")
     style_axes(axes, theme)
     axes.set_xticks(places, list(synthesis))
+    axes.set_ylim(min(0, *before, *after), 1.25 * max(*before, *after))
     set_title(axes, "Mean cosine to the nearest other identity", theme)
-    axes.legend(frameon=False, fontsize=8.5, labelcolor=theme.ink)
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=theme.ink, ncols=2, loc="upper right")
     return figure
 
 
