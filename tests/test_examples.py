@@ -96,3 +96,11 @@ def test_the_two_processes_of_the_scaling_page_run(tmp_path):
     subprocess.run(["bash", "-euc", commands], cwd=tmp_path, check=True, timeout=300)
     summary = json.loads((tmp_path / "two" / "summary.json").read_text())
     assert (summary["num_processes"], summary["num_devices"]) == (2, 8)
+
+
+def test_toy_world_block_runs():
+    text = (ROOT / "docs" / "toy-world.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = {}
+    exec(compile(block, "docs/toy-world.md", "exec"), names)
+    assert names["images"].shape == (4, 32, 32, 3)

@@ -218,3 +218,23 @@ def test_a_network_from_scratch_tells_new_identities_apart(tmp_path):
     assert train(data, tmp_path / "out", *words, "--validate", pairs) == 0
     (accuracy,) = summary(tmp_path / "out")["accuracy"].values()
     assert accuracy > 0.95
+
+
+def test_known_attributes_are_learnt_beside_the_margin(faces, tmp_path, capsys):
+    known = tmp_path / "known.csv"
+    folders = sorted(path.name for path in faces.iterdir())
+    lines = [f"{name},{i},{i % 2}" for i, name in enumerate(folders)]
+    known.write_text("\n".join(["identity,size,parity", *lines]) + "\n")
+    words = [*SMALL, "--attributes", known, "--attribute-weight", 2, "--embedding-dim", 32]
+    assert train(faces, tmp_path / "run", *words) == 0
+    rows = [row for row in history(tmp_path / "run") if "loss" in row]
+    assert all(0 < row["attribute_error"] < 10 for row in rows)
+    described = json.loads((tmp_path / "run" / "model.json").read_text())
+    assert described["embedding_dim"] == 32
+    assert train(faces, tmp_path / "run", *words) == 0
+    assert "nothing changed" in capsys.readouterr().out
+    known.write_text(known.read_text().replace(",0,0", ",5,0"))
+    assert train(faces, tmp_path / "run", *words) == 2
+    assert "attributes_sha256" in capsys.readouterr().err
+    assert train(faces, tmp_path / "new", *SMALL, "--attribute-weight", 2) == 2
+    assert "--attribute-weight needs --attributes" in capsys.readouterr().err
