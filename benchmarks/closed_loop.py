@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import ROOT, read_result, write_result
-from hyperface_jax.demo import stages
-from hyperface_jax.demo.results import recognition
-from hyperface_jax.demo.sizes import DEFAULT
-from hyperface_jax.demo.stages import Arm, Loop
+from hyperface_jax.cli.closed_loop import stages
+from hyperface_jax.cli.closed_loop.results import recognition
+from hyperface_jax.cli.closed_loop.sizes import DEFAULT
+from hyperface_jax.cli.closed_loop.stages import Arm, Loop
 from hyperface_jax.io.files import read_json
 from hyperface_jax.toyfaces.pretrained import GENERATOR, METRICS, RECOGNIZER
 

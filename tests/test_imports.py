@@ -21,7 +21,7 @@ LAYERS = [
     {"cli"},
 ]
 CONFINED = {
-    "torch": {"synthesis", "gallery", "io"},
+    "torch": {"synthesis", "gallery", "io", "toyfaces", "cli"},
     "flax": {"recognition"},
     "grain": {"recognition"},
     "onnxruntime": {"gallery"},

@@ -11,7 +11,7 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_write_json, one_line, read_json
 
 if TYPE_CHECKING:
-    from hyperface_jax.demo.stages import Loop
+    from hyperface_jax.cli.closed_loop.stages import Loop
 
 _SETTINGS = "demo.json"
 
@@ -50,9 +50,9 @@ class Demo:
     def run(self) -> int:
         """Run the stages that are not done, then write the report."""
         try:
-            from hyperface_jax.demo.commands import Stopped
-            from hyperface_jax.demo.stages import STAGES
-            from hyperface_jax.reports.demo import write_report
+            from hyperface_jax.cli.closed_loop.commands import Stopped
+            from hyperface_jax.cli.closed_loop.report import write_report
+            from hyperface_jax.cli.closed_loop.stages import STAGES
         except ImportError as error:
             needed = "pip install 'hyperface_jax[cli,recognition,synthesis]'"
             raise InputError(f"the demo needs {error.name}: {needed}") from error
@@ -78,8 +78,8 @@ class Demo:
         Raises:
             InputError: a setting cannot work, or the folder belongs to a loop of other settings.
         """
-        from hyperface_jax.demo.sizes import DEFAULT, FULL, Size
-        from hyperface_jax.demo.stages import Loop
+        from hyperface_jax.cli.closed_loop.sizes import DEFAULT, FULL, Size
+        from hyperface_jax.cli.closed_loop.stages import Loop
 
         given = {field.name: getattr(self, field.name, None) for field in fields(Size)}
         for name, value in given.items():

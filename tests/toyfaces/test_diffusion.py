@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from hyperface_jax.cli.closed_loop import train_generator
 from hyperface_jax.errors import InputError
 from hyperface_jax.synthesis import import_generator
-from hyperface_jax.toyfaces import train_generator
 from hyperface_jax.toyfaces.diffusion import (
     Sampling,
     ToyGenerator,

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hyperface_jax.demo import stages
-from hyperface_jax.demo.stages import Loop
+from hyperface_jax.cli.closed_loop import stages
+from hyperface_jax.cli.closed_loop.stages import Loop
 from hyperface_jax.io.files import read_json
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperface_jax.demo import stages
+from hyperface_jax.cli.closed_loop import stages
 from hyperface_jax.io.images import encode
 from hyperface_jax.reports.contact_sheet import contact_sheet
 
 if TYPE_CHECKING:
-    from hyperface_jax.demo.stages import Loop
+    from hyperface_jax.cli.closed_loop.stages import Loop
 
 TILE = 64
 _COLUMNS = 12

@@ -1,4 +1,4 @@
-"""How the generator of toy faces was made: ``python -m hyperface_jax.toyfaces.train_generator``.
+"""How G, the generator of toy faces, was made: ``python -m`` this module with ``--work DIR``.
 
 A picture is drawn from the direction of *other* pictures of its person, never from its own embedding:
 that would pass background and light on as if they were the person.
@@ -168,7 +168,7 @@ def train(settings: Settings) -> None:
     sampling = Sampling(image_size=recognizer.image_size, condition_dim=recognizer.embedding_dim)
     save_generator(settings.out, run.mean, sampling)
     metrics = {
-        "command": "python -m hyperface_jax.toyfaces.train_generator --work WORK",
+        "command": "python -m hyperface_jax.cli.closed_loop.train_generator --work WORK",
         "settings": {
             name: value for name, value in asdict(settings).items() if not isinstance(value, Path)
         },

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperface_jax.demo import commands
-from hyperface_jax.demo.sizes import Size
+from hyperface_jax.cli.closed_loop import commands
+from hyperface_jax.cli.closed_loop.sizes import Size
 from hyperface_jax.io.files import atomic_save_npz, atomic_write_json, read_json
 from hyperface_jax.toyfaces.pretrained import GENERATOR_NAME, RECOGNIZER
 
@@ -229,7 +229,7 @@ def evaluate(loop: Loop) -> None:
 
 def make_sets(loop: Loop) -> None:
     """Draw the verification sets that are not there yet."""
-    from hyperface_jax.toyfaces.train_recognizer import write_benchmarks
+    from hyperface_jax.cli.closed_loop.train_recognizer import write_benchmarks
 
     write_benchmarks(loop.folder(f"{EVALUATION}/sets"), loop.seed + 1, loop.size.pairs)
 

@@ -1,4 +1,4 @@
-"""How the recogniser of toy faces was made: ``python -m hyperface_jax.toyfaces.train_recognizer``.
+"""How F, the recogniser of toy faces, was made: ``python -m`` this module with ``--work DIR``.
 
 It stands in for a pretrained recogniser of real faces, so it may learn from the traits of its training
 persons too; nothing that is compared with others may.
@@ -101,7 +101,7 @@ def publish(settings: Settings, benchmarks: list[Path]) -> None:
     for name in (RUN_WEIGHTS, RUN_SETTINGS):
         shutil.copyfile(settings.work / "run" / name, settings.out / name)
     metrics = {
-        "command": "python -m hyperface_jax.toyfaces.train_recognizer --work WORK",
+        "command": "python -m hyperface_jax.cli.closed_loop.train_recognizer --work WORK",
         "settings": {
             name: value for name, value in asdict(settings).items() if name not in ("work", "out")
         },

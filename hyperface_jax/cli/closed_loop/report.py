@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperface_jax.demo import pictures, stages
-from hyperface_jax.demo.results import gather, training_curve
+from hyperface_jax.cli.closed_loop import pictures, stages
+from hyperface_jax.cli.closed_loop.results import gather, training_curve
 from hyperface_jax.io.files import atomic_write_bytes, atomic_write_json, atomic_write_text
 from hyperface_jax.io.images import encode
 from hyperface_jax.reports.demo_figures import (
@@ -22,7 +22,7 @@ from hyperface_jax.reports.figures import DARK, LIGHT, NARROW, WIDE, number
 from hyperface_jax.reports.pack import duration, environment, inline_svg
 
 if TYPE_CHECKING:
-    from hyperface_jax.demo.stages import Loop
+    from hyperface_jax.cli.closed_loop.stages import Loop
 
 REPORT, RESULTS, PERSONS = "report.html", "results.json", "persons.png"
 
