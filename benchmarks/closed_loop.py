@@ -68,14 +68,12 @@ def main() -> None:
     chosen = parser.parse_args()
     found = (read_result("closed_loop") or {}).get("parts", {})
     for part in chosen.parts:
-        rows: list[dict[str, Any]] = []
         runs: dict[str, list[dict[str, Any]]] = {}
         for seed in range(chosen.seeds):
             for arm, gallery in parts()[part]:
                 name = arm.name if gallery is None else f"gallery-{gallery}"
                 runs.setdefault(name, []).append(run_arm(chosen.work, arm, gallery, seed))
-        rows = [summarise(name, figures) for name, figures in runs.items()]
-        found[part] = rows
+        found[part] = [summarise(name, figures) for name, figures in runs.items()]
         models = {folder.name: read_json(folder / METRICS) for folder in (RECOGNIZER, GENERATOR)}
         write_result("closed_loop", {"size": vars(SIZE), "models": models, "parts": found})
 

@@ -21,7 +21,7 @@ LAYERS = [
     {"cli"},
 ]
 CONFINED = {
-    "torch": {"synthesis", "gallery", "io", "toyfaces", "cli"},
+    "torch": {"synthesis", "gallery", "io", "toyfaces"},
     "flax": {"recognition"},
     "grain": {"recognition"},
     "onnxruntime": {"gallery"},

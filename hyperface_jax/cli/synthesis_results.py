@@ -5,18 +5,16 @@ from __future__ import annotations
 import shlex
 import sys
 import tarfile
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyperface_jax.cli.versions import versions
-from hyperface_jax.errors import InputError
-from hyperface_jax.io.files import atomic_write_bytes, atomic_write_json, one_line, os_input_error
+from hyperface_jax.io.files import atomic_write_bytes, atomic_write_json, one_line
 from hyperface_jax.io.images import decode, encode
 from hyperface_jax.reports.contact_sheet import contact_sheet
 from hyperface_jax.synthesis.card import ARC2FACE_LICENSES, CardFacts, write_card
-from hyperface_jax.synthesis.fidelity import FaceEmbeddings, fidelity
+from hyperface_jax.synthesis.fidelity import FACE_EMBEDDINGS, fidelity, read_face_embeddings
 from hyperface_jax.synthesis.manifest import merge_manifests, read_manifest, summarise
 from hyperface_jax.synthesis.shards import shard_name
 
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from hyperface_jax.cli.synthesize import Synthesize
     from hyperface_jax.synthesis.shards import DataSet
 
-EMBEDDINGS_FOLDER = "embeddings"
 SHEET, SUMMARY = "contact_sheet.png", "summary.json"
 _ROWS, _COLUMNS, _TILE = 12, 10, 112
 _PACKAGES = ("hyperface_jax", "jax", "numpy", "torch", "diffusers", "transformers", "onnxruntime")
@@ -61,23 +58,11 @@ def write_results(config: Synthesize, parts: Parts, data_set: DataSet) -> bool:
 def _fidelity(parts: Parts, data_set: DataSet) -> dict[str, Any] | None:
     if parts.recognizer is None:
         return None
-    found = fidelity(parts.embeddings.points[: data_set.plan.num_ids], _embeddings(data_set))
+    folder = data_set.path / FACE_EMBEDDINGS
+    paths = (folder / f"{shard_name(shard)}.npz" for shard in range(data_set.plan.num_shards))
+    targets = parts.embeddings.points[: data_set.plan.num_ids]
+    found = fidelity(targets, read_face_embeddings(paths))
     return None if found is None else found.summary()
-
-
-def _embeddings(data_set: DataSet) -> Iterator[FaceEmbeddings]:
-    for shard in range(data_set.plan.num_shards):
-        path = data_set.path / EMBEDDINGS_FOLDER / f"{shard_name(shard)}.npz"
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                yield FaceEmbeddings(archive["embeddings"], archive["identities"])
-        except OSError as error:
-            raise os_input_error(path, "cannot read", error) from error
-        except (KeyError, ValueError) as error:
-            raise InputError(
-                f"{one_line(path)}: damaged ({one_line(error)}); remove it and the shard's manifest, "
-                "and run again"
-            ) from error
 
 
 def _first_faces(

@@ -16,9 +16,10 @@ import numpy as np
 from hyperface_jax.cli.loop import INTERRUPTED
 from hyperface_jax.cli.progress import ImageProgress
 from hyperface_jax.cli.synthesis_parts import Parts, open_parts
-from hyperface_jax.cli.synthesis_results import EMBEDDINGS_FOLDER, write_results
+from hyperface_jax.cli.synthesis_results import write_results
 from hyperface_jax.io.files import atomic_save_npz, one_line, os_input_error
 from hyperface_jax.io.images import encode
+from hyperface_jax.synthesis.fidelity import FACE_EMBEDDINGS
 from hyperface_jax.synthesis.manifest import Figures
 from hyperface_jax.synthesis.render import Rendered, Renderer, render
 from hyperface_jax.synthesis.shards import DataSet, ShardPlan, Worker, rank_and_world, shard_name
@@ -225,7 +226,7 @@ class Work:
         self._progress.update(self._num_done, figure)
 
     def _save_embeddings(self, shard: int, images: list[Rendered]) -> None:
-        folder = self.config.out / EMBEDDINGS_FOLDER
+        folder = self.config.out / FACE_EMBEDDINGS
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:

@@ -23,7 +23,6 @@ def colors(theme: Theme) -> dict[str, str]:
         "paper": theme.bound,
         "unpacked": theme.before,
         "real": theme.ink,
-        "keep-out": theme.after,
     }
 
 

@@ -1,18 +1,15 @@
 """The report of a packing: one HTML page that needs nothing but itself.
 
-The run directory holds every number already; this module reads them and draws. Figures are vector
-graphics inside the page, whose colours are CSS variables, so one drawing serves light and dark.
+The run directory holds every number already; this module reads them and draws.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,20 +18,14 @@ import numpy as np
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_write_text, one_line, read_json, read_jsonl
 from hyperface_jax.reports.figures import (
-    DARK,
-    LIGHT,
-    NARROW,
-    WIDE,
     convergence_figure,
     gallery_histogram,
     nearest_histogram,
-    number,
 )
+from hyperface_jax.reports.page import Draw, both_sizes, render_page
 
 if TYPE_CHECKING:
     import os
-
-    from matplotlib.figure import Figure
 
 REPORT = "report.html"
 
@@ -200,46 +191,19 @@ def render(run: PackRun) -> str:
     Raises:
         InputError: a library of the ``cli`` extra is not installed.
     """
-    return (
-        environment()
-        .get_template("pack.html.j2")
-        .render(
-            s=run.summary,
-            config={name: value for name, value in run.config.items() if name != "command"},
-            command=_command(run.config),
-            figures=_figures(run),
-            light=asdict(LIGHT),
-            dark=asdict(DARK),
-            run_name=run.path.resolve().name,
-        )
+    return render_page(
+        "pack.html.j2",
+        s=run.summary,
+        config={name: value for name, value in run.config.items() if name != "command"},
+        command=_command(run.config),
+        figures=_figures(run),
+        run_name=run.path.resolve().name,
     )
-
-
-def environment() -> Any:
-    """Return the templates of the reports, with their filters.
-
-    Raises:
-        InputError: jinja2 is not installed.
-    """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise InputError("the report needs jinja2: pip install 'hyperface_jax[cli]'") from error
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters.update(number=number, duration=duration, shown=shown)
-    return templates
 
 
 def _figures(run: PackRun) -> dict[str, dict[str, Any]]:
-    """Draw each figure once for wide and once for narrow screens."""
     data, summary = run.diagnostics, run.summary
-    draw = {}
+    draw: dict[str, Draw] = {}
     if any(row["max_cosine"] is not None for row in run.history):
         draw["convergence"] = lambda size: convergence_figure(run.history, summary, size=size)
     draw["nearest"] = lambda size: nearest_histogram(
@@ -249,41 +213,7 @@ def _figures(run: PackRun) -> dict[str, dict[str, Any]]:
         draw["gallery"] = lambda size: gallery_histogram(
             data["gallery_before"], data["gallery_after"], summary, size=size
         )
-    return {
-        name: {
-            kind: inline_svg(make(size), f"{name}-{kind}")
-            for kind, size in (("wide", WIDE), ("narrow", NARROW))
-        }
-        for name, make in draw.items()
-    }
-
-
-def inline_svg(figure: Figure, prefix: str) -> Any:
-    """Return a figure in the ``LIGHT`` theme as SVG that takes its colours and font from a page.
-
-    Args:
-        figure: what to draw.
-        prefix: put before every id, so that several figures can share a page.
-
-    Returns:
-        Markup that is safe in HTML; the colours are CSS variables named as the fields of
-        :class:`~hyperface_jax.reports.figures.Theme`.
-    """
-    import matplotlib
-    from markupsafe import Markup
-
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    for unwanted in (r"<metadata>.*?</metadata>", r"<style.*?</style>", r' xmlns(:xlink)?="[^"]*"'):
-        svg = re.sub(unwanted, "", svg, flags=re.DOTALL)
-    svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
-    for name, color in asdict(LIGHT).items():
-        svg = svg.replace(color, f"var(--{name})")
-    # The sizes in points would stop the page from scaling the figure.
-    return Markup(re.sub(r'(<svg[^>]*?) width="[^"]*"|(<svg[^>]*?) height="[^"]*"', r"\1\2", svg))
+    return both_sizes(draw)
 
 
 def _command(config: Mapping[str, Any]) -> str | None:
@@ -291,25 +221,3 @@ def _command(config: Mapping[str, Any]) -> str | None:
     if isinstance(command, list):
         return shlex.join(str(word) for word in command)
     return None if command is None else str(command)
-
-
-def duration(seconds: float) -> str:
-    """Format seconds for reading.
-
-    Examples:
-        >>> [duration(x) for x in (0.5, 42.25, 83, 7265)]
-        ['0.50 s', '42.2 s', '1 min 23 s', '2 h 1 min']
-    """
-    if seconds < 60:
-        return f"{seconds:.{2 if seconds < 10 else 1}f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def shown(value: Any) -> str:
-    """Write a setting as it was given; lists and objects as JSON."""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False)

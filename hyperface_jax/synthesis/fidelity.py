@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import one_line, os_input_error
 from hyperface_jax.pairwise import Sweep, first_rows, max_cosine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
+FACE_EMBEDDINGS = "embeddings"
+"""Folder of a data set for the embeddings of its faces."""
 _MOST_ROWS = 20_000
 
 
@@ -70,11 +75,7 @@ def fidelity(targets: np.ndarray, parts: Iterable[FaceEmbeddings]) -> Fidelity |
 
     Cost: O(n d) memory, ``2 min(n, 20000) n d`` FLOPs twice.
     """
-    sums = np.zeros_like(targets, dtype=np.float64)
-    num_images = 0
-    for part in parts:
-        np.add.at(sums, part.identities, part.embeddings)
-        num_images += len(part.identities)
+    sums, num_images = face_sums(targets.shape, parts)
     lengths = np.linalg.norm(sums, axis=1)
     has_face = lengths > 0
     if has_face.sum() < 2:
@@ -88,6 +89,43 @@ def fidelity(targets: np.ndarray, parts: Iterable[FaceEmbeddings]) -> Fidelity |
         _nearest(kept),
         _nearest(means),
     )
+
+
+def face_sums(shape: tuple[int, ...], parts: Iterable[FaceEmbeddings]) -> tuple[np.ndarray, int]:
+    """Add up the embeddings of the faces of each identity.
+
+    Args:
+        shape: identities and dimension, ``(n, d)``.
+        parts: embeddings of the faces, in any order and any cut.
+
+    Returns:
+        The sums, float64 ``[n, d]``, zero where an identity has no face; and the number of faces.
+    """
+    sums = np.zeros(shape)
+    num_images = 0
+    for part in parts:
+        np.add.at(sums, part.identities, part.embeddings)
+        num_images += len(part.identities)
+    return sums, num_images
+
+
+def read_face_embeddings(paths: Iterable[Path]) -> Iterator[FaceEmbeddings]:
+    """Read what ``hyperface synthesize --recognizer`` wrote of each shard.
+
+    Raises:
+        InputError: a file cannot be read or is damaged.
+    """
+    for path in paths:
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                yield FaceEmbeddings(archive["embeddings"], archive["identities"])
+        except OSError as error:
+            raise os_input_error(path, "cannot read", error) from error
+        except (KeyError, ValueError) as error:
+            raise InputError(
+                f"{one_line(path)}: damaged ({one_line(error)}); remove it and the shard's manifest, "
+                "and run again"
+            ) from error
 
 
 def _nearest(points: np.ndarray) -> np.ndarray:

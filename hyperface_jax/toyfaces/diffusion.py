@@ -202,5 +202,4 @@ def generator() -> ToyGenerator:
     """Return the generator that comes with the package, for ``hyperface synthesize --generator``."""
     from hyperface_jax.toyfaces.pretrained import GENERATOR
 
-    torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
     return load_generator(GENERATOR)

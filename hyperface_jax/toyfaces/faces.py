@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +14,7 @@ from hyperface_jax.toyfaces.population import (
     sample_identities,
     split_key,
 )
-from hyperface_jax.toyfaces.renderer import render, to_uint8
+from hyperface_jax.toyfaces.renderer import draw_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,7 @@ def random_faces(seed: int, indices: ArrayLike) -> np.ndarray:
     """
     key, person = split_key(seed, "gallery"), np.asarray(indices)
     nuisance = image_nuisance(key, person, np.zeros_like(person), preset="easy")
-    return np.asarray(to_uint8(render(persons_at(key, person).latents, nuisance, size=SIZE)))
+    return np.concatenate([*draw_batches(persons_at(key, person).latents, nuisance, size=SIZE)])
 
 
 def draw_persons(
@@ -75,14 +75,12 @@ def draw_persons(
         uint8 RGB ``[num, images_per_id, size, size, 3]``.
     """
     key = split_key(seed, role)
-    latents = np.asarray(sample_identities(key, num).latents)
+    latents = sample_identities(key, num).latents
     person = np.repeat(np.arange(num), images_per_id)
     picture = np.tile(np.arange(images_per_id), num)
-    nuisance = np.asarray(image_nuisance(key, person, picture, preset=preset))
-    parts = [
-        _rendered(latents[person[rows]], nuisance[rows], size) for rows in _batches(len(person))
-    ]
-    return np.concatenate(parts).reshape(num, images_per_id, size, size, 3)
+    nuisance = image_nuisance(key, person, picture, preset=preset)
+    images = np.concatenate([*draw_batches(latents[person], nuisance, size=size)])
+    return images.reshape(num, images_per_id, size, size, 3)
 
 
 def embed_persons(recognizer: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> Faces:
@@ -96,14 +94,7 @@ def embed_persons(recognizer: Callable[[np.ndarray], np.ndarray], images: np.nda
         The images and their unit embeddings.
     """
     flat = images.reshape(-1, *images.shape[2:])
-    raw = np.concatenate([recognizer(flat[rows]) for rows in _batches(len(flat))])
+    starts = range(0, len(flat), _BATCH)
+    raw = np.concatenate([recognizer(flat[start : start + _BATCH]) for start in starts])
     unit = np.asarray(sphere.normalize(jnp.asarray(raw)))
     return Faces(images, unit.reshape(*images.shape[:2], -1))
-
-
-def _batches(num: int) -> list[slice]:
-    return [slice(start, start + _BATCH) for start in range(0, num, _BATCH)]
-
-
-def _rendered(latents: Any, nuisance: Any, size: int) -> np.ndarray:
-    return np.asarray(to_uint8(render(latents, nuisance, size=size)))

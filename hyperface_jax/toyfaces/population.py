@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,8 +23,14 @@ import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_write_text, one_line, os_input_error
-from hyperface_jax.toyfaces.parameters import NUM_IDENTITY, Traits, draw_nuisance, preset_sides
-from hyperface_jax.toyfaces.renderer import render, to_uint8
+from hyperface_jax.toyfaces.parameters import (
+    BENCHMARKS,
+    NUM_IDENTITY,
+    Traits,
+    draw_nuisance,
+    preset_sides,
+)
+from hyperface_jax.toyfaces.renderer import draw_batches
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int
@@ -88,8 +95,6 @@ _NUM_FACTORS = 6
 _SHARED = 0.55
 """Share of the variance within a group that a few factors explain."""
 _PERSON, _PICTURE, _COUNT, _PAIR = range(4)
-_BATCH = 256
-"""Images that are drawn, then written, at a time."""
 
 
 class Identities(NamedTuple):
@@ -389,16 +394,33 @@ def write_pairs(path: StrPath, pairs: Pairs, *, size: int = 32) -> Path:
     return Path(path) / f"{Path(path).name}.txt"
 
 
+def benchmark_lists(folder: StrPath) -> dict[str, Path]:
+    """Return where :func:`write_benchmarks` puts the list of each benchmark."""
+    return {name: Path(folder) / name / f"{name}.txt" for name in BENCHMARKS}
+
+
+def write_benchmarks(folder: StrPath, seed: int, num_pairs: int) -> None:
+    """Write the pairs of each of ``BENCHMARKS`` below a folder, where they are not yet.
+
+    Args:
+        folder: there already.
+        seed: of the world whose test persons they show.
+        num_pairs: of each.
+
+    Raises:
+        InputError: something cannot be written.
+    """
+    for name, found in benchmark_lists(folder).items():
+        if not found.exists():
+            write_pairs(found.parent, benchmark_pairs(split_key(seed, "test"), name, num_pairs))
+
+
 def _write_images(folder: Path, names: Sequence[str], latents: Any, rows: Any, size: int) -> None:
     from hyperface_jax.io.images import encode
 
-    for start in range(0, len(names), _BATCH):
-        batch = names[start : start + _BATCH]
-        # A last batch that is filled up needs no program of its own.
-        places = (start + np.arange(_BATCH)) % len(names)
-        images = np.asarray(to_uint8(render(latents[places], rows[places], size=size)))
-        for name, image in zip(batch, images, strict=False):
-            (folder / name).write_bytes(encode(image))
+    images = chain.from_iterable(draw_batches(latents, rows, size=size))
+    for name, image in zip(names, images, strict=True):
+        (folder / name).write_bytes(encode(image))
 
 
 @contextmanager

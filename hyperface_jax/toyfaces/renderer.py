@@ -22,10 +22,14 @@ from hyperface_jax.toyfaces.parameters import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from jaxtyping import Array, Float, UInt8
 
 MIN_SIZE = 8
 """Pixels a side under which nothing can be recognised."""
+_BATCH = 256
+"""Images that are drawn between two looks at them."""
 _BLOCK = 64
 """Images that are drawn at a time: bounds the memory and stays in the cache."""
 
@@ -52,6 +56,30 @@ def render(
     # Blocks that are filled up need no program of their own.
     rows = np.arange(-(-num // _BLOCK) * _BLOCK) % max(num, 1)
     return _render(jnp.asarray(identity)[rows], jnp.asarray(nuisance)[rows], size)[:num]
+
+
+def draw_batches(
+    identity: Float[Array, "n 24"], nuisance: Float[Array, "n m"], *, size: int
+) -> Iterator[np.ndarray]:
+    """Draw any number of faces as files hold them, a batch at a time.
+
+    Args:
+        identity: as for :func:`render`.
+        nuisance: as for :func:`render`.
+        size: pixels a side.
+
+    Yields:
+        uint8 RGB, ``[b, size, size, 3]``, together ``n`` images.
+
+    Raises:
+        InputError: as :func:`render`.
+    """
+    num = len(identity)
+    for start in range(0, num, _BATCH):
+        # A last batch that is filled up needs no program of its own.
+        rows = (start + np.arange(_BATCH)) % num
+        images = to_uint8(render(identity[rows], nuisance[rows], size=size))
+        yield np.asarray(images)[: num - start]
 
 
 def _check(identity: Any, nuisance: Any, size: int) -> None:

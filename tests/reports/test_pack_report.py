@@ -14,7 +14,7 @@ from hyperface_jax.io.files import (
     atomic_write_jsonl,
     read_json,
 )
-from hyperface_jax.reports import figures, pack
+from hyperface_jax.reports import figures, page
 from hyperface_jax.reports.figures import (
     DARK,
     LIGHT,
@@ -101,7 +101,7 @@ def report(tmp_path_factory):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Leave the figures out of the page: rendering them takes nearly all of the time."""
-    monkeypatch.setattr(pack, "inline_svg", lambda figure, prefix: "")
+    monkeypatch.setattr(page, "inline_svg", lambda figure, prefix: "")
 
 
 class Page(HTMLParser):

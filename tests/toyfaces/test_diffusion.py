@@ -15,6 +15,7 @@ from hyperface_jax.toyfaces.diffusion import (
     unfold,
 )
 from hyperface_jax.toyfaces.pretrained import GENERATOR_NAME
+from hyperface_jax.toyfaces.training import GeneratorTraining
 
 SAMPLING = Sampling(image_size=16, condition_dim=8, steps=3, guidance=2.0)
 
@@ -99,17 +100,17 @@ def test_training_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     whole = _settings(tmp_path, "whole")
     train_generator.train(whole)
     stopped = _settings(tmp_path, "stopped")
-    step = train_generator._Run.train_step
+    step = GeneratorTraining.train_step
 
     def interrupted(run):
         if run.step == 3:
             raise KeyboardInterrupt
         return step(run)
 
-    monkeypatch.setattr(train_generator._Run, "train_step", interrupted)
+    monkeypatch.setattr(GeneratorTraining, "train_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train_generator.train(stopped)
-    monkeypatch.setattr(train_generator._Run, "train_step", step)
+    monkeypatch.setattr(GeneratorTraining, "train_step", step)
     train_generator.train(stopped)
     weights = [
         (folder / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()

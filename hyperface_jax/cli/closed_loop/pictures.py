@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hyperface_jax.cli.closed_loop import stages
-from hyperface_jax.io.images import encode
 from hyperface_jax.reports.contact_sheet import contact_sheet
 
 if TYPE_CHECKING:
@@ -41,15 +39,3 @@ def persons_sheet(loop: Loop) -> np.ndarray:
     real = contact_sheet([list(row[:_REAL]) for row in faces.images], tile=TILE)
     gap = np.full((len(real), TILE // 3, 3), 255, np.uint8)
     return np.concatenate([real, gap, contact_sheet([list(row) for row in drawn], tile=TILE)], 1)
-
-
-def data_uri(image: np.ndarray) -> str:
-    """Return an image as the address of an ``<img>`` that needs no other file."""
-    return "data:image/png;base64," + base64.b64encode(encode(image)).decode()
-
-
-def file_uri(path: object) -> str:
-    """Return a PNG file as the address of an ``<img>``."""
-    from pathlib import Path
-
-    return "data:image/png;base64," + base64.b64encode(Path(str(path)).read_bytes()).decode()

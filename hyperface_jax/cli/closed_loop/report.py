@@ -18,8 +18,7 @@ from hyperface_jax.reports.demo_figures import (
     loss_figure,
     spread_figure,
 )
-from hyperface_jax.reports.figures import DARK, LIGHT, NARROW, WIDE, number
-from hyperface_jax.reports.pack import duration, environment, inline_svg
+from hyperface_jax.reports.page import Draw, both_sizes, data_uri, render_page
 
 if TYPE_CHECKING:
     from hyperface_jax.cli.closed_loop.stages import Loop
@@ -38,28 +37,21 @@ def write_report(loop: Loop, seconds: dict[str, float]) -> Path:
         The page.
     """
     found = gather(loop)
-    persons = pictures.persons_sheet(loop)
-    atomic_write_bytes(loop.path / PERSONS, encode(persons))
-    page = (
-        environment()
-        .get_template("demo.html.j2")
-        .render(
-            r=found,
-            size=asdict(loop.size),
-            seconds=seconds,
-            figures=_figures(loop, found),
-            gallery=pictures.data_uri(pictures.gallery_sheet(loop)),
-            persons=pictures.data_uri(persons),
-            sheets={
-                way: pictures.file_uri(loop.path / stages.SYNTHESIS / way / "contact_sheet.png")
-                for way in stages.SYNTHETIC
-            },
-            light=asdict(LIGHT),
-            dark=asdict(DARK),
-            ways=_WAYS,
-            number=number,
-            duration=duration,
-        )
+    persons = encode(pictures.persons_sheet(loop))
+    atomic_write_bytes(loop.path / PERSONS, persons)
+    page = render_page(
+        "demo.html.j2",
+        r=found,
+        size=asdict(loop.size),
+        seconds=seconds,
+        figures=_figures(loop, found),
+        gallery=data_uri(encode(pictures.gallery_sheet(loop))),
+        persons=data_uri(persons),
+        sheets={
+            way: data_uri((loop.path / stages.SYNTHESIS / way / "contact_sheet.png").read_bytes())
+            for way in stages.SYNTHETIC
+        },
+        ways=_WAYS,
     )
     atomic_write_json(loop.path / RESULTS, found)
     atomic_write_text(loop.path / REPORT, page)
@@ -70,7 +62,6 @@ _WAYS = {
     "packed": "Packed: ours, far apart and near the gallery",
     "paper": "Paper: Algorithm 1 of HyperFace",
     "unpacked": "Unpacked: random faces of the gallery",
-    "real": "Real: as many images of real toy persons",
 }
 
 
@@ -78,7 +69,7 @@ def _figures(loop: Loop, found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     curves = {way: training_curve(loop, way) for way in stages.TRAINED}
     with np.load(loop.path / stages.LEAKAGE / "leakage.npz", allow_pickle=False) as archive:
         without, with_keep_out = archive["packed_before"], archive["keep-out_before"]
-    draw = {
+    draw: dict[str, Draw] = {
         "accuracy": lambda size: accuracy_figure(found["recognition"], size=size),
         "loss": lambda size: loss_figure(curves, size=size),
         "spread": lambda size: spread_figure(found["synthesis"], size=size),
@@ -86,10 +77,4 @@ def _figures(loop: Loop, found: dict[str, Any]) -> dict[str, dict[str, Any]]:
             without, with_keep_out, found["threshold"], size=size
         ),
     }
-    return {
-        name: {
-            kind: inline_svg(make(size), f"{name}-{kind}")
-            for kind, size in (("wide", WIDE), ("narrow", NARROW))
-        }
-        for name, make in draw.items()
-    }
+    return both_sizes(draw)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from hyperface_jax.cli.closed_loop import stages
 from hyperface_jax.cli.closed_loop.stages import Loop
-from hyperface_jax.io.files import read_json
+from hyperface_jax.io.files import read_json, read_jsonl
 
 
 def gather(loop: Loop) -> dict[str, Any]:
@@ -17,8 +14,8 @@ def gather(loop: Loop) -> dict[str, Any]:
     return {
         "seed": loop.seed,
         "threshold": loop.threshold,
-        "packing": {way: _packing(loop, way) for way in (*stages.SYNTHETIC, stages.KEEP_OUT)},
-        "synthesis": {way: _synthesis(loop, way) for way in (*stages.SYNTHETIC, stages.KEEP_OUT)},
+        "packing": {way: _packing(loop, way) for way in stages.DRAWN},
+        "synthesis": {way: _synthesis(loop, way) for way in stages.DRAWN},
         "recognition": {way: recognition(loop, way) for way in stages.TRAINED},
         "leakage": read_json(loop.path / stages.LEAKAGE / "leakage.json"),
     }
@@ -38,12 +35,11 @@ def _synthesis(loop: Loop, way: str) -> dict[str, Any]:
 def recognition(loop: Loop, way: str) -> dict[str, Any]:
     """Return how good the recogniser of an arm is."""
     folder = loop.path / stages.EVALUATION / way
-    sets = read_json(folder / "evaluation.json")["benchmarks"]
+    sets = read_json(folder / "evaluation.json")
     together = read_json(folder / "all_pairs.json")
-    accuracy = {name: row["accuracy"] for name, row in sets.items()}
     return {
-        "accuracy": accuracy,
-        "mean_accuracy": float(np.mean(list(accuracy.values()))),
+        "accuracy": {name: row["accuracy"] for name, row in sets["benchmarks"].items()},
+        "mean_accuracy": sets["mean"]["accuracy"],
         "tar_at_far_1e-3": together["tar_at_far"]["1e-03"],
         "rank_1": together["rank_1"],
         "loss": read_json(loop.path / stages.RECOGNITION / way / "summary.json")["loss"],
@@ -52,8 +48,6 @@ def recognition(loop: Loop, way: str) -> dict[str, Any]:
 
 def training_curve(loop: Loop, way: str) -> tuple[list[float], list[float]]:
     """Return epochs and losses of the training of an arm."""
-    from hyperface_jax.io.files import read_jsonl
-
-    rows = read_jsonl(Path(loop.path / stages.RECOGNITION / way / "history.jsonl"))
+    rows = read_jsonl(loop.path / stages.RECOGNITION / way / "history.jsonl")
     kept = [row for row in rows if "loss" in row]
     return [row["epoch"] for row in kept], [row["loss"] for row in kept]

@@ -25,6 +25,7 @@ PACKED, PAPER, UNPACKED, REAL, KEEP_OUT = "packed", "paper", "unpacked", "real",
 SYNTHETIC = (PACKED, PAPER, UNPACKED)
 """Ways to choose identities whose images a recogniser is trained on."""
 TRAINED = (*SYNTHETIC, REAL)
+DRAWN = (*SYNTHETIC, KEEP_OUT)
 FAR = 1e-4
 """Two real persons come nearer than the leakage threshold at this rate."""
 _IMAGES_PER_PERSON = 4
@@ -66,11 +67,9 @@ class Loop:
         return read_json(self.path / GALLERY / "threshold.json")["threshold"]
 
     @property
-    def benchmarks(self) -> list[Path]:
-        """Lists of the pairs of the verification sets."""
-        from hyperface_jax.toyfaces import BENCHMARKS
-
-        return [self.path / EVALUATION / "sets" / name / f"{name}.txt" for name in BENCHMARKS]
+    def sets(self) -> Path:
+        """Folder of the verification sets."""
+        return self.folder(EVALUATION) / "sets"
 
 
 def make_gallery(loop: Loop) -> None:
@@ -229,18 +228,21 @@ def evaluate(loop: Loop) -> None:
 
 def make_sets(loop: Loop) -> None:
     """Draw the verification sets that are not there yet."""
-    from hyperface_jax.cli.closed_loop.train_recognizer import write_benchmarks
+    from hyperface_jax.toyfaces.population import write_benchmarks
 
-    write_benchmarks(loop.folder(f"{EVALUATION}/sets"), loop.seed + 1, loop.size.pairs)
+    loop.sets.mkdir(exist_ok=True)
+    write_benchmarks(loop.sets, loop.seed + 1, loop.size.pairs)
 
 
 def evaluate_one(loop: Loop, way: str) -> None:
     """Measure the recogniser of one arm."""
+    from hyperface_jax.toyfaces.population import benchmark_lists
+
     out = loop.folder(EVALUATION) / way
     model = loop.path / RECOGNITION / way
     if not (out / "evaluation.json").exists():
         words = ["--model", model, "--devices", 1, "--out", out]
-        commands.run("evaluate", *words, "--benchmark", *loop.benchmarks)
+        commands.run("evaluate", *words, "--benchmark", *benchmark_lists(loop.sets).values())
     if not (out / "all_pairs.json").exists():
         atomic_write_json(out / "all_pairs.json", _told_apart(loop, model))
 
@@ -264,29 +266,21 @@ def measure_leakage(loop: Loop) -> None:
         return
     from hyperface_jax.evaluation import leakage
     from hyperface_jax.io.embeddings import read_embeddings
+    from hyperface_jax.synthesis.fidelity import FACE_EMBEDDINGS, face_sums, read_face_embeddings
 
     real, limit = read_embeddings(loop.reference).points, loop.threshold
     figures: dict[str, Any] = {}
     cosines: dict[str, np.ndarray] = {}
-    for way in (PACKED, PAPER, UNPACKED, KEEP_OUT):
+    for way in DRAWN:
         packed = read_embeddings(loop.path / PACKING / way / "embeddings.npy").points
-        for kind, rows in (("before", packed), ("after", drawn_directions(loop, way))):
+        faces = sorted((loop.path / SYNTHESIS / way / FACE_EMBEDDINGS).iterdir())
+        drawn, _ = face_sums(packed.shape, read_face_embeddings(faces))
+        for kind, rows in (("before", packed), ("after", drawn)):
             found = leakage(rows, real, threshold=limit)
             figures.setdefault(way, {})[kind] = found.summary()
             cosines[f"{way}_{kind}"] = found.cosine
     atomic_save_npz(out.with_suffix(".npz"), **cosines)
     atomic_write_json(out, figures)
-
-
-def drawn_directions(loop: Loop, way: str) -> np.ndarray:
-    """Return the direction of the drawn images of each identity of an arm, ``[n, d]``."""
-    sums: Any = 0.0
-    for path in sorted((loop.path / SYNTHESIS / way / "embeddings").glob("*.npz")):
-        with np.load(path, allow_pickle=False) as archive:
-            part = np.zeros((loop.size.num_ids, archive["embeddings"].shape[1]))
-            np.add.at(part, archive["identities"], archive["embeddings"])
-            sums = sums + part
-    return sums
 
 
 STAGES = (make_gallery, pack, synthesize, train, evaluate, measure_leakage)

@@ -12,20 +12,18 @@ from pathlib import Path
 
 import tyro
 
-from hyperface_jax.cli.main import main
+from hyperface_jax.cli.closed_loop import commands
 from hyperface_jax.cli.versions import versions
-from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_write_json, read_json
 from hyperface_jax.recognition.recognizer import RUN_SETTINGS, RUN_WEIGHTS
-from hyperface_jax.toyfaces.parameters import BENCHMARKS
 from hyperface_jax.toyfaces.population import (
-    benchmark_pairs,
+    benchmark_lists,
     image_counts,
     sample_identities,
     split_key,
     write_attributes,
+    write_benchmarks,
     write_folder,
-    write_pairs,
 )
 from hyperface_jax.toyfaces.pretrained import METRICS, RECOGNIZER
 
@@ -63,8 +61,8 @@ class Settings:
         return [str(word) for word in words]
 
 
-def write_data(settings: Settings) -> list[Path]:
-    """Write the training images and the benchmarks, where they are not yet; return the benchmarks."""
+def write_data(settings: Settings) -> None:
+    """Write the training images and the benchmarks, where they are not yet."""
     settings.work.mkdir(parents=True, exist_ok=True)
     key = split_key(settings.seed, "recognition")
     latents = sample_identities(key, settings.num_ids).latents
@@ -72,30 +70,21 @@ def write_data(settings: Settings) -> list[Path]:
         counts = image_counts(key, settings.num_ids, mean=settings.images_per_id)
         write_folder(settings.work / "faces", latents, counts, key=key)
     write_attributes(settings.work / "faces.csv", latents)
-    return write_benchmarks(settings.work, settings.test_seed, settings.num_pairs)
-
-
-def write_benchmarks(folder: Path, seed: int, num_pairs: int) -> list[Path]:
-    """Write the five benchmarks below a folder, where they are not yet; return their lists."""
-    lists = [folder / name / f"{name}.txt" for name in BENCHMARKS]
-    for name, found in zip(BENCHMARKS, lists, strict=True):
-        if not found.exists():
-            write_pairs(folder / name, benchmark_pairs(split_key(seed, "test"), name, num_pairs))
-    return lists
+    write_benchmarks(settings.work, settings.test_seed, settings.num_pairs)
 
 
 def train(settings: Settings) -> None:
     """Train, measure, and copy the model to its folder."""
-    benchmarks = write_data(settings)
-    _run(settings.train_command())
-    publish(settings, benchmarks)
+    write_data(settings)
+    commands.run(*settings.train_command())
+    publish(settings)
 
 
-def publish(settings: Settings, benchmarks: list[Path]) -> None:
+def publish(settings: Settings) -> None:
     """Measure the finished run, and copy its model to its folder with the figures."""
     result = settings.work / "evaluation"
-    evaluate = ["evaluate", "--model", settings.work / "run", "--out", result, "--devices", 1]
-    _run([str(word) for word in [*evaluate, "--benchmark", *benchmarks]])
+    words = ["--model", settings.work / "run", "--out", result, "--devices", 1]
+    commands.run("evaluate", *words, "--benchmark", *benchmark_lists(settings.work).values())
     found = read_json(result / "evaluation.json")
     settings.out.mkdir(parents=True, exist_ok=True)
     for name in (RUN_WEIGHTS, RUN_SETTINGS):
@@ -119,14 +108,6 @@ def publish(settings: Settings, benchmarks: list[Path]) -> None:
         "versions": versions(*_PACKAGES),
     }
     atomic_write_json(settings.out / METRICS, metrics)
-
-
-def _run(command: list[str]) -> None:
-    code = main(command)
-    if code:
-        raise InputError(
-            f"hyperface {command[0]}: ended with exit code {code}; run again to resume"
-        )
 
 
 if __name__ == "__main__":

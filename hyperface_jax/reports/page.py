@@ -1,0 +1,120 @@
+"""What the HTML reports share: templates, themes, and figures inside the page.
+
+Figures are vector graphics whose colours are CSS variables, so one drawing serves light and dark.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.reports.figures import DARK, LIGHT, NARROW, WIDE, number
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Draw = Callable[[tuple[float, float]], "Figure"]
+"""Draws a figure of a width and height, inches."""
+
+
+def render_page(template: str, **context: Any) -> str:
+    """Return a page as HTML, every text of the context escaped.
+
+    Args:
+        template: name of a file beside this module.
+        context: what it shows, beside the themes.
+
+    Raises:
+        InputError: a library of the ``cli`` extra is not installed.
+    """
+    page = _environment().get_template(template)
+    return page.render(light=asdict(LIGHT), dark=asdict(DARK), **context)
+
+
+def _environment() -> Any:
+    try:
+        import jinja2
+    except ImportError as error:
+        raise InputError("the report needs jinja2: pip install 'hyperface_jax[cli]'") from error
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters.update(number=number, duration=duration, shown=shown)
+    return templates
+
+
+def both_sizes(figures: Mapping[str, Draw]) -> dict[str, dict[str, Any]]:
+    """Draw each figure once for wide and once for narrow screens, as :func:`inline_svg`."""
+    return {
+        name: {
+            kind: inline_svg(draw(size), f"{name}-{kind}")
+            for kind, size in (("wide", WIDE), ("narrow", NARROW))
+        }
+        for name, draw in figures.items()
+    }
+
+
+def data_uri(png: bytes) -> str:
+    """Return a PNG as the address of an ``<img>`` that needs no other file."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def inline_svg(figure: Figure, prefix: str) -> Any:
+    """Return a figure in the ``LIGHT`` theme as SVG that takes its colours and font from a page.
+
+    Args:
+        figure: what to draw.
+        prefix: put before every id, so that several figures can share a page.
+
+    Returns:
+        Markup that is safe in HTML; the colours are CSS variables named as the fields of
+        :class:`~hyperface_jax.reports.figures.Theme`.
+    """
+    import matplotlib
+    from markupsafe import Markup
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    for unwanted in (r"<metadata>.*?</metadata>", r"<style.*?</style>", r' xmlns(:xlink)?="[^"]*"'):
+        svg = re.sub(unwanted, "", svg, flags=re.DOTALL)
+    svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+    for name, color in asdict(LIGHT).items():
+        svg = svg.replace(color, f"var(--{name})")
+    # The sizes in points would stop the page from scaling the figure.
+    return Markup(re.sub(r'(<svg[^>]*?) width="[^"]*"|(<svg[^>]*?) height="[^"]*"', r"\1\2", svg))
+
+
+def duration(seconds: float) -> str:
+    """Format seconds for reading.
+
+    Examples:
+        >>> [duration(x) for x in (0.5, 42.25, 83, 7265)]
+        ['0.50 s', '42.2 s', '1 min 23 s', '2 h 1 min']
+    """
+    if seconds < 60:
+        return f"{seconds:.{2 if seconds < 10 else 1}f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def shown(value: Any) -> str:
+    """Write a setting as it was given; lists and objects as JSON."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
