@@ -39,9 +39,10 @@ def main() -> int:
         return int(bool(stale))
     for path in stale:
         path.write_text(_filled(path.read_text(), tables))
-    if figures := read_result("solvers"):
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        draw_duels(figures).savefig(PICTURES / "solvers.png", dpi=130)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for benchmark, draw in DRAWINGS.items():
+        if figures := read_result(benchmark):
+            draw(figures).savefig(PICTURES / f"{benchmark}.png", dpi=130)
     return 0
 
 
@@ -274,6 +275,7 @@ def closed_loop(part: str, figures: dict[str, Any]) -> str:
     """Every arm of a part, means with their standard errors."""
     columns = (
         ("accuracy, %", "mean_accuracy", 100, 1),
+        ("gain over no packing, %", "accuracy_gain", 100, 1),
         ("TAR at FAR 0.1 %, %", "tar_at_far_1e-3", 100, 1),
         ("rank 1, %", "rank_1", 100, 1),
         ("to the gallery", "gallery_cosine", 1, 3),
@@ -338,6 +340,16 @@ def synthesis(figures: dict[str, Any]) -> str:
     return f"{table}\n\n{memory}"
 
 
+CLOSED_LOOP_PARTS = (
+    "packing",
+    "alpha",
+    "manifold",
+    "identities",
+    "images",
+    "variation",
+    "gallery",
+    "keep-out",
+)
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "duels": ("solvers", duels),
     "milestones": ("milestones", milestones),
@@ -356,7 +368,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "toy_models": ("closed_loop", toy_models),
     **{
         f"closed_loop_{part}": ("closed_loop", partial(closed_loop, part))
-        for part in ("packing", "alpha", "identities", "images", "variation", "gallery", "keep-out")
+        for part in CLOSED_LOOP_PARTS
     },
 }
 MODULES = {"milestones": "solvers", "precision": "accelerator"}
@@ -384,6 +396,40 @@ def draw_duels(figures: dict[str, Any]) -> Figure:
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=7, ncols=2, loc="lower left", facecolor="white", framealpha=1)
     return figure
+
+
+def draw_closed_loop(figures: dict[str, Any]) -> Figure:
+    """Draw what drawing leaves of the spread, and how little the accuracy depends on it."""
+    parts = ("packing", "alpha", "manifold")
+    arms = [row for part in parts for row in figures["parts"].get(part, ())]
+    arms = [row for row in arms if "nearest_after" in row]
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    spread, accuracy = figure.subplots(1, 2)
+    for row in arms:
+        before, after = row["nearest_before"]["mean"], row["nearest_after"]["mean"]
+        spread.plot(before, after, "o", color="tab:blue")
+        spread.annotate(row["name"], (before, after), fontsize=7, xytext=(4, 4), **_BESIDE)
+        x, y = row["target_cosine"]["mean"], row["mean_accuracy"]
+        error = 100 * (y["error"] or 0)
+        accuracy.errorbar(x, 100 * y["mean"], error, fmt="o", color="tab:blue", capsize=3)
+        accuracy.annotate(row["name"], (x, 100 * y["mean"]), fontsize=7, xytext=(5, 4), **_BESIDE)
+    spread.plot([0, 1], [0, 1], color="grey", linestyle=":")
+    spread.set(
+        xlabel="cosine to the nearest other identity, embeddings",
+        ylabel="the same of the drawn faces",
+        ylim=(0, 1),
+    )
+    accuracy.set(
+        xlabel="cosine of a drawn face to its embedding",
+        ylabel="verification accuracy, %",
+    )
+    for axes in figure.axes:
+        axes.grid(alpha=0.3)
+    return figure
+
+
+_BESIDE: dict[str, Any] = {"textcoords": "offset points"}
+DRAWINGS = {"solvers": draw_duels, "closed_loop": draw_closed_loop}
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class Demo:
     def run(self) -> int:
         """Run the stages that are not done, then write the report."""
         try:
-            from hyperface_jax.cli.closed_loop.commands import Stopped
+            from hyperface_jax.cli.closed_loop.commands import Stopped, sharing_compilations
             from hyperface_jax.cli.closed_loop.report import write_report
             from hyperface_jax.cli.closed_loop.stages import STAGES
         except ImportError as error:
@@ -58,15 +58,16 @@ class Demo:
             raise InputError(f"the demo needs {error.name}: {needed}") from error
         loop = self.loop()
         seconds: dict[str, float] = {}
-        for i, stage in enumerate(STAGES, start=1):
-            name = stage.__name__.replace("_", " ")
-            print(f"\n== {i} of {len(STAGES) + 1}: {name}", flush=True)
-            start = time.perf_counter()
-            try:
-                stage(loop)
-            except Stopped as stopped:
-                return stopped.code
-            seconds[name] = time.perf_counter() - start
+        try:
+            with sharing_compilations():
+                for i, stage in enumerate(STAGES, start=1):
+                    name = stage.__name__.replace("_", " ")
+                    print(f"\n== {i} of {len(STAGES) + 1}: {name}", flush=True)
+                    start = time.perf_counter()
+                    stage(loop)
+                    seconds[name] = time.perf_counter() - start
+        except Stopped as stopped:
+            return stopped.code
         print(f"\n== {len(STAGES) + 1} of {len(STAGES) + 1}: report", flush=True)
         page = write_report(loop, seconds)
         print(f"\nopen {one_line(page)} in a browser")

@@ -36,10 +36,13 @@ class Pack:
     gallery: Path | None = None
     """FILE of face embeddings that stand for the face manifold."""
     alpha: float = 0.5
-    """Weight of the mean cosine distance to the nearest gallery row."""
-    init: Annotated[str | None, tyro.conf.arg(metavar="gallery|uniform|FILE")] = None
-    """Start: random gallery rows, uniform points, or the rows of FILE. Default: the gallery, if
-    there is one, else uniform."""
+    """Weight of the mean cosine distance to the gallery."""
+    neighbours: int = 1
+    """Gallery rows that stand for the face manifold near an identity: 1 is the nearest row alone, as in
+    HyperFace; with more, the distance is measured to their span."""
+    init: Annotated[str | None, tyro.conf.arg(metavar="gallery|farthest|uniform|FILE")] = None
+    """Start: random gallery rows, gallery rows far from each other, uniform points, or the rows of
+    FILE. Default: the gallery, if there is one, else uniform."""
     method: Method = "annealed"
     """annealed: ours, full batch. stochastic: ours, mini-batches. paper: Algorithm 1 of HyperFace."""
     steps: int | None = None
@@ -109,8 +112,10 @@ def check_settings(config: Pack) -> None:
     _check_numbers(config)
     if config.dim is None and not (config.gallery or config.frozen or config.keep_out):
         raise InputError("--dim is missing: give --dim D or --gallery FILE")
-    if config.init == "gallery" and config.gallery is None:
-        raise InputError("--init gallery needs --gallery FILE")
+    if config.neighbours > 1 and config.gallery is None:
+        raise InputError("--neighbours is for a gallery: give --gallery FILE")
+    if config.init in ("gallery", "farthest") and config.gallery is None:
+        raise InputError(f"--init {config.init} needs --gallery FILE")
     if (config.keep_out is None) != (config.keep_out_cosine is None):
         raise InputError("--keep-out and --keep-out-cosine go together: give both or neither")
     if config.batch_size is not None and config.method != "stochastic":
@@ -129,6 +134,7 @@ def _check_numbers(config: Pack) -> None:
         ("num_ids", config.num_ids >= least, f"at least {least}"),
         ("dim", config.dim is None or config.dim >= 2, "at least 2"),
         ("alpha", 0 <= config.alpha < float("inf"), "0 or more"),
+        ("neighbours", config.neighbours >= 1, "at least 1"),
         ("steps", config.steps is None or config.steps >= 0, "0 or more"),
         ("batch_size", config.batch_size is None or config.batch_size >= 2, "at least 2"),
         ("coarse_steps", config.coarse_steps >= 0, "0 or more"),
@@ -149,7 +155,7 @@ def read_inputs(config: Pack) -> Inputs:
     """Read all files and check that they fit together."""
     gallery = read_embeddings(config.gallery) if config.gallery else None
     start = None
-    if config.init not in (None, "gallery", "uniform"):
+    if config.init not in (None, "gallery", "farthest", "uniform"):
         start = read_embeddings(config.init)
     frozen = read_embeddings(config.frozen) if config.frozen else None
     keep_out = read_embeddings(config.keep_out) if config.keep_out else None
@@ -161,6 +167,11 @@ def read_inputs(config: Pack) -> Inputs:
             "make them equal"
         )
     num_variables = config.num_ids * (dim - 1)
+    if gallery and config.neighbours > gallery.num_points:
+        raise InputError(
+            f"{gallery.path}: has {gallery.num_points} rows and --neighbours is {config.neighbours}: "
+            "lower it"
+        )
     if config.polish and num_variables > MAX_VARIABLES:
         raise InputError(
             f"--polish: num-ids x (dim - 1) is {num_variables} and the limit is {MAX_VARIABLES}: "

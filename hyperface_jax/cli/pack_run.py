@@ -39,12 +39,14 @@ from hyperface_jax.packing import (
     PackingState,
     StepRecord,
     annealed,
+    farthest_first,
     from_gallery,
     from_points,
     paper,
     stochastic,
     uniform,
 )
+from hyperface_jax.packing.manifolds import manifold_of
 from hyperface_jax.pairwise import Sweep
 
 _IGNORED = ("out", "checkpoint_seconds", "command", "devices", "distributed", "relax")
@@ -99,6 +101,7 @@ def build(
         dim=inputs.dim,
         gallery=_points(inputs.gallery),
         alpha=config.alpha,
+        manifold=manifold_of(config.neighbours),
         keep_out=_points(inputs.keep_out),
         keep_out_cosine=config.keep_out_cosine,
         frozen=_points(inputs.frozen),
@@ -133,7 +136,8 @@ def _initializer(config: Pack, inputs: Inputs) -> Initializer:
         return from_points(_points(inputs.init))
     if config.init == "uniform" or inputs.gallery is None:
         return uniform
-    return from_gallery(_points(inputs.gallery))
+    start = farthest_first if config.init == "farthest" else from_gallery
+    return start(_points(inputs.gallery))
 
 
 def _points(file: Embeddings | None) -> Any:

@@ -13,7 +13,14 @@ from hyperface_jax.packing.energies import (
     as_objective,
     row_max,
 )
-from hyperface_jax.packing.initializers import Initializer, from_gallery, from_points, uniform
+from hyperface_jax.packing.initializers import (
+    Initializer,
+    farthest_first,
+    from_gallery,
+    from_points,
+    uniform,
+)
+from hyperface_jax.packing.manifolds import LocalSpan, Manifold, NearestRow
 from hyperface_jax.packing.paper import paper
 from hyperface_jax.packing.problem import PackingProblem
 from hyperface_jax.packing.restarts import solve_restarts
@@ -44,7 +51,10 @@ __all__ = [
     "Evaluation",
     "Hinge",
     "Initializer",
+    "LocalSpan",
+    "Manifold",
     "MeanRowMax",
+    "NearestRow",
     "PackingOutput",
     "PackingProblem",
     "PackingSolver",
@@ -60,6 +70,7 @@ __all__ = [
     "annealed",
     "as_objective",
     "default_annealing",
+    "farthest_first",
     "from_gallery",
     "from_points",
     "on_sphere",

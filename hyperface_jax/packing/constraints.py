@@ -9,9 +9,12 @@ from jax import lax
 
 from hyperface_jax import sphere
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, Hinge
-from hyperface_jax.pairwise import Nearest, Sweep, nearest
+from hyperface_jax.packing.manifolds import NEAREST_ROW, Manifold
+from hyperface_jax.pairwise import Nearest, Sweep, k_nearest, nearest
 
 if TYPE_CHECKING:
+    from jaxtyping import Array, Int
+
     from hyperface_jax.typing import Gallery, Points, Rows, Scalar
 
 _KEEP_OUT_WEIGHT = 200.0
@@ -25,35 +28,51 @@ class Pull(NamedTuple):
     value: Scalar
     force: Points
     cosine: Rows
-    """Cosine of every point to its nearest reference row, ``[n]``."""
+    """Cosine of every point to the reference row (or foot) taken as nearest, ``[n]``."""
 
 
 def gallery_pull(
     x: Points,
     gallery: Gallery,
     *,
+    manifold: Manifold = NEAREST_ROW,
     index: Any = None,
     sweep: Sweep = DEFAULT_SWEEP,
 ) -> Pull:
-    """Mean cosine distance of the points to their nearest gallery row.
+    """Mean cosine distance of the points to the face manifold.
 
-    ``(1/n) sum_k min_g (1 - <x_k, g>)``, the regulariser of HyperFace (equation of Algorithm 1).
+    ``(1/n) sum_k min_g (1 - <x_k, g>)``, the regulariser of HyperFace (equation of Algorithm 1), where
+    the nearest gallery row alone stands for the manifold.
 
     Args:
         x: unit rows, ``[n, d]``.
         gallery: unit rows, ``[m, d]``, of any size: the sweep is blockwise.
-        index: rows of the gallery to take as nearest, ``[n]``, instead of a search (the mini-batch
-            solver refreshes them now and then).
+        manifold: what the rows say of it.
+        index: rows of the gallery to take as nearest, ``[n, k]``, instead of a search (solvers refresh
+            them now and then).
         sweep: how pairs are visited.
 
-    Cost: ``2 n m d`` FLOPs, or O(n d) with ``index``.
+    Cost: ``2 n m d`` FLOPs, or O(n k d) with ``index``, and that of the manifold's foot.
     """
     if index is None:
-        index = sweep(x, gallery, reduction=nearest()).column
-    target = jnp.where(sphere.is_point(x)[:, None], sweep.take(gallery, index), 0)
+        index = nearest_rows(x, gallery, manifold.num_neighbours, sweep=sweep)
+    rows = sweep.take(gallery, index.reshape(-1)).reshape(*index.shape, x.shape[1])
+    target = jnp.where(sphere.is_point(x)[:, None], manifold.foot(x, rows), 0)
     cosine = sphere.inner(x, target)[:, 0]
     num_points = sphere.count_points(x)
     return Pull(1 - jnp.sum(cosine) / num_points, -target / num_points, cosine)
+
+
+def nearest_rows(
+    x: Points, gallery: Gallery, num_neighbours: int, *, sweep: Sweep = DEFAULT_SWEEP
+) -> Int[Array, "n k"]:
+    """Find the gallery rows nearest to each point, the nearest first.
+
+    Cost: ``2 n m d`` FLOPs, and a partial sort for more than one.
+    """
+    if num_neighbours == 1:
+        return sweep(x, gallery, reduction=nearest()).column[:, None]
+    return sweep(x, gallery, reduction=k_nearest(num_neighbours)).column
 
 
 def keep_out_push(

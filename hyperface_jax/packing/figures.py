@@ -22,7 +22,7 @@ class PackingFigures(NamedTuple):
     nearest: Rows
     """To the nearest other point, frozen ones included, ``[n]``."""
     gallery: Rows | None
-    """To the nearest gallery row, ``[n]``."""
+    """To the nearest gallery row, ``[n]``, whatever manifold the problem has."""
     keep_out: Rows | None
     """To the nearest keep-out row, ``[n]``."""
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from hyperface_jax import sharding, sphere
 from hyperface_jax.packing.constraints import gallery_pull, keep_out_push
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, Energy, Evaluation, Schedule
+from hyperface_jax.packing.manifolds import NEAREST_ROW, Manifold
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -34,7 +35,7 @@ class ProblemEvaluation(NamedTuple):
     mean_nearest_cosine: Scalar
     """Mean over free points of the cosine to the nearest other point."""
     gallery_cosine: Scalar
-    """Mean cosine to the gallery rows taken as nearest; NaN without a gallery."""
+    """Mean cosine to the manifold, of the gallery rows taken as nearest; NaN without a gallery."""
     keep_out_cosine: Scalar
     """Largest cosine of a point to a keep-out row; NaN without a keep-out set."""
     objective: Scalar
@@ -44,7 +45,15 @@ class ProblemEvaluation(NamedTuple):
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["gallery", "keep_out", "frozen"],
-    meta_fields=["num_points", "dim", "energy", "alpha", "alpha_schedule", "keep_out_cosine"],
+    meta_fields=[
+        "num_points",
+        "dim",
+        "energy",
+        "alpha",
+        "alpha_schedule",
+        "manifold",
+        "keep_out_cosine",
+    ],
 )
 @dataclass(frozen=True, kw_only=True)
 class PackingProblem:
@@ -55,9 +64,10 @@ class PackingProblem:
         dim: dimension d of the sphere's space.
         energy: what stands in for the max cosine; None lets the solver anneal a soft maximum.
         gallery: unit rows that stand for the face manifold, ``[m, d]``.
-        alpha: weight of the mean cosine distance to the nearest gallery row.
+        alpha: weight of the mean cosine distance to the manifold.
         alpha_schedule: weight of its force at a step; None means ``alpha`` at every step. The exact
             objective, by which the best iterate is chosen, always has ``alpha``.
+        manifold: what the gallery says of it: its rows, or what lies between and beyond them.
         keep_out: unit rows that no point may come near, ``[k, d]``.
         keep_out_cosine: largest allowed cosine to a keep-out row.
         frozen: unit rows that are part of the packing but do not move, ``[f, d]``.
@@ -72,6 +82,7 @@ class PackingProblem:
     gallery: Gallery | None = None
     alpha: float = 0.5
     alpha_schedule: Schedule | None = None
+    manifold: Manifold = NEAREST_ROW
     keep_out: Gallery | None = None
     keep_out_cosine: float | None = None
     frozen: Points | None = None
@@ -83,6 +94,10 @@ class PackingProblem:
             raise ValueError(f"num_points={self.num_points}: at least 1 point must be free")
         if self.alpha < 0:
             raise ValueError(f"alpha={self.alpha}: the gallery weight must be >= 0")
+        if 0 < _rows(self.gallery) < self.manifold.num_neighbours:
+            raise ValueError(
+                f"manifold={self.manifold}: the gallery has {_rows(self.gallery)} rows"
+            )
         if (self.keep_out is None) != (self.keep_out_cosine is None):
             raise ValueError("keep_out and keep_out_cosine go together: give both or neither")
         if self.keep_out_cosine is not None and not -1 < self.keep_out_cosine < 1:
@@ -147,7 +162,9 @@ class PackingProblem:
         objective = evaluation.max_cosine
         gallery_cosine = keep_out_cosine = jnp.asarray(jnp.nan)
         if self.gallery is not None:
-            pull = gallery_pull(x, self.gallery, index=gallery_index, sweep=sweep)
+            pull = gallery_pull(
+                x, self.gallery, manifold=self.manifold, index=gallery_index, sweep=sweep
+            )
             weight = self.alpha_schedule(step) if self.alpha_schedule else self.alpha
             weight = jnp.asarray(weight, x.dtype)
             value, force = value + weight * pull.value, force + weight * pull.force

@@ -18,6 +18,7 @@ import optax
 from jax import lax
 
 from hyperface_jax import bounds, sharding, sphere
+from hyperface_jax.packing.constraints import nearest_rows
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, SoftMax, row_max
 from hyperface_jax.packing.initializers import (
     Initializer,
@@ -28,7 +29,7 @@ from hyperface_jax.packing.initializers import (
 from hyperface_jax.packing.problem import PackingProblem, ProblemEvaluation
 from hyperface_jax.packing.schedules import AnnealedStep, Ramp, default_annealing, default_momentum
 from hyperface_jax.packing.transforms import riemannian_adam
-from hyperface_jax.pairwise import Precision, Sweep, nearest
+from hyperface_jax.pairwise import Precision, Sweep
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -63,7 +64,7 @@ class PackingState(NamedTuple):
     max_cosine: Scalar
     """Max cosine a step ago (of the pairs that met): the shift of the soft maximum."""
     gallery_index: Any
-    """Gallery row taken as nearest to each point, ``[rows]``; refreshed every few steps."""
+    """Gallery rows taken as nearest to each point, ``[rows, k]``; refreshed every few steps."""
     row: Any
     """Identity of each row, ``[rows]``: the mini-batch solver moves points between devices."""
     best_x: Points | None
@@ -223,7 +224,7 @@ class PackingSolver:
             return state
 
         def search():
-            return self.sweep(state.x, gallery, reduction=nearest()).column
+            return nearest_rows(state.x, gallery, problem.manifold.num_neighbours, sweep=self.sweep)
 
         is_due = state.step % self.gallery_every == 0
         return state._replace(gallery_index=lax.cond(is_due, search, lambda: state.gallery_index))
@@ -284,7 +285,7 @@ def _first_state(
         x,
         solver.optimizer.init(x),
         solver.first_max_cosine(problem, x),
-        jnp.zeros_like(row),
+        jnp.zeros((x.shape[0], problem.manifold.num_neighbours), jnp.int32),
         row,
         jnp.copy(x) if solver.track_best else None,
         jnp.copy(row),

@@ -4,9 +4,11 @@ from hyperface_jax.pairwise.api import Implementation, Sweep, sweep
 from hyperface_jax.pairwise.precision import Precision
 from hyperface_jax.pairwise.reductions import (
     Nearest,
+    Neighbours,
     PairSum,
     Reduction,
     count_above,
+    k_nearest,
     max_cosine,
     nearest,
     pair_sum,
@@ -16,6 +18,7 @@ from hyperface_jax.pairwise.rows import Rows, first_rows
 __all__ = [
     "Implementation",
     "Nearest",
+    "Neighbours",
     "PairSum",
     "Precision",
     "Reduction",
@@ -23,6 +26,7 @@ __all__ = [
     "Sweep",
     "count_above",
     "first_rows",
+    "k_nearest",
     "max_cosine",
     "nearest",
     "pair_sum",

@@ -32,8 +32,9 @@ class Sweep:
             :func:`hyperface_jax.sharding.make_mesh`; None visits all pairs where the arrays are.
         block_size: rows of a tile. None chooses at most 512.
         implementation: ``"reference"`` holds all scores in memory, ``"blockwise"`` one tile;
-            ``"pallas"`` is one fused kernel on GPUs. None takes the dense one while the scores fit a
-            single tile, else the kernel on a GPU (not yet run on one) and blocks elsewhere.
+            ``"pallas"`` is one fused kernel on GPUs, for what it can reduce, else blocks. None takes
+            the dense one while the scores fit a single tile, else the kernel on a GPU (not yet run on
+            one) and blocks elsewhere.
         precision: of the scores: ``"float32"``, or coarser and faster on accelerators.
 
     Raises:
@@ -126,7 +127,7 @@ class Sweep:
         implementation = self.implementation or self._default_implementation(x, y)
         if implementation == "reference":
             return None
-        if implementation == "pallas":
+        if implementation == "pallas" and reduction.in_kernel:
             return self._pallas(reduction)
 
         def make(num_rows: int) -> blockwise.Folds:

@@ -8,6 +8,7 @@ from hyperface_jax.packing import (
     ClosestPair,
     PackingProblem,
     annealed,
+    farthest_first,
     from_gallery,
     from_points,
     paper,
@@ -141,6 +142,26 @@ def test_paper_first_step_is_adam_then_normalise(key):
     moved /= np.linalg.norm(moved, axis=1, keepdims=True)
     after, _ = solver.advance(problem, state, 1)
     np.testing.assert_allclose(after.x, moved, atol=1e-5)
+
+
+def test_farthest_first_takes_the_row_whose_nearest_chosen_one_is_farthest(key):
+    gallery = sphere.sample_uniform(key, 60, 6).at[7].set(0.0)
+    start = np.asarray(farthest_first(gallery)(key, 20, 6))
+    scores = np.asarray(gallery) @ start.T
+    chosen = np.argmax(scores, axis=0)
+    assert len(set(chosen)) == 20
+    assert 7 not in chosen
+    np.testing.assert_allclose(scores.max(axis=0), 1, atol=1e-5)
+    rows = np.delete(np.asarray(gallery), 7, axis=0)
+    for i in range(1, 20):
+        nearest = (rows @ start[:i].T).max(axis=1).min()
+        np.testing.assert_allclose((start[i] @ start[:i].T).max(), nearest, atol=5e-3)
+    by_chance = np.asarray(from_gallery(gallery)(key, 20, 6))
+    closest = [(x @ x.T - 2 * np.eye(20)).max() for x in (start, by_chance)]
+    assert closest[0] < closest[1]
+    many = farthest_first(gallery)(key, 80, 6)
+    np.testing.assert_allclose(jnp.linalg.norm(many, axis=1), 1, atol=1e-6)
+    assert len(np.unique(np.asarray(many), axis=0)) == 80
 
 
 def test_from_gallery_takes_rows_and_fills_up(key):

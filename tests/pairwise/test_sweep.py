@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hyperface_jax import sphere
-from hyperface_jax.pairwise import count_above, max_cosine, nearest, pair_sum, sweep
+from hyperface_jax.pairwise import count_above, k_nearest, max_cosine, nearest, pair_sum, sweep
 from hyperface_jax.pairwise.blockwise import default_block_size
 
 BETA = 10.0
@@ -55,6 +55,41 @@ def test_parity(key, implementation, name, num_points, block_size, num_columns):
     for got, want in zip(jax.tree.leaves(found), _expected(name, scores, columns), strict=True):
         # Force terms of opposite signs cancel: compare on the scale of the largest.
         np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, "pallas"])
+@pytest.mark.parametrize(("num_points", "block_size"), SIZES)
+@pytest.mark.parametrize("num_columns", [None, 3, 333])
+def test_k_nearest(key, implementation, num_points, block_size, num_columns):
+    x = sphere.sample_uniform(key, num_points, 6)
+    y = x if num_columns is None else sphere.sample_uniform(jax.random.key(1), num_columns, 6)
+    found = sweep(
+        x,
+        None if num_columns is None else y,
+        reduction=k_nearest(5),
+        block_size=block_size,
+        implementation=implementation,
+    )
+    scores = np.array(x, np.float64) @ np.asarray(y, np.float64).T
+    if num_columns is None:
+        np.fill_diagonal(scores, -np.inf)
+    order = np.argsort(-scores, axis=1)[:, :5]
+    cosines = np.take_along_axis(scores, order, axis=1)
+    count = int(np.isfinite(cosines[0]).sum())
+    assert found.cosine.shape == found.column.shape == (num_points, 5)
+    np.testing.assert_allclose(found.cosine[:, :count], cosines[:, :count], atol=1e-6)
+    np.testing.assert_array_equal(found.column[:, :count], order[:, :count])
+    assert np.all(np.asarray(found.cosine[:, count:]) == -np.inf)
+
+
+def test_k_nearest_lists_equal_cosines_in_the_order_of_the_columns():
+    x = jnp.array([[1.0, 0.0]])
+    y = jnp.tile(jnp.array([[0.6, 0.8], [1.0, 0.0]]), (20, 1))
+    for block_size in (3, 8, 40):
+        found = sweep(
+            x, y, reduction=k_nearest(4), block_size=block_size, implementation="blockwise"
+        )
+        assert found.column.tolist() == [[1, 3, 5, 7]]
 
 
 def test_nearest_prefers_the_smallest_column_on_a_tie():
