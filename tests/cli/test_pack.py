@@ -90,6 +90,25 @@ def test_no_steps_writes_the_start(tmp_path, gallery):
     assert summary(out)["max_cosine"] == summary(out)["initial_max_cosine"]
 
 
+def test_the_span_of_several_gallery_rows_and_a_start_far_apart(tmp_path, gallery):
+    words = ["pack", "--num-ids", 40, "--gallery", gallery, "--alpha", 8]
+    runs = {
+        "random": ["--steps", 0],
+        "farthest": ["--steps", 0, "--init", "farthest"],
+        "span": ["--steps", 200, "--neighbours", 6],
+    }
+    figures = {}
+    for name, more in runs.items():
+        assert run(*words, *more, "--out", tmp_path / name) == 0
+        figures[name] = summary(tmp_path / name)
+    assert figures["farthest"]["max_cosine"] < figures["random"]["max_cosine"]
+    assert figures["farthest"]["gallery_mean_cosine"] > 0.999
+    assert figures["span"]["max_cosine"] < figures["farthest"]["max_cosine"]
+    history = (tmp_path / "span" / "history.jsonl").read_text().splitlines()
+    to_the_span = json.loads(history[figures["span"]["best_step"]])["gallery_mean_cosine"]
+    assert to_the_span > figures["span"]["gallery_mean_cosine"] + 0.01
+
+
 def test_a_finished_run_is_left_alone(tmp_path, capsys):
     words = ["pack", "--num-ids", 20, "--dim", 4, "--steps", 30, "--out", tmp_path / "run"]
     assert run(*words) == 0

@@ -47,6 +47,8 @@ def sharing_compilations() -> Iterator[None]:
         return
     least = getattr(jax.config, _LEAST_SECONDS)
     with tempfile.TemporaryDirectory(prefix="hyperface-") as folder:
+        # JAX looks for a cache at its first compilation only.
+        compilation_cache.reset_cache()
         jax.config.update(_FOLDER, folder)
         jax.config.update(_LEAST_SECONDS, 0.3)
         try:
