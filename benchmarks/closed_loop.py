@@ -30,6 +30,7 @@ from hyperface_jax.toyfaces.pretrained import GENERATOR, METRICS, RECOGNIZER
 SIZE = DEFAULT
 UNPACKED = ("--steps", 0)
 FARTHEST = ("--init", "farthest")
+CAP = ("--min-cosine", 0.85)
 
 
 def parts() -> dict[str, list[tuple[Arm, int | None]]]:
@@ -56,8 +57,9 @@ def parts() -> dict[str, list[tuple[Arm, int | None]]]:
         ],
         "images": [(Arm(name=f"images-{k}", images_per_id=k), None) for k in (3, 24)],
         "variation": [
-            *((Arm(name=f"beta-{b}", synthesis=("--beta", b)), None) for b in (0.0, 0.1)),
-            *((Arm(name=f"cap-{c}", synthesis=("--min-cosine", c)), None) for c in (0.85,)),
+            (Arm(name="beta-0.1", synthesis=("--beta", 0.1)), None),
+            (Arm(name="cap-0.85", synthesis=CAP), None),
+            (Arm(name="unpacked-cap-0.85", packing=UNPACKED, synthesis=CAP), None),
         ],
         "gallery": [(Arm(name="packed"), m) for m in (256, 8192)],
         "keep-out": [(Arm(name="keep-out"), None)],
