@@ -1,0 +1,40 @@
+"""Spherical codes with a proven max cosine: starts of a packing, and what it is measured by."""
+
+from hyperface_jax.codes.basic import cross_polytope, polygon, simplex
+from hyperface_jax.codes.best import best_known
+from hyperface_jax.codes.closures import direct_sum, padded, subset
+from hyperface_jax.codes.code import SphericalCode, from_table, joined
+from hyperface_jax.codes.linear import (
+    LinearCode,
+    delsarte_goethals,
+    extended_bch,
+    gold,
+    kerdock,
+    quadratic,
+)
+from hyperface_jax.codes.sharp import SHARP, cameron_goethals_seidel, sharp_configuration
+from hyperface_jax.codes.shortened import punctured, shortened
+
+__all__ = [
+    "SHARP",
+    "LinearCode",
+    "SphericalCode",
+    "best_known",
+    "cameron_goethals_seidel",
+    "cross_polytope",
+    "delsarte_goethals",
+    "direct_sum",
+    "extended_bch",
+    "from_table",
+    "gold",
+    "joined",
+    "kerdock",
+    "padded",
+    "polygon",
+    "punctured",
+    "quadratic",
+    "sharp_configuration",
+    "shortened",
+    "simplex",
+    "subset",
+]

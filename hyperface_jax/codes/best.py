@@ -1,0 +1,112 @@
+"""The best code at hand for any number of points and dimensions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+
+import numpy as np
+
+from hyperface_jax.codes.basic import cross_polytope, simplex
+from hyperface_jax.codes.catalogue import MAX_DIM, Entry, catalogue, polygons, puncturings
+from hyperface_jax.codes.closures import direct_sum, lazy, padded, subset
+from hyperface_jax.codes.code import MAX_POINTS, SphericalCode
+
+
+@cache
+def best_known(num_points: int, dim: int) -> SphericalCode:
+    """Return the code of the smallest max cosine that the constructions here give.
+
+    Codes of the catalogue, shortened, punctured and filled up with zeros, and several of them in
+    orthogonal subspaces: for each max cosine a dynamic programme over the dimensions counts the points
+    that fit.
+
+    Args:
+        num_points: n, from 2 to 2^31 - 1.
+        dim: d, at least 2; up to 4096 dimensions are used.
+
+    Returns:
+        A code of exactly n points; nothing is built before its rows are asked for.
+
+    Raises:
+        ValueError: n or d cannot be used.
+
+    Cost: milliseconds to a second.
+
+    Examples:
+        >>> code = best_known(240, 8)
+        >>> code.name, code.max_cosine
+        ('E8 roots', 0.5)
+    """
+    if not 2 <= num_points <= MAX_POINTS:
+        raise ValueError(f"num_points={num_points}: must be between 2 and {MAX_POINTS}")
+    if dim < 2:
+        raise ValueError(f"dim={dim}: must be at least 2")
+    if num_points <= dim + 1:
+        return _fitted(simplex(max(num_points - 1, 2)), num_points, dim)
+    if num_points <= 2 * dim:
+        return _fitted(cross_polytope(dim), num_points, dim)
+    return _searched(num_points, dim)
+
+
+def _fitted(code: SphericalCode, num_points: int, dim: int) -> SphericalCode:
+    return padded(subset(code, num_points), dim)
+
+
+def _searched(num_points: int, dim: int) -> SphericalCode:
+    used = min(dim, MAX_DIM)
+    found = (*catalogue(), *puncturings(used), *polygons(num_points, used))
+    entries = [entry for entry in found if entry.dim <= used]
+    levels = sorted({entry.max_cosine for entry in entries if entry.max_cosine < 1})
+    low, high = 0, len(levels) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if _packed(entries, levels[middle], used, num_points) is None:
+            low = middle + 1
+        else:
+            high = middle
+    chosen = _packed(entries, levels[low], used, num_points)
+    assert chosen is not None
+    return _assembled(chosen, num_points, dim)
+
+
+def _packed(
+    entries: list[Entry], cosine: float, dim: int, num_points: int
+) -> list[Entry | None] | None:
+    """Choose codes of at most this cosine for orthogonal subspaces; None where too few points fit.
+
+    An element None of the list stands for one dimension with its two unit vectors.
+    """
+    usable = [entry for entry in entries if entry.max_cosine <= cosine and entry.dim <= dim]
+    largest = max(usable, key=lambda entry: entry.num_points)
+    if largest.num_points >= num_points:
+        enough = [entry for entry in usable if entry.num_points >= num_points]
+        return [min(enough, key=lambda entry: (entry.max_cosine, entry.dim))]
+    sizes = np.array([entry.num_points for entry in usable], np.int64)
+    dims = np.array([entry.dim for entry in usable])
+    most, choice = np.zeros(dim + 1, np.int64), np.full(dim + 1, -1)
+    for d in range(1, dim + 1):
+        most[d] = most[d - 1] + 2
+        fitting = np.flatnonzero(dims <= d)
+        totals = most[d - dims[fitting]] + sizes[fitting]
+        if len(fitting) and totals.max() > most[d]:
+            most[d] = totals.max()
+            choice[d] = fitting[int(np.argmax(totals))]
+    if most[dim] < num_points:
+        return None
+    chosen, d = [], dim
+    while d > 0:
+        entry = usable[choice[d]] if choice[d] >= 0 else None
+        chosen.append(entry)
+        d -= entry.dim if entry else 1
+    return chosen
+
+
+def _assembled(chosen: list[Entry | None], num_points: int, dim: int) -> SphericalCode:
+    counts = Counter(entry for entry in chosen if entry)
+    parts = [lazy(*entry) for entry, count in counts.items() for _ in range(count)]
+    axes = sum(entry is None for entry in chosen)
+    left = num_points - sum(part.num_points for part in parts)
+    if axes and left > 0:
+        parts.append(cross_polytope(axes))
+    return subset(direct_sum(parts, dim), num_points)

@@ -1,0 +1,72 @@
+"""New codes from codes: some of the points, more dimensions, several codes in orthogonal spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+import numpy as np
+
+from hyperface_jax.codes.code import SphericalCode
+
+if TYPE_CHECKING:
+    from hyperface_jax.typing import Indices, Points
+
+
+def subset(code: SphericalCode, num_points: int) -> SphericalCode:
+    """Return the first points of a code."""
+    if not 0 < num_points <= code.num_points:
+        raise ValueError(f"{code.name} has {code.num_points} points, not {num_points}")
+    return replace(code, num_points=num_points)
+
+
+def padded(code: SphericalCode, dim: int) -> SphericalCode:
+    """Return a code in more dimensions, filled up with zeros."""
+    return code if dim == code.dim else direct_sum([code], dim)
+
+
+def direct_sum(codes: Sequence[SphericalCode], dim: int) -> SphericalCode:
+    """Return codes side by side in orthogonal subspaces of ``dim`` dimensions.
+
+    The max cosine is that of the worst code, but not below 0 for several.
+    """
+    dims = [code.dim for code in codes]
+    if sum(dims) > dim:
+        raise ValueError(f"dim={dim}: {' + '.join(map(str, dims))} dimensions do not fit")
+    starts = np.cumsum([0, *(code.num_points for code in codes)])
+    offsets = np.cumsum([0, *dims])
+    cosine = max(code.max_cosine for code in codes)
+
+    def rows(index: Indices) -> Points:
+        points = jnp.zeros((index.shape[0], dim), jnp.float32)
+        for code, start, stop, offset in zip(codes, starts, starts[1:], offsets, strict=False):
+            inside = (index >= start) & (index < stop)
+            own = code.rows(jnp.clip(index - start, 0, code.num_points - 1))
+            own = jnp.pad(own, ((0, 0), (int(offset), dim - int(offset) - code.dim)))
+            points = jnp.where(inside[:, None], own, points)
+        return points
+
+    return SphericalCode(
+        int(starts[-1]),
+        dim,
+        cosine if len(codes) == 1 else max(cosine, 0.0),
+        " + ".join(dict.fromkeys(_counted(codes))),
+        "; ".join(dict.fromkeys(code.reference for code in codes)),
+        rows,
+    )
+
+
+def _counted(codes: Sequence[SphericalCode]) -> list[str]:
+    names = [code.name for code in codes]
+    return [f"{names.count(name)} x {name}" if names.count(name) > 1 else name for name in names]
+
+
+def lazy(
+    num_points: int, dim: int, max_cosine: float, name: str, build: Callable[[], SphericalCode]
+) -> SphericalCode:
+    """Return a code that is built when its first rows are asked for."""
+    built = cache(build)
+    return SphericalCode(num_points, dim, max_cosine, name, "", lambda index: built().rows(index))

@@ -1,0 +1,83 @@
+"""A spherical code with a proven max cosine, whose rows are made when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from hyperface_jax.typing import Indices, Points
+
+MAX_POINTS = 2**31 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class SphericalCode:
+    """Unit vectors with a proven max cosine.
+
+    Attributes:
+        num_points: n.
+        dim: d.
+        max_cosine: largest cosine of two of them; proven, and attained unless ``reference`` says so.
+        name: of the construction.
+        reference: where it is proven.
+        rows: ``index [k] -> points [k, d]``. It can be traced, so rows are made on the device that wants
+            them; no array of all points is needed.
+
+    Raises:
+        ValueError: more points than an int32 can count.
+    """
+
+    num_points: int
+    dim: int
+    max_cosine: float
+    name: str
+    reference: str
+    rows: Callable[[Any], Any]
+
+    def __post_init__(self):
+        if not 0 < self.num_points <= MAX_POINTS:
+            raise ValueError(
+                f"{self.name}: {self.num_points} points; at most {MAX_POINTS} can be counted"
+            )
+
+    def block(self, first: int, stop: int) -> Points:
+        """Return rows ``first`` to ``stop``, ``[stop - first, d]``, in float32."""
+        if not 0 <= first <= stop <= self.num_points:
+            raise IndexError(f"{self.name}: rows {first} to {stop} of {self.num_points}")
+        return self.rows(jnp.arange(first, stop, dtype=jnp.int32))
+
+
+def from_table(points: Any, max_cosine: float, name: str, reference: str) -> SphericalCode:
+    """Return the code of the rows of an array, ``[n, d]``."""
+    table = jnp.asarray(points, jnp.float32)
+    size, dim = table.shape
+    return SphericalCode(size, dim, max_cosine, name, reference, lambda index: table[index])
+
+
+def joined(
+    first: SphericalCode, second: SphericalCode, *, between: float, name: str, reference: str
+) -> SphericalCode:
+    """Return the points of two codes of one dimension.
+
+    Args:
+        first: a code.
+        second: a code in the same space.
+        between: the largest cosine of a point of one and a point of the other.
+        name: of the union.
+        reference: where ``between`` is proven.
+    """
+    if first.dim != second.dim:
+        raise ValueError(f"{first.name} has dimension {first.dim} and {second.name} {second.dim}")
+    cosine = max(first.max_cosine, second.max_cosine, between)
+    size = first.num_points
+
+    def rows(index: Indices) -> Points:
+        own = first.rows(jnp.minimum(index, size - 1))
+        other = second.rows(jnp.maximum(index - size, 0))
+        return jnp.where((index < size)[:, None], own, other)
+
+    return SphericalCode(size + second.num_points, first.dim, cosine, name, reference, rows)

@@ -1,0 +1,328 @@
+"""Linear codes over Z2, Z4 and Zp on the sphere: Kerdock, Delsarte-Goethals, dual BCH, quadratics.
+
+A word is a message times a generator matrix, symbol by symbol a point of a small simplex, square or
+pair of signs. The cosine of two words depends on their difference alone, so all pairs of a code are
+told by its words: see :mod:`.verify`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hyperface_jax.codes.basic import cross_polytope, simplex_points
+from hyperface_jax.codes.code import MAX_POINTS, SphericalCode, joined
+from hyperface_jax.codes.sequences import field_traces, ring_traces
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Int
+
+    from hyperface_jax.typing import Indices, Points
+
+    Symbols = Int[Array, "k N"]
+
+_SIGNS = np.array([[1.0], [-1.0]])
+_GRAY = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0], [-1.0, 1.0]]) / math.sqrt(2)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearCode:
+    """Messages, the generator matrix of their words, and the points that stand for symbols.
+
+    Attributes:
+        generator: ``[k, N]`` integers modulo the number of symbols q.
+        radix: values of each message digit, ``[k]``; the first digit is the lowest of the row index.
+        alphabet: unit vectors of the symbols, ``[q, s]``, whose inner products depend on the difference
+            of the symbols alone.
+        num_characters: first rows of the generator, whose entries are ``q / radix`` times the digits of
+            the position's number: all characters of the positions are among their combinations. The last
+            row is ``q / radix`` everywhere.
+        max_cosine: proven.
+        name: of the code.
+        reference: where it is proven.
+    """
+
+    generator: np.ndarray
+    radix: tuple[int, ...]
+    alphabet: np.ndarray
+    num_characters: int
+    max_cosine: float
+    name: str
+    reference: str
+
+    @property
+    def num_words(self) -> int:
+        """Number of messages."""
+        return math.prod(self.radix)
+
+    @property
+    def num_symbols(self) -> int:
+        """Number of symbols q."""
+        return len(self.alphabet)
+
+    @property
+    def length(self) -> int:
+        """Positions N."""
+        return self.generator.shape[1]
+
+    @property
+    def num_coordinates(self) -> int:
+        """Coordinates that can be shortened apart: two a position for the Gray map, else one."""
+        return 2 * self.length if self.num_symbols == 4 else self.length
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the sphere's space."""
+        return self.length * self.alphabet.shape[1]
+
+    def words(self, index: Indices) -> Symbols:
+        """Return the words of messages, ``[k, N]`` symbols."""
+        return self.encoded(digits(index, self.radix))
+
+    def encoded(self, message: Any) -> Symbols:
+        """Return the words of digits ``[k, rows]``."""
+        # Exact: the sums stay far below 2^24, and float32 products are what every device does fast.
+        symbols = jnp.matmul(
+            message.astype(jnp.float32),
+            jnp.asarray(self.generator, jnp.float32),
+            precision=jax.lax.Precision.HIGHEST,
+        )
+        return symbols.astype(jnp.int32) % self.num_symbols
+
+    def coordinates(self, symbols: Symbols) -> Points:
+        """Return the points of words, not normalised, ``[k, d]``."""
+        points = jnp.asarray(self.alphabet, jnp.float32)[symbols]
+        return points.reshape(symbols.shape[0], -1)
+
+    def spherical(self) -> SphericalCode:
+        """Return the words as a spherical code."""
+
+        def rows(index: Indices) -> Points:
+            return self.coordinates(self.words(index)) * self.length**-0.5
+
+        size = min(self.num_words, MAX_POINTS)
+        return SphericalCode(size, self.dim, self.max_cosine, self.name, self.reference, rows)
+
+    def with_basis(self) -> SphericalCode:
+        """Return the words and ``+-e_i``, whose cosine is ``1 / sqrt(d)``.
+
+        Raises:
+            ValueError: coordinates are not ``+-1 / sqrt(d)``.
+        """
+        if not np.allclose(abs(self.alphabet), self.alphabet.shape[1] ** -0.5):
+            raise ValueError(f"{self.name}: its coordinates are not +-1/sqrt(d)")
+        return joined(
+            self.spherical(),
+            cross_polytope(self.dim),
+            between=self.dim**-0.5,
+            name=f"{self.name} and basis",
+            reference=self.reference,
+        )
+
+
+def digits(index: Indices, radix: tuple[int, ...]) -> Symbols:
+    """Return the digits of row indices, the lowest first, ``[k, len(radix)]``."""
+    strides = np.minimum(np.cumprod([1, *radix[:-1]], dtype=float), MAX_POINTS).astype(np.int32)
+    return index[:, None] // strides[None] % jnp.asarray(radix, jnp.int32)[None]
+
+
+def gold(m: int, num_forms: int = 1) -> LinearCode:
+    """Return the dual of a BCH code of length ``2^m`` with complements, m odd.
+
+    Words ``(-1)^(sum_k Tr(a_k x^(2^k + 1)) + Tr(b x) + c)``, k = 1 .. r.
+
+    Args:
+        m: odd, at least 3.
+        num_forms: r, between 1 and (m - 1) / 2; one is Gold's code.
+
+    Returns:
+        ``2^(m (r + 1) + 1)`` points in ``2^m`` dimensions of max cosine
+        ``2^(r - (m + 1) / 2)``.
+
+    References:
+        Gold, *Maximal recursive sequences with 3-valued recursive cross-correlation functions*, 1968;
+        MacWilliams and Sloane, *The Theory of Error-Correcting Codes*, 1977, chapter 15.
+    """
+    if m < 3 or m % 2 == 0:
+        raise ValueError(f"m={m}: must be odd and at least 3")
+    _check_between("num_forms", num_forms, 1, (m - 1) // 2)
+    traces = field_traces(2, m)
+    terms = [field_term(traces, m, 2**k + 1) for k in range(num_forms + 1)]
+    rows = np.concatenate([*terms, np.ones((1, 2**m), np.int64)])
+    return LinearCode(
+        rows,
+        (2,) * len(rows),
+        _SIGNS,
+        m,
+        2.0 ** (num_forms - (m + 1) / 2),
+        "Gold" if num_forms == 1 else f"dual BCH with {num_forms + 1} exponents",
+        "MacWilliams and Sloane 1977, chapter 15",
+    )
+
+
+def kerdock(m: int) -> LinearCode:
+    """Return the Kerdock code of length ``2^m``, m even; optimal once :func:`with_basis` is added.
+
+    Returns:
+        ``4^m`` points in ``2^m`` dimensions of max cosine ``2^(-m / 2)``.
+
+    References:
+        Kerdock 1972; as a Z4-linear code Hammons et al. 1994.
+    """
+    return delsarte_goethals(m, m // 2)
+
+
+def delsarte_goethals(m: int, r: int) -> LinearCode:
+    """Return the Delsarte-Goethals code DG(m, r), m even.
+
+    The Gray image of the words ``T(lambda x) + 2 sum_k Tr(a_k x^(2^k + 1)) + u`` over the Galois ring
+    GR(4, m - 1), k = 1 .. m / 2 - r.
+
+    Args:
+        m: even, at least 4.
+        r: between 1 and m / 2, which is Kerdock's code.
+
+    Returns:
+        ``2^((m - 1)(m / 2 - r + 1) + m + 1)`` points in ``2^m`` dimensions of max cosine
+        ``2^(-r)``.
+
+    References:
+        Delsarte and Goethals 1975; Hammons et al., IEEE Trans. IT 1994, section VI.
+    """
+    if m < 4 or m % 2:
+        raise ValueError(f"m={m}: must be even and at least 4")
+    _check_between("r", r, 1, m // 2)
+    degree = m - 1
+    bits = field_traces(2, degree)
+    forms = [2 * field_term(bits, degree, 2**k + 1) for k in range(1, m // 2 - r + 1)]
+    linear, lifted = 2 * field_term(bits, degree, 1), field_term(ring_traces(degree), degree, 1)
+    ones = np.ones((1, 2**degree), np.int64)
+    rows = np.concatenate([linear, *forms, lifted, ones, 2 * ones])
+    return LinearCode(
+        rows,
+        (2,) * len(rows),
+        _GRAY,
+        degree,
+        2.0**-r,
+        "Kerdock" if r == m // 2 else f"Delsarte-Goethals DG({m}, {r})",
+        "Hammons, Kumar, Calderbank, Sloane and Sole 1994",
+    )
+
+
+def quadratic(p: int, m: int) -> LinearCode:
+    """Return the words ``Tr(a x^2 + b x) + c`` over GF(p), mapped through the simplex; p and m odd.
+
+    Returns:
+        ``p^(2 m + 1)`` points in ``p^m (p - 1)`` dimensions of max cosine ``p^((1 - m) / 2) / (p - 1)``.
+
+    References:
+        Sidelnikov 1971 for the sums; Ericson and Zinoviev, *Codes on Euclidean Spheres*, 2001.
+    """
+    if p < 3 or any(p % k == 0 for k in range(2, math.isqrt(p) + 1)):
+        raise ValueError(f"p={p}: must be an odd prime")
+    if m < 1 or m % 2 == 0:
+        raise ValueError(f"m={m}: must be odd")
+    traces = field_traces(p, m)
+    ones = np.ones((1, p**m), np.int64)
+    rows = np.concatenate([field_term(traces, m, 1), field_term(traces, m, 2), ones])
+    return LinearCode(
+        rows,
+        (p,) * len(rows),
+        simplex_points(p),
+        m,
+        p ** ((1 - m) / 2) / (p - 1),
+        f"{p}-ary quadratics",
+        "Sidelnikov 1971; Ericson and Zinoviev 2001",
+    )
+
+
+def extended_bch(m: int, designed: int) -> LinearCode:
+    """Return the extended primitive BCH code of length ``2^m`` by its designed distance.
+
+    Words ``(-1)^(sum_e Tr(a_e x^e) + c)``, e over the classes of exponents that are no zero of the code.
+
+    Args:
+        m: at least 3.
+        designed: distance of the code before its extension, from 3 on.
+
+    Returns:
+        ``2^k`` points in ``2^m`` dimensions of max cosine at most ``1 - 2 D / 2^m``, where D is the
+        designed distance made even upwards.
+
+    Raises:
+        ValueError: no words but the trivial ones are left, or the characters are not among them.
+
+    References:
+        MacWilliams and Sloane 1977, chapter 9 (the BCH bound).
+    """
+    exponents = _nonzeros(m, designed)
+    if 1 not in exponents:
+        raise ValueError(f"designed={designed}: too large for m={m}")
+    terms = [_independent(field_term(field_traces(2, m), m, e)) for e in exponents]
+    rows = np.concatenate([*terms, np.ones((1, 2**m), np.int64)])
+    distance = designed + designed % 2
+    return LinearCode(
+        rows,
+        (2,) * len(rows),
+        _SIGNS,
+        m,
+        1 - 2 * distance / 2**m,
+        f"extended BCH [{2**m}, {len(rows)}, {distance}]",
+        "MacWilliams and Sloane 1977, chapter 9",
+    )
+
+
+def bch_dimensions(m: int) -> list[tuple[int, int]]:
+    """Return the designed distances of the extended BCH codes of length ``2^m`` and their dimensions."""
+    found: dict[int, int] = {}
+    for designed in range(3, 2 ** (m - 1)):
+        exponents = _nonzeros(m, designed)
+        if 1 in exponents:
+            found[1 + sum(_class_size(m, e) for e in exponents)] = designed
+    return [(designed, digits) for digits, designed in found.items()]
+
+
+def _nonzeros(m: int, designed: int) -> list[int]:
+    """Return the smallest exponent of every class over which the words' terms run."""
+    length = 2**m - 1
+    zeros = {-_smallest(m, e) % length for e in range(1, designed)}
+    zeros = {_smallest(m, e) for e in zeros}
+    return sorted({_smallest(m, e) for e in range(1, length)} - zeros)
+
+
+def _smallest(m: int, exponent: int) -> int:
+    return min(exponent * 2**i % (2**m - 1) for i in range(m))
+
+
+def _class_size(m: int, exponent: int) -> int:
+    return len({exponent * 2**i % (2**m - 1) for i in range(m)})
+
+
+def _independent(rows: np.ndarray) -> np.ndarray:
+    """Return the first rows that are independent over GF(2)."""
+    kept, reduced = [], []
+    for row in rows:
+        rest = row.copy()
+        for pivot, other in reduced:
+            if rest[pivot]:
+                rest = rest ^ other
+        if rest.any():
+            reduced.append((int(np.argmax(rest)), rest))
+            kept.append(row)
+    return np.array(kept)
+
+
+def field_term(traces: np.ndarray, m: int, exponent: int) -> np.ndarray:
+    """Return ``Tr(alpha^j x^exponent)`` for j < m at x = 0, 1, alpha, ..., ``[m, size]``."""
+    powers = np.arange(m)[:, None] + exponent * np.arange(len(traces))[None]
+    return np.pad(traces[powers % len(traces)], ((0, 0), (1, 0)))
+
+
+def _check_between(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise ValueError(f"{name}={value}: must be between {least} and {most}")

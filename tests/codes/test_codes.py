@@ -1,0 +1,212 @@
+"""Every construction against its stated max cosine, exactly, and against the lower bounds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hyperface_jax import bounds, codes
+from hyperface_jax.codes.catalogue import catalogue
+from hyperface_jax.codes.searched import hill_cap, quinary_125
+from hyperface_jax.codes.sharp import derived
+from hyperface_jax.codes.verify import linear_max_cosine, measured_max_cosine
+
+LINEAR = {
+    "gold-3": codes.gold(3),
+    "gold-7": codes.gold(7),
+    "gold-9": codes.gold(9),
+    "gold-5-2": codes.gold(5, 2),
+    "kerdock-4": codes.kerdock(4),
+    "kerdock-6": codes.kerdock(6),
+    "kerdock-8": codes.kerdock(8),
+    "kerdock-10": codes.kerdock(10),
+    "dg-6-2": codes.delsarte_goethals(6, 2),
+    "dg-4-1": codes.delsarte_goethals(4, 1),
+    "quadratic-3-3": codes.quadratic(3, 3),
+    "quadratic-5-3": codes.quadratic(5, 3),
+    "quadratic-7-1": codes.quadratic(7, 1),
+    "bch-5-7": codes.extended_bch(5, 7),
+    "bch-4-5": codes.extended_bch(4, 5),
+    "quinary": quinary_125(),
+}
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_a_linear_code_meets_its_cosine_over_all_words(name):
+    code = LINEAR[name]
+    assert linear_max_cosine(code) == pytest.approx(code.max_cosine, abs=1e-12)
+
+
+def test_the_facts_of_the_large_codes():
+    gold = codes.gold(9).with_basis()
+    assert (gold.num_points, gold.dim, gold.max_cosine) == (525_312, 512, 1 / 16)
+    quadratic = codes.quadratic(5, 3).spherical()
+    assert (quadratic.num_points, quadratic.dim) == (78_125, 500)
+    assert quadratic.max_cosine == pytest.approx(1 / 20)
+    for m in (6, 8, 10):
+        kerdock = codes.kerdock(m).with_basis()
+        assert (kerdock.num_points, kerdock.max_cosine) == (4**m + 2 ** (m + 1), 2 ** (-m / 2))
+
+
+SMALL = {
+    "simplex": lambda: codes.simplex(7),
+    "cross-polytope": lambda: codes.cross_polytope(5),
+    "polygon": lambda: codes.polygon(7),
+    "gold-5": lambda: codes.gold(5).with_basis(),
+    "kerdock-6": lambda: codes.kerdock(6).with_basis(),
+    "dg-4-1": lambda: codes.delsarte_goethals(4, 1).spherical(),
+    "quadratic-3-3": lambda: codes.quadratic(3, 3).spherical(),
+    "gold-5, shortened 3": lambda: codes.shortened(codes.gold(5), 3),
+    "gold-5, shortened 6": lambda: codes.shortened(codes.gold(5), 6),
+    "kerdock-6, shortened 1": lambda: codes.shortened(codes.kerdock(6), 1),
+    "kerdock-6, shortened 3": lambda: codes.shortened(codes.kerdock(6), 3),
+    "quadratic-3-3, shortened 2": lambda: codes.shortened(codes.quadratic(3, 3), 2),
+    "kerdock-6, punctured 3": lambda: codes.punctured(codes.kerdock(6), 3).spherical(),
+    "Hill cap": hill_cap,
+    **{f"CGS {q}": lambda q=q: codes.cameron_goethals_seidel(q) for q in (2, 3, 4, 5)},
+    "CGS 4, derived": lambda: derived(codes.cameron_goethals_seidel(4), 1 / 16),
+    "two E8 and three axes": lambda: codes.direct_sum(
+        [*[codes.sharp_configuration("E8 roots")] * 2, codes.cross_polytope(3)], 20
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_code_meets_its_cosine_over_all_pairs(name):
+    code = SMALL[name]()
+    rows = np.asarray(code.block(0, code.num_points))
+    assert rows.shape == (code.num_points, code.dim)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+    assert measured_max_cosine(code) == pytest.approx(code.max_cosine, abs=1e-6)
+    assert code.max_cosine >= bounds.tightest(code.num_points, code.dim).value - 1e-9
+
+
+@pytest.mark.parametrize("name", codes.SHARP)
+def test_a_sharp_configuration_meets_levenshteins_bound(name):
+    code = codes.sharp_configuration(name)
+    assert (code.num_points, code.dim, code.max_cosine) == codes.SHARP[name]
+    assert code.max_cosine == pytest.approx(bounds.levenshtein(code.num_points, code.dim), abs=1e-9)
+    if code.num_points < 10_000:
+        assert measured_max_cosine(code) == pytest.approx(code.max_cosine, abs=1e-6)
+
+
+def test_the_leech_lattice_meets_its_cosine_at_a_point_and_is_closed_under_reflections():
+    """All pairs would take a minute: its vectors have integer products, and one point sees all kinds."""
+    rows = np.asarray(codes.sharp_configuration("Leech lattice").block(0, 196_560), np.float64)
+    integers = np.rint(rows * 32**0.5).astype(np.int64)
+    np.testing.assert_allclose(integers / 32**0.5, rows, atol=1e-6)
+    assert len(np.unique(integers, axis=0)) == 196_560
+    for i in (0, 1500, 196_000):
+        products, counts = np.unique(integers @ integers[i], return_counts=True)
+        assert dict(zip(products.tolist(), counts.tolist(), strict=True)) == {
+            -32: 1,
+            -16: 4600,
+            -8: 47_104,
+            0: 93_150,
+            8: 47_104,
+            16: 4600,
+            32: 1,
+        }
+
+
+@pytest.mark.parametrize("q", [2, 3, 4, 5, 7])
+def test_cameron_goethals_seidel_codes_meet_levenshteins_bound(q):
+    code = codes.cameron_goethals_seidel(q)
+    assert code.max_cosine == pytest.approx(bounds.levenshtein(code.num_points, code.dim), abs=1e-9)
+
+
+def test_rows_are_lazy_and_the_same_in_any_range():
+    code = codes.gold(9, 2).spherical()
+    assert code.num_points == 2**28
+    last = code.block(2**28 - 5, 2**28)
+    traced = jax.jit(code.rows)(jnp.arange(2**28 - 5, 2**28, dtype=jnp.int32))
+    np.testing.assert_array_equal(last, traced)
+    np.testing.assert_allclose(jnp.linalg.norm(last, axis=1), 1, atol=1e-6)
+    with pytest.raises(IndexError, match="rows 5 to"):
+        code.block(5, 2**28 + 1)
+
+
+TABLE = {
+    512: "0 .0154 .0423 .0423 .0500 .0500 .0556 .0600 .0625 .1111 .1146 .1181 .1233",
+    256: ".0357 .0438 .0514 .0551 .0588 .0625 .1040 .1076 .1111 .1146 .1216 .2320 .2411",
+    128: ".0820 .0968 .1111 .1181 .1250 .2131 .2195 .2258 .2320 .2381 .2500 .2846 .3016",
+}
+SIZES = (
+    1000,
+    2000,
+    5000,
+    10_000,
+    30_000,
+    50_000,
+    100_000,
+    2**18,
+    2**19,
+    2**20,
+    2**22,
+    2**24,
+    2**27,
+)
+
+
+@pytest.mark.parametrize(
+    ("num_points", "dim", "known"),
+    [(n, d, float(c)) for d, row in TABLE.items() for n, c in zip(SIZES, row.split(), strict=True)],
+)
+def test_best_known_is_as_good_as_the_table(num_points, dim, known):
+    code = codes.best_known(num_points, dim)
+    assert (code.num_points, code.dim) == (num_points, dim)
+    assert code.max_cosine < known + 5e-5
+    assert code.max_cosine >= bounds.tightest(num_points, dim).value - 1e-9
+
+
+@pytest.mark.parametrize(
+    ("num_points", "dim"),
+    [(5, 9), (9, 9), (18, 9), (60, 9), (250, 9), (700, 40), (1100, 80), (3000, 250), (2000, 256)],
+)
+def test_best_known_keeps_its_word(num_points, dim):
+    code = codes.best_known(num_points, dim)
+    rows = np.asarray(code.block(0, num_points))
+    assert rows.shape == (num_points, dim)
+    scores = rows @ rows.T - 3 * np.eye(num_points)
+    assert scores.max() <= code.max_cosine + 1e-6
+    assert code.max_cosine >= bounds.tightest(num_points, dim).value - 1e-9
+
+
+def test_best_known_never_beats_a_bound_and_gets_no_worse_with_more_room():
+    for dim in (3, 8, 24, 50, 100, 130, 300):
+        found = []
+        for num_points in sorted({2, dim, 2 * dim, 5 * dim, dim * dim}):
+            code = codes.best_known(num_points, dim)
+            assert code.max_cosine >= bounds.tightest(num_points, dim).value - 1e-9
+            assert codes.best_known(num_points, dim + 1).max_cosine <= code.max_cosine + 1e-12
+            found.append(code.max_cosine)
+        assert found == sorted(found)
+
+
+def test_the_catalogue_states_what_is_built():
+    built = [entry for entry in catalogue() if entry.dim <= 130 and entry.num_points <= 20_000]
+    assert len(built) > 60
+    for entry in built:
+        code = entry.build()
+        assert (code.num_points, code.dim) == (entry.num_points, entry.dim), entry.name
+        assert code.max_cosine == pytest.approx(entry.max_cosine, abs=1e-12), entry.name
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: codes.best_known(1, 5), "num_points=1"),
+        (lambda: codes.best_known(5, 1), "dim=1"),
+        (lambda: codes.polygon(2), "num_points=2"),
+        (lambda: codes.gold(4), "m=4"),
+        (lambda: codes.kerdock(5), "m=5"),
+        (lambda: codes.quadratic(9, 3), "p=9"),
+        (lambda: codes.shortened(codes.gold(5), 7), "count=7"),
+        (lambda: codes.cameron_goethals_seidel(6), "q=6"),
+        (lambda: codes.quadratic(5, 3).with_basis(), "coordinates"),
+        (lambda: codes.sharp_configuration("E9"), "E8 roots"),
+    ],
+)
+def test_what_does_not_exist_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
