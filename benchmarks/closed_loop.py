@@ -27,7 +27,7 @@ from hyperface_jax.cli.closed_loop.stages import Arm, Loop
 from hyperface_jax.io.files import atomic_write_json, read_json
 from hyperface_jax.toyfaces.pretrained import GENERATOR, METRICS, RECOGNIZER
 
-SIZE = DEFAULT
+SIZE = replace(DEFAULT, alpha=2.0, neighbours=1)
 UNPACKED = ("--steps", 0)
 FARTHEST = ("--init", "farthest")
 CAP = ("--min-cosine", 0.85)
@@ -38,7 +38,7 @@ def parts() -> dict[str, list[tuple[Arm, int | None]]]:
     return {
         "packing": [
             (Arm(name="packed"), None),
-            (Arm(name="paper", packing=stages.paper_words(SIZE)), None),
+            (stages.paper_arm(SIZE), None),
             (Arm(name="unpacked", packing=UNPACKED), None),
             (Arm(name="real"), None),
         ],
@@ -49,8 +49,8 @@ def parts() -> dict[str, list[tuple[Arm, int | None]]]:
             for way, words in (("packed", ()), ("unpacked", UNPACKED))
         ],
         "manifold": [
-            (Arm(name="span-4", alpha=8.0, packing=("--neighbours", 4)), None),
-            (Arm(name="span-16", packing=("--neighbours", 16)), None),
+            (Arm(name="span-4", alpha=8.0, neighbours=4), None),
+            (Arm(name="span-16", neighbours=16), None),
             (Arm(name="farthest-unpacked", packing=(*FARTHEST, *UNPACKED)), None),
             (Arm(name="farthest-8", alpha=8.0, packing=FARTHEST), None),
             (Arm(name="farthest-2", packing=FARTHEST), None),

@@ -16,6 +16,7 @@ class Size:
         epochs: of training.
         batch_size: of training.
         alpha: weight of the gallery in the packing.
+        neighbours: gallery rows whose span stands for the face manifold in the packing.
         pairs: of each verification set.
         test_ids: held-out persons who are told apart, all against all.
         reference_ids: real persons who must not leak.
@@ -26,7 +27,8 @@ class Size:
     images_per_id: int = 12
     epochs: int = 12
     batch_size: int = 64
-    alpha: float = 2.0
+    alpha: float = 8.0
+    neighbours: int = 4
     pairs: int = 800
     test_ids: int = 300
     reference_ids: int = 2000

@@ -123,6 +123,7 @@ class Arm:
         num_ids: identities.
         images_per_id: images of each.
         alpha: weight of the gallery.
+        neighbours: gallery rows whose span stands for the face manifold.
         packing: further words of ``hyperface pack``.
         synthesis: further words of ``hyperface synthesize``.
     """
@@ -131,6 +132,7 @@ class Arm:
     num_ids: int | None = None
     images_per_id: int | None = None
     alpha: float | None = None
+    neighbours: int | None = None
     packing: tuple[object, ...] = ()
     synthesis: tuple[object, ...] = ()
 
@@ -140,7 +142,7 @@ def arms(loop: Loop) -> list[Arm]:
     few = min(2, loop.size.images_per_id)
     return [
         Arm(name=PACKED),
-        Arm(name=PAPER, packing=paper_words(loop.size)),
+        paper_arm(loop.size),
         Arm(name=UNPACKED, packing=("--steps", 0)),
         Arm(name=KEEP_OUT, packing=keep_out_words(loop), images_per_id=few),
     ]
@@ -151,9 +153,10 @@ def keep_out_words(loop: Loop) -> tuple[object, ...]:
     return ("--keep-out", loop.reference, "--keep-out-cosine", f"{loop.threshold:.6f}")
 
 
-def paper_words(size: Size) -> tuple[object, ...]:
-    """Return the words for the paper's algorithm: a hundred steps an identity, one pair a step."""
-    return ("--method", "paper", "--steps", 100 * size.num_ids)
+def paper_arm(size: Size) -> Arm:
+    """Return the paper's algorithm: the nearest row, one pair a step, a hundred steps an identity."""
+    words = ("--method", "paper", "--steps", 100 * size.num_ids)
+    return Arm(name=PAPER, alpha=2.0, neighbours=1, packing=words)
 
 
 def pack(loop: Loop) -> None:
@@ -167,6 +170,7 @@ def pack_one(loop: Loop, arm: Arm) -> None:
     size = loop.size
     words = ["--num-ids", size.num_ids if arm.num_ids is None else arm.num_ids]
     words += ["--gallery", loop.gallery, "--alpha", size.alpha if arm.alpha is None else arm.alpha]
+    words += ["--neighbours", arm.neighbours or size.neighbours]
     out = loop.folder(PACKING) / arm.name
     commands.run("pack", *words, *arm.packing, "--seed", loop.seed, "--devices", 1, "--out", out)
 
