@@ -1,4 +1,4 @@
-"""``hyperface bounds``: what no packing can beat."""
+"""``hyperface bounds``: what no packing can beat, and what a known one reaches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hyperface_jax.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """Print proven lower bounds on the max cosine of N unit vectors in R^D."""
+    """Print the best proven lower bound on the max cosine of N unit vectors in R^D, and the best code."""
 
     num_ids: int
     """Number of identities."""
@@ -19,13 +19,17 @@ class Bounds:
     """Dimension of the sphere's space."""
 
     def run(self) -> int:
-        """Print the bounds and the tightest of them."""
+        """Print the tightest bound and the best known code."""
+        from hyperface_jax.codes import best_known
+
         try:
             tightest = bounds.tightest(self.num_ids, self.dim)
+            code = best_known(self.num_ids, self.dim)
         except ValueError as error:
             raise InputError(f"--num-ids {self.num_ids} --dim {self.dim}: {error}") from error
         angle = math.degrees(math.acos(tightest.value))
         print(f"{self.num_ids} points in {self.dim} dimensions: ({tightest.name} bound)")
         print(f"  max cosine >= {tightest.value:.9f}")
         print(f"  min angle  <= {angle:.6f} degrees")
+        print(f"  best known:   {code.max_cosine:.9f} ({code.name})")
         return 0
