@@ -408,27 +408,29 @@ def draw_closed_loop(figures: dict[str, Any]) -> Figure:
     for row in arms:
         before, after = row["nearest_before"]["mean"], row["nearest_after"]["mean"]
         spread.plot(before, after, "o", color="tab:blue")
-        spread.annotate(row["name"], (before, after), fontsize=7, xytext=(4, 4), **_BESIDE)
+        spread.annotate(row["name"], (before, after), xytext=(2, 6), rotation=60, **_BESIDE)
         x, y = row["target_cosine"]["mean"], row["mean_accuracy"]
         error = 100 * (y["error"] or 0)
         accuracy.errorbar(x, 100 * y["mean"], error, fmt="o", color="tab:blue", capsize=3)
-        accuracy.annotate(row["name"], (x, 100 * y["mean"]), fontsize=7, xytext=(5, 4), **_BESIDE)
-    spread.plot([0, 1], [0, 1], color="grey", linestyle=":")
+        accuracy.annotate(row["name"], (x, 100 * y["mean"]), xytext=(5, 4), **_BESIDE)
+    spread.axline((0, 0), slope=1, color="grey", linestyle=":")
     spread.set(
         xlabel="cosine to the nearest other identity, embeddings",
         ylabel="the same of the drawn faces",
-        ylim=(0, 1),
+        xlim=(-0.1, 1),
+        ylim=(0.6, 0.95),
     )
     accuracy.set(
         xlabel="cosine of a drawn face to its embedding",
         ylabel="verification accuracy, %",
+        xlim=(0.1, 1.05),
     )
     for axes in figure.axes:
         axes.grid(alpha=0.3)
     return figure
 
 
-_BESIDE: dict[str, Any] = {"textcoords": "offset points"}
+_BESIDE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7}
 DRAWINGS = {"solvers": draw_duels, "closed_loop": draw_closed_loop}
 
 
