@@ -11,7 +11,7 @@ from hyperface_jax.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """Print the best proven lower bound on the max cosine of N unit vectors in R^D, and the best code."""
+    """Print the best lower bound on the max cosine of N unit vectors in R^D, and the best code."""
 
     num_ids: int
     """Number of identities."""
