@@ -1,4 +1,4 @@
-"""The two codes of every dimension."""
+"""Codes that need no arithmetic: simplex and cross-polytope in any dimension, polygons in the plane."""
 
 from __future__ import annotations
 

@@ -290,8 +290,7 @@ def bch_dimensions(m: int) -> list[tuple[int, int]]:
 def _nonzeros(m: int, designed: int) -> list[int]:
     """Return the smallest exponent of every class over which the words' terms run."""
     length = 2**m - 1
-    zeros = {-_smallest(m, e) % length for e in range(1, designed)}
-    zeros = {_smallest(m, e) for e in zeros}
+    zeros = {_smallest(m, -e) for e in range(1, designed)}
     return sorted({_smallest(m, e) for e in range(1, length)} - zeros)
 
 
