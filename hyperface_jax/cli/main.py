@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from hyperface_jax.errors import InputError, PeerError
 
@@ -23,10 +24,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal with everything saved.
     """
     try:
-        import tyro
-    except ImportError:
+        command = parse(arguments)
+    except ModuleNotFoundError as error:
+        if error.name != "tyro":
+            raise
         print("hyperface needs its extras: pip install 'hyperface_jax[cli]'", file=sys.stderr)
         return _BAD_INPUT
+    try:
+        return command.run()
+    except InputError as error:
+        print(f"hyperface: error: {error}", file=sys.stderr)
+        return _BAD_INPUT
+    except PeerError:
+        return _PEER_STOPPED
+    except KeyboardInterrupt:
+        print("hyperface: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def parse(arguments: Sequence[str] | None = None) -> Any:
+    """Return the verb of a command line with its settings, and run nothing.
+
+    Args:
+        arguments: the words after ``hyperface``; None takes those of the process.
+
+    Raises:
+        SystemExit: they are no command, or ask for help.
+    """
+    import tyro
+
     from hyperface_jax.cli.bounds import Bounds
     from hyperface_jax.cli.demo import Demo
     from hyperface_jax.cli.embed import Embed
@@ -50,22 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "evaluate": Evaluate,
         "demo": Demo,
     }
-    command = tyro.extras.subcommand_cli_from_dict(
+    return tyro.extras.subcommand_cli_from_dict(
         verbs,
         args=arguments,
         prog="hyperface",
         description="Spherical codes for synthetic face identities.",
     )
-    try:
-        return command.run()
-    except InputError as error:
-        print(f"hyperface: error: {error}", file=sys.stderr)
-        return _BAD_INPUT
-    except PeerError:
-        return _PEER_STOPPED
-    except KeyboardInterrupt:
-        print("hyperface: interrupted", file=sys.stderr)
-        return _INTERRUPTED
 
 
 if __name__ == "__main__":
