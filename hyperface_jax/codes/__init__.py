@@ -12,17 +12,25 @@ from hyperface_jax.codes.linear import (
     kerdock,
     quadratic,
 )
-from hyperface_jax.codes.sharp import SHARP, cameron_goethals_seidel, sharp_configuration
-from hyperface_jax.codes.shortened import punctured, shortened
+from hyperface_jax.codes.sharp import (
+    SHARP,
+    cameron_goethals_seidel,
+    derived_quadrangle,
+    sharp_configuration,
+)
+from hyperface_jax.codes.shortened import punctured, restricted, shortened
+from hyperface_jax.codes.verify import Verification, verify
 
 __all__ = [
     "SHARP",
     "LinearCode",
     "SphericalCode",
+    "Verification",
     "best_known",
     "cameron_goethals_seidel",
     "cross_polytope",
     "delsarte_goethals",
+    "derived_quadrangle",
     "direct_sum",
     "extended_bch",
     "from_table",
@@ -33,8 +41,10 @@ __all__ = [
     "polygon",
     "punctured",
     "quadratic",
+    "restricted",
     "sharp_configuration",
     "shortened",
     "simplex",
     "subset",
+    "verify",
 ]

@@ -8,8 +8,14 @@ from functools import cache
 import numpy as np
 
 from hyperface_jax.codes.basic import cross_polytope, simplex
-from hyperface_jax.codes.catalogue import MAX_DIM, Entry, catalogue, polygons, puncturings
-from hyperface_jax.codes.closures import direct_sum, lazy, padded, subset
+from hyperface_jax.codes.catalogue import (
+    MAX_DIM,
+    catalogue,
+    polygons,
+    puncturings,
+    restrictions,
+)
+from hyperface_jax.codes.closures import direct_sum, padded, subset
 from hyperface_jax.codes.code import MAX_POINTS, SphericalCode
 
 
@@ -55,7 +61,12 @@ def _fitted(code: SphericalCode, num_points: int, dim: int) -> SphericalCode:
 
 def _searched(num_points: int, dim: int) -> SphericalCode:
     used = min(dim, MAX_DIM)
-    found = (*catalogue(), *puncturings(used), *polygons(num_points, used))
+    found = (
+        *catalogue(),
+        *restrictions(num_points, used),
+        *puncturings(used),
+        *polygons(num_points, used),
+    )
     entries = [entry for entry in found if entry.dim <= used]
     levels = sorted({entry.max_cosine for entry in entries if entry.max_cosine < 1})
     low, high = 0, len(levels) - 1
@@ -71,8 +82,8 @@ def _searched(num_points: int, dim: int) -> SphericalCode:
 
 
 def _packed(
-    entries: list[Entry], cosine: float, dim: int, num_points: int
-) -> list[Entry | None] | None:
+    entries: list[SphericalCode], cosine: float, dim: int, num_points: int
+) -> list[SphericalCode | None] | None:
     """Choose codes of at most this cosine for orthogonal subspaces; None where too few points fit.
 
     An element None of the list stands for one dimension with its two unit vectors.
@@ -102,10 +113,10 @@ def _packed(
     return chosen
 
 
-def _assembled(chosen: list[Entry | None], num_points: int, dim: int) -> SphericalCode:
-    counts = Counter(entry for entry in chosen if entry)
-    parts = [lazy(*entry) for entry, count in counts.items() for _ in range(count)]
-    axes = sum(entry is None for entry in chosen)
+def _assembled(chosen: list[SphericalCode | None], num_points: int, dim: int) -> SphericalCode:
+    counts = Counter(code for code in chosen if code)
+    parts = [code for code, count in counts.items() for _ in range(count)]
+    axes = sum(code is None for code in chosen)
     left = num_points - sum(part.num_points for part in parts)
     if axes and left > 0:
         parts.append(cross_polytope(axes))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
@@ -56,17 +55,10 @@ def direct_sum(codes: Sequence[SphericalCode], dim: int) -> SphericalCode:
         " + ".join(dict.fromkeys(_counted(codes))),
         "; ".join(dict.fromkeys(code.reference for code in codes)),
         rows,
+        parts=tuple(codes),
     )
 
 
 def _counted(codes: Sequence[SphericalCode]) -> list[str]:
     names = [code.name for code in codes]
     return [f"{names.count(name)} x {name}" if names.count(name) > 1 else name for name in names]
-
-
-def lazy(
-    num_points: int, dim: int, max_cosine: float, name: str, build: Callable[[], SphericalCode]
-) -> SphericalCode:
-    """Return a code that is built when its first rows are asked for."""
-    built = cache(build)
-    return SphericalCode(num_points, dim, max_cosine, name, "", lambda index: built().rows(index))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
+import numpy as np
 
 if TYPE_CHECKING:
     from hyperface_jax.typing import Indices, Points
@@ -37,6 +39,8 @@ class SphericalCode:
     name: str
     reference: str
     rows: Callable[[Any], Any]
+    distribution: Callable[[], float] | None = None
+    parts: tuple[SphericalCode, ...] = ()
 
     def __post_init__(self):
         if not 0 < self.num_points <= MAX_POINTS:
@@ -53,13 +57,45 @@ class SphericalCode:
 
 def from_table(points: Any, max_cosine: float, name: str, reference: str) -> SphericalCode:
     """Return the code of the rows of an array, ``[n, d]``."""
-    table = jnp.asarray(points, jnp.float32)
+    table = np.asarray(points, np.float32)
     size, dim = table.shape
-    return SphericalCode(size, dim, max_cosine, name, reference, lambda index: table[index])
+    return tabulated(size, dim, max_cosine, name, reference, lambda: table)
+
+
+def tabulated(
+    num_points: int,
+    dim: int,
+    max_cosine: float,
+    name: str,
+    reference: str,
+    make: Callable[[], np.ndarray],
+) -> SphericalCode:
+    """Return the code of a table that is made when its first rows are asked for.
+
+    Raises:
+        AssertionError: the table that is made has another shape.
+    """
+
+    @cache
+    def table() -> np.ndarray:
+        points = np.asarray(make(), np.float32)
+        assert points.shape == (num_points, dim), f"{name}: made {points.shape}"
+        return points
+
+    def rows(index: Indices) -> Points:
+        return jnp.asarray(table())[index]
+
+    return SphericalCode(num_points, dim, max_cosine, name, reference, rows)
 
 
 def joined(
-    first: SphericalCode, second: SphericalCode, *, between: float, name: str, reference: str
+    first: SphericalCode,
+    second: SphericalCode,
+    *,
+    between: float,
+    name: str,
+    reference: str,
+    distribution: Callable[[], float] | None = None,
 ) -> SphericalCode:
     """Return the points of two codes of one dimension.
 
@@ -69,6 +105,7 @@ def joined(
         between: the largest cosine of a point of one and a point of the other.
         name: of the union.
         reference: where ``between`` is proven.
+        distribution: computes a bound on the max cosine of the union.
     """
     if first.dim != second.dim:
         raise ValueError(f"{first.name} has dimension {first.dim} and {second.name} {second.dim}")
@@ -80,4 +117,5 @@ def joined(
         other = second.rows(jnp.maximum(index - size, 0))
         return jnp.where((index < size)[:, None], own, other)
 
-    return SphericalCode(size + second.num_points, first.dim, cosine, name, reference, rows)
+    total = size + second.num_points
+    return SphericalCode(total, first.dim, cosine, name, reference, rows, distribution)

@@ -2,13 +2,15 @@
 
 A word is a message times a generator matrix, symbol by symbol a point of a small simplex, square or
 pair of signs. The cosine of two words depends on their difference alone, so all pairs of a code are
-told by its words: see :mod:`.verify`.
+told by its words: see :mod:`.distances`. Nothing is built before it is used.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -17,6 +19,7 @@ import numpy as np
 
 from hyperface_jax.codes.basic import cross_polytope, simplex_points
 from hyperface_jax.codes.code import MAX_POINTS, SphericalCode, joined
+from hyperface_jax.codes.distances import linear_max_cosine
 from hyperface_jax.codes.sequences import field_traces, ring_traces
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ class LinearCode:
     """Messages, the generator matrix of their words, and the points that stand for symbols.
 
     Attributes:
-        generator: ``[k, N]`` integers modulo the number of symbols q.
+        length: positions N.
         radix: values of each message digit, ``[k]``; the first digit is the lowest of the row index.
         alphabet: unit vectors of the symbols, ``[q, s]``, whose inner products depend on the difference
             of the symbols alone.
@@ -45,15 +48,24 @@ class LinearCode:
         max_cosine: proven.
         name: of the code.
         reference: where it is proven.
+        make: makes the generator, ``[k, N]`` integers modulo the number of symbols q.
     """
 
-    generator: np.ndarray
+    length: int
     radix: tuple[int, ...]
     alphabet: np.ndarray
     num_characters: int
     max_cosine: float
     name: str
     reference: str
+    make: Callable[[], np.ndarray]
+
+    @cached_property
+    def generator(self) -> np.ndarray:
+        """The generator matrix, made once."""
+        rows = self.make()
+        assert rows.shape == (len(self.radix), self.length), f"{self.name}: made {rows.shape}"
+        return rows
 
     @property
     def num_words(self) -> int:
@@ -64,11 +76,6 @@ class LinearCode:
     def num_symbols(self) -> int:
         """Number of symbols q."""
         return len(self.alphabet)
-
-    @property
-    def length(self) -> int:
-        """Positions N."""
-        return self.generator.shape[1]
 
     @property
     def num_coordinates(self) -> int:
@@ -105,8 +112,15 @@ class LinearCode:
         def rows(index: Indices) -> Points:
             return self.coordinates(self.words(index)) * self.length**-0.5
 
-        size = min(self.num_words, MAX_POINTS)
-        return SphericalCode(size, self.dim, self.max_cosine, self.name, self.reference, rows)
+        return SphericalCode(
+            min(self.num_words, MAX_POINTS),
+            self.dim,
+            self.max_cosine,
+            self.name,
+            self.reference,
+            rows,
+            partial(linear_max_cosine, self),
+        )
 
     def with_basis(self) -> SphericalCode:
         """Return the words and ``+-e_i``, whose cosine is ``1 / sqrt(d)``.
@@ -122,6 +136,7 @@ class LinearCode:
             between=self.dim**-0.5,
             name=f"{self.name} and basis",
             reference=self.reference,
+            distribution=lambda: max(linear_max_cosine(self), self.dim**-0.5),
         )
 
 
@@ -151,18 +166,24 @@ def gold(m: int, num_forms: int = 1) -> LinearCode:
     if m < 3 or m % 2 == 0:
         raise ValueError(f"m={m}: must be odd and at least 3")
     _check_between("num_forms", num_forms, 1, (m - 1) // 2)
-    traces = field_traces(2, m)
-    terms = [field_term(traces, m, 2**k + 1) for k in range(num_forms + 1)]
-    rows = np.concatenate([*terms, np.ones((1, 2**m), np.int64)])
+    name = "Gold" if num_forms == 1 else f"dual BCH with {num_forms + 1} exponents"
+    exponents = [2**k + 1 for k in range(num_forms + 1)]
     return LinearCode(
-        rows,
-        (2,) * len(rows),
+        2**m,
+        (2,) * (m * (num_forms + 1) + 1),
         _SIGNS,
         m,
         2.0 ** (num_forms - (m + 1) / 2),
-        "Gold" if num_forms == 1 else f"dual BCH with {num_forms + 1} exponents",
+        f"{name}, d = {2**m}",
         "MacWilliams and Sloane 1977, chapter 15",
+        partial(_binary_rows, m, exponents),
     )
+
+
+def _binary_rows(m: int, exponents: list[int]) -> np.ndarray:
+    """Return the words of ``Tr(a x^e)``, those of one class of exponents once, and the word of ones."""
+    terms = [_independent(field_term(field_traces(2, m), m, e)) for e in exponents]
+    return np.concatenate([*terms, np.ones((1, 2**m), np.int64)])
 
 
 def kerdock(m: int) -> LinearCode:
@@ -197,21 +218,24 @@ def delsarte_goethals(m: int, r: int) -> LinearCode:
     if m < 4 or m % 2:
         raise ValueError(f"m={m}: must be even and at least 4")
     _check_between("r", r, 1, m // 2)
-    degree = m - 1
+    return LinearCode(
+        2 ** (m - 1),
+        (2,) * ((m - 1) * (m // 2 - r + 2) + 2),
+        _GRAY,
+        m - 1,
+        2.0**-r,
+        f"Kerdock, d = {2**m}" if r == m // 2 else f"Delsarte-Goethals DG({m}, {r})",
+        "Hammons, Kumar, Calderbank, Sloane and Sole 1994",
+        partial(_ring_rows, m - 1, m // 2 - r),
+    )
+
+
+def _ring_rows(degree: int, num_forms: int) -> np.ndarray:
     bits = field_traces(2, degree)
-    forms = [2 * field_term(bits, degree, 2**k + 1) for k in range(1, m // 2 - r + 1)]
+    forms = [2 * field_term(bits, degree, 2**k + 1) for k in range(1, num_forms + 1)]
     linear, lifted = 2 * field_term(bits, degree, 1), field_term(ring_traces(degree), degree, 1)
     ones = np.ones((1, 2**degree), np.int64)
-    rows = np.concatenate([linear, *forms, lifted, ones, 2 * ones])
-    return LinearCode(
-        rows,
-        (2,) * len(rows),
-        _GRAY,
-        degree,
-        2.0**-r,
-        "Kerdock" if r == m // 2 else f"Delsarte-Goethals DG({m}, {r})",
-        "Hammons, Kumar, Calderbank, Sloane and Sole 1994",
-    )
+    return np.concatenate([linear, *forms, lifted, ones, 2 * ones])
 
 
 def quadratic(p: int, m: int) -> LinearCode:
@@ -227,18 +251,22 @@ def quadratic(p: int, m: int) -> LinearCode:
         raise ValueError(f"p={p}: must be an odd prime")
     if m < 1 or m % 2 == 0:
         raise ValueError(f"m={m}: must be odd")
-    traces = field_traces(p, m)
-    ones = np.ones((1, p**m), np.int64)
-    rows = np.concatenate([field_term(traces, m, 1), field_term(traces, m, 2), ones])
     return LinearCode(
-        rows,
-        (p,) * len(rows),
+        p**m,
+        (p,) * (2 * m + 1),
         simplex_points(p),
         m,
         p ** ((1 - m) / 2) / (p - 1),
-        f"{p}-ary quadratics",
+        f"{p}-ary quadratics, d = {p**m * (p - 1)}",
         "Sidelnikov 1971; Ericson and Zinoviev 2001",
+        partial(_quadratic_rows, p, m),
     )
+
+
+def _quadratic_rows(p: int, m: int) -> np.ndarray:
+    traces = field_traces(p, m)
+    ones = np.ones((1, p**m), np.int64)
+    return np.concatenate([field_term(traces, m, 1), field_term(traces, m, 2), ones])
 
 
 def extended_bch(m: int, designed: int) -> LinearCode:
@@ -263,28 +291,28 @@ def extended_bch(m: int, designed: int) -> LinearCode:
     exponents = _nonzeros(m, designed)
     if 1 not in exponents:
         raise ValueError(f"designed={designed}: too large for m={m}")
-    terms = [_independent(field_term(field_traces(2, m), m, e)) for e in exponents]
-    rows = np.concatenate([*terms, np.ones((1, 2**m), np.int64)])
+    num_digits = 1 + sum(_class_size(m, e) for e in exponents)
     distance = designed + designed % 2
     return LinearCode(
-        rows,
-        (2,) * len(rows),
+        2**m,
+        (2,) * num_digits,
         _SIGNS,
         m,
         1 - 2 * distance / 2**m,
-        f"extended BCH [{2**m}, {len(rows)}, {distance}]",
+        f"extended BCH [{2**m}, {num_digits}, {distance}]",
         "MacWilliams and Sloane 1977, chapter 9",
+        partial(_binary_rows, m, exponents),
     )
 
 
-def bch_dimensions(m: int) -> list[tuple[int, int]]:
-    """Return the designed distances of the extended BCH codes of length ``2^m`` and their dimensions."""
-    found: dict[int, int] = {}
+def bch_distances(m: int) -> list[int]:
+    """Return the designed distances of all extended BCH codes of length ``2^m``, each code once."""
+    found = {}
     for designed in range(3, 2 ** (m - 1)):
         exponents = _nonzeros(m, designed)
         if 1 in exponents:
-            found[1 + sum(_class_size(m, e) for e in exponents)] = designed
-    return [(designed, digits) for digits, designed in found.items()]
+            found[tuple(exponents)] = designed
+    return list(found.values())
 
 
 def _nonzeros(m: int, designed: int) -> list[int]:

@@ -28,22 +28,26 @@ def quinary_125() -> LinearCode:
     Returns:
         390,625 points in 500 dimensions of max cosine 0.06.
     """
-    traces = field_traces(5, 3)
-    powers = np.arange(124) % 4
-    # x^31 is the norm: its powers of a generator run through GF(5)*.
-    norm = np.concatenate([[0], 3**powers % 5])[None]
-    terms = [field_term(traces, 3, 1), field_term(traces, 3, 6), norm, np.ones((1, 125), np.int64)]
-    rows = np.concatenate(terms)
     distance = 94
     return LinearCode(
-        rows,
-        (5,) * len(rows),
+        125,
+        (5,) * 8,
         simplex_points(5),
         3,
         1 - 5 * distance / (4 * 125),
         "[125, 8, 94] over GF(5)",
         "found by search, distance computed over all words",
+        _quinary_rows,
     )
+
+
+def _quinary_rows() -> NDArray:
+    traces = field_traces(5, 3)
+    powers = np.arange(124) % 4
+    # x^31 is the norm: its powers of a generator run through GF(5)*.
+    norm = np.concatenate([[0], 3**powers % 5])[None]
+    terms = [field_term(traces, 3, 1), field_term(traces, 3, 6), norm, np.ones((1, 125), np.int64)]
+    return np.concatenate(terms)
 
 
 def hill_cap() -> SphericalCode:
@@ -57,18 +61,22 @@ def hill_cap() -> SphericalCode:
     References:
         Hill, *On the largest size of cap in S(5, 3)*, 1973; Segre 1965 for hemisystems.
     """
-    points = elliptic_quadric(3)
-    cap = points[_hemisystem(_lines(collinear(points, 3))) == 1]
     length, distance = 56, 36
     return LinearCode(
-        cap.T,
+        length,
         (3,) * 6,
         simplex_points(3),
         0,
         1 - 3 * distance / (2 * length),
         "Hill cap [56, 6, 36] over GF(3)",
         "Hill 1973",
+        _hill_rows,
     ).spherical()
+
+
+def _hill_rows() -> NDArray:
+    points = elliptic_quadric(3)
+    return points[_hemisystem(_lines(collinear(points, 3))) == 1].T
 
 
 def _lines(meets: NDArray) -> NDArray:

@@ -9,12 +9,12 @@ References:
 from __future__ import annotations
 
 import itertools
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperface_jax.codes.code import SphericalCode, from_table
+from hyperface_jax.codes.code import SphericalCode, tabulated
 from hyperface_jax.codes.finite import field
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def sharp_configuration(name: str) -> SphericalCode:
     """Return a sporadic sharp configuration by its name in :data:`SHARP`."""
     if name not in SHARP:
         raise ValueError(f"name={name!r}: choose one of {', '.join(SHARP)}")
-    return from_table(_points_of(name), SHARP[name][2], name, _REFERENCE)
+    return tabulated(*SHARP[name], name, _REFERENCE, partial(_points_of, name))
 
 
 @cache
@@ -85,19 +85,32 @@ def cameron_goethals_seidel(q: int) -> SphericalCode:
         Cameron, Goethals and Seidel, *Strongly regular graphs having strongly regular subconstituents*,
         J. Algebra 1978.
     """
-    points = elliptic_quadric(q)
-    found = _spanned(collinear(points, q), -1 / q, q**-2, q * (q * q - q + 1))
-    return from_table(found, q**-2, f"Cameron-Goethals-Seidel, q = {q}", _REFERENCE)
+    field(q)
+    size, dim = (q + 1) * (q**3 + 1), q * (q * q - q + 1)
+    name = f"Cameron-Goethals-Seidel, q = {q}"
+    return tabulated(size, dim, q**-2, name, _REFERENCE, partial(_quadrangle, q))
 
 
-def derived(code: SphericalCode, cosine: float) -> SphericalCode:
-    """Return the points at a cosine from the first one, seen from it, in one dimension less.
+def derived_quadrangle(q: int) -> SphericalCode:
+    """Return the points of a Cameron-Goethals-Seidel code that are not collinear with a first one.
 
-    Two of them had a cosine of at most s; now it is ``(s - c^2) / (1 - c^2)``.
+    Seen from it: two of a cosine of at most s, at a cosine c from it, have ``(s - c^2) / (1 - c^2)``.
+
+    Returns:
+        ``q^4`` points in ``q (q^2 - q + 1) - 1`` dimensions of max cosine ``1 / (q^2 + 1)``.
     """
-    points = _neighbours(np.asarray(code.block(0, code.num_points), float), cosine)
-    bound = (code.max_cosine - cosine**2) / (1 - cosine**2)
-    return from_table(points, bound, f"{code.name}, derived", code.reference)
+    whole = cameron_goethals_seidel(q)
+    name = f"{whole.name}, derived"
+    make = partial(_far_points, q)
+    return tabulated(q**4, whole.dim - 1, 1 / (q * q + 1), name, _REFERENCE, make)
+
+
+def _quadrangle(q: int) -> NDArray:
+    return _spanned(collinear(elliptic_quadric(q), q), -1 / q, q**-2, q * (q * q - q + 1))
+
+
+def _far_points(q: int) -> NDArray:
+    return _neighbours(_quadrangle(q), q**-2)
 
 
 def _neighbours(points: NDArray, cosine: float) -> NDArray:

@@ -1,15 +1,19 @@
-"""Shorter codes: the words that agree in some coordinates, without these, or the words without some."""
+"""Smaller codes: the words that agree in some coordinates, or the words without some coordinates."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from hyperface_jax.codes.basic import simplex_points
 from hyperface_jax.codes.code import MAX_POINTS, SphericalCode
+from hyperface_jax.codes.distances import linear_max_cosine
 from hyperface_jax.codes.linear import LinearCode, digits
 
 if TYPE_CHECKING:
@@ -30,27 +34,117 @@ def shortened(code: LinearCode, count: int) -> SphericalCode:
     Returns:
         ``n / radix^s`` points of max cosine ``(D c - s) / (D - s)``.
     """
-    if not 0 <= count <= code.num_characters + 1:
+    return restricted(code, (1,) * count)
+
+
+def restricted(code: LinearCode, allowed: Sequence[int]) -> SphericalCode:
+    """Return the words with few symbols in some coordinates, centred there.
+
+    Where k of q symbols are allowed, their points of the simplex have the mean m, whose square is
+    ``(q - k) / (k (q - 1))``, and are seen from it: all inner products and norms fall by that much.
+    One allowed symbol is shortening.
+
+    Args:
+        code: with characters among its rows; a simplex code for other numbers than 1.
+        allowed: k of each coordinate, at most one coordinate more than there are characters.
+
+    Returns:
+        ``n prod(k / radix)`` points of max cosine ``(D c - sum m^2) / (D - sum m^2)``.
+
+    Raises:
+        ValueError: too many coordinates, or numbers of symbols that do not exist.
+    """
+    count, radix = len(allowed), code.radix[0]
+    if count > code.num_characters + 1:
         raise ValueError(f"count={count}: must be between 0 and {code.num_characters + 1}")
-    fixed = [len(code.radix) - 1, *range(count - 1)][:count]
-    free = [i for i in range(len(code.radix)) if i not in fixed]
-    radix = tuple(code.radix[i] for i in free)
-    positions = _positions(code, count)
-    kept = _kept(code, positions)
-    scale = (kept.size / code.alphabet.shape[1]) ** -0.5
+    if not all(k == 1 or (1 < k < radix == code.num_symbols > 2) for k in allowed):
+        raise ValueError(f"allowed={tuple(allowed)}: of {radix} symbols of {code.name}")
+    if not count:
+        return code.spherical()
+    part = _Restriction(code, tuple(allowed))
+    return SphericalCode(
+        min(math.prod(part.radix), MAX_POINTS),
+        part.dim,
+        part.seen(code.max_cosine),
+        f"{code.name}, {part.described()}",
+        code.reference,
+        part.rows,
+        lambda: part.seen(linear_max_cosine(code)),
+    )
 
-    def rows(index: Indices) -> Points:
+
+@dataclass(frozen=True)
+class _Restriction:
+    code: LinearCode
+    allowed: tuple[int, ...]
+
+    @property
+    def fixed(self) -> list[int]:
+        """The digits that the coordinates decide: the constant, then those of characters."""
+        return [len(self.code.radix) - 1, *range(len(self.allowed) - 1)]
+
+    @property
+    def free(self) -> list[int]:
+        return [i for i in range(len(self.code.radix)) if i not in self.fixed]
+
+    @property
+    def radix(self) -> tuple[int, ...]:
+        """Values of the digits of a row's index: the free ones, then the symbols of the coordinates."""
+        return *(self.code.radix[i] for i in self.free), *self.allowed
+
+    @property
+    def width(self) -> int:
+        """Dimensions of a coordinate: half a position of the Gray map, else a whole one."""
+        return 1 if self.code.num_symbols == 4 else self.code.alphabet.shape[1]
+
+    @property
+    def dim(self) -> int:
+        return self.code.dim - sum(self.width - (k - 1) for k in self.allowed)
+
+    @property
+    def lost(self) -> float:
+        """What all inner products lose: the squares of the means of allowed points."""
+        q = self.code.num_symbols
+        return sum(1.0 if k == 1 else (q - k) / (k * (q - 1)) for k in self.allowed)
+
+    def seen(self, cosine: float) -> float:
+        """Return a cosine of the code as it is in the restricted one."""
+        size = self.code.num_coordinates
+        return (size * cosine - self.lost) / (size - self.lost)
+
+    def described(self) -> str:
+        single = sum(k == 1 for k in self.allowed)
+        words = [f"shortened {single} times"] if single else []
+        kept = [str(k) for k in self.allowed if k > 1]
+        if kept:
+            words.append(f"{' and '.join(kept)} symbols in a position")
+        return ", ".join(words)
+
+    def rows(self, index: Indices) -> Points:
+        code, count = self.code, len(self.allowed)
+        positions = _positions(code, count)
+        values = digits(index, self.radix)
+        symbols = values[:, -count:]
         message = jnp.zeros((index.shape[0], len(code.radix)), jnp.int32)
-        message = message.at[:, np.array(free)].set(digits(index, radix))
-        if count:
-            message = message.at[:, np.array(fixed)].set(_solved(code, message, positions))
-        return code.coordinates(code.encoded(message))[:, kept] * scale
+        message = message.at[:, np.array(self.free, int)].set(values[:, :-count])
+        decided = _solved(code, message, positions, symbols)
+        message = message.at[:, np.array(self.fixed)].set(decided)
+        parts = [code.coordinates(code.encoded(message))[:, self._kept(positions)]]
+        parts += [self._centred(k, symbols[:, i]) for i, k in enumerate(self.allowed) if k > 1]
+        square = code.length * (1 - self.lost / code.num_coordinates)
+        return jnp.concatenate(parts, axis=1) * square**-0.5
 
-    size = code.num_coordinates
-    cosine = (size * code.max_cosine - count) / (size - count)
-    name = code.name if count == 0 else f"{code.name}, shortened {count} times"
-    num_words = min(math.prod(radix), MAX_POINTS)
-    return SphericalCode(num_words, kept.size, cosine, name, code.reference, rows)
+    def _centred(self, num_symbols: int, symbols: Indices) -> Points:
+        """Return the points of the allowed symbols, seen from their mean."""
+        q = self.code.num_symbols
+        size = (1 - (q - num_symbols) / (num_symbols * (q - 1))) ** 0.5
+        return jnp.asarray(size * simplex_points(num_symbols), jnp.float32)[symbols]
+
+    def _kept(self, positions: list[int]) -> np.ndarray:
+        """Return the coordinates that stay as they are."""
+        step = self.code.alphabet.shape[1]
+        removed = [position * step + i for position in positions for i in range(self.width)]
+        return np.setdiff1d(np.arange(self.code.dim), removed)
 
 
 def punctured(code: LinearCode, count: int) -> LinearCode:
@@ -63,7 +157,8 @@ def punctured(code: LinearCode, count: int) -> LinearCode:
     rest = code.length - count
     return replace(
         code,
-        generator=code.generator[:, :rest],
+        length=rest,
+        make=lambda: code.generator[:, :rest],
         max_cosine=min((code.length * code.max_cosine + count) / rest, 1.0),
         name=f"{code.name}, punctured {count} times",
     )
@@ -73,6 +168,7 @@ def _step(code: LinearCode) -> int:
     return code.num_symbols // code.radix[0]
 
 
+@cache
 def _positions(code: LinearCode, count: int) -> list[int]:
     """Return the position of number 0, then those of numbers with a single digit."""
     numbers = code.generator[: code.num_characters] // _step(code)
@@ -80,18 +176,12 @@ def _positions(code: LinearCode, count: int) -> list[int]:
     return [int(np.flatnonzero((row == numbers.T).all(1))[0]) for row in wanted[:count]]
 
 
-def _kept(code: LinearCode, positions: list[int]) -> np.ndarray:
-    """Return the coordinates that are left: half a position of the Gray map goes, else a whole one."""
-    width = code.alphabet.shape[1]
-    gone = 1 if code.num_symbols == 4 else width
-    removed = [position * width + i for position in positions for i in range(gone)]
-    return np.setdiff1d(np.arange(code.dim), removed)
-
-
-def _solved(code: LinearCode, message, positions: list[int]):
-    """Return the fixed digits that make the words zero at the positions, ``[k, count]``."""
-    radix, step = code.radix[0], _step(code)
-    there = replace(code, generator=code.generator[:, np.array(positions)])
-    rest = there.encoded(message) // step
-    constant = -rest[:, :1] % radix
-    return jnp.concatenate([constant, -(rest[:, 1:] + constant) % radix], axis=1)
+def _solved(code: LinearCode, message: Any, positions: list[int], symbols: Any) -> Any:
+    """Return the fixed digits that give the words their symbols at the positions, ``[k, count]``."""
+    radix = code.radix[0]
+    there = replace(
+        code, length=len(positions), make=lambda: code.generator[:, np.array(positions)]
+    )
+    rest = there.encoded(message) // _step(code)
+    constant = (symbols[:, :1] - rest[:, :1]) % radix
+    return jnp.concatenate([constant, (symbols[:, 1:] - rest[:, 1:] - constant) % radix], axis=1)

@@ -2,88 +2,74 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import NamedTuple
 
-import numpy as np
+import jax
+import jax.numpy as jnp
 
 from hyperface_jax.codes.code import SphericalCode
-from hyperface_jax.codes.linear import LinearCode
+from hyperface_jax.pairwise import Sweep, max_cosine
+
+MOST_PAIR_FLOPS = 1e13
 
 
-def measured_max_cosine(code: SphericalCode, *, block: int = 4096) -> float:
-    """Return the max cosine over all pairs, in float32.
+class Verification(NamedTuple):
+    """What a check of a code found.
 
-    Cost: ``n^2 d`` FLOPs; for up to about 100,000 points on a CPU.
+    Attributes:
+        max_cosine: no two points are nearer. Over words it is that of the whole code, of which the
+            points may be a part.
+        method: ``"words"``, the distance distribution of linear codes, exact; or ``"pairs"``, all pairs
+            (of a part, where the code is a sum of parts) in float32.
+        error: of ``max_cosine``, at most.
     """
-    highest = -1.0
-    starts = range(0, code.num_points, block)
-    for i in starts:
-        x = np.asarray(code.block(i, min(i + block, code.num_points)))
-        for j in starts:
-            if j < i:
-                continue
-            y = x if i == j else np.asarray(code.block(j, min(j + block, code.num_points)))
-            scores = x @ y.T
-            if i == j:
-                np.fill_diagonal(scores, -1.0)
-            highest = max(highest, float(scores.max()))
-    return highest
+
+    max_cosine: float
+    method: str
+    error: float
 
 
-def linear_max_cosine(code: LinearCode) -> float:
-    """Return the exact max cosine of a linear code from its words, without any pair.
-
-    The cosine of two words is the inner product of their difference, a word, with the zero word. The
-    characters among the generator's rows are summed by one fast Fourier (Walsh) transform for each
-    of the other messages, so n words take ``n log N`` additions.
+def verify(code: SphericalCode) -> Verification:
+    """Compute the max cosine of a code by what it is made of, not by what it states.
 
     Raises:
-        ValueError: two messages have one word, so points coincide.
+        ValueError: neither its words nor its pairs are few enough.
+
+    Cost: ``n log N`` additions over the words of a linear code of length N, else ``n^2 d`` FLOPs.
+
+    Examples:
+        >>> from hyperface_jax.codes import best_known
+        >>> code = best_known(500_000, 512)
+        >>> verify(code)
+        Verification(max_cosine=0.0625, method='words', error=1e-09)
     """
-    q = len(code.alphabet)
-    place = _places(code)
-    highest, num_zero = -1.0, 0
-    for message in _messages(code.radix[code.num_characters :]):
-        symbols = message @ code.generator[code.num_characters :] % q
-        cosines = _coset_cosines(code, symbols, place)
-        is_zero = cosines > 1 - 1e-9
-        num_zero += int(is_zero.sum())
-        highest = max(highest, float(cosines[~is_zero].max(initial=-1.0)))
-    if num_zero != 1:
-        raise ValueError(f"{num_zero} messages have the zero word: points coincide")
-    return highest
+    if code.distribution:
+        return Verification(code.distribution(), "words", 1e-9)
+    if code.parts:
+        return _of_parts([verify(part) for part in dict.fromkeys(code.parts)], len(code.parts))
+    flops = float(code.num_points) ** 2 * code.dim
+    if flops > MOST_PAIR_FLOPS:
+        raise ValueError(f"{code.name}: {code.num_points} points are too many for all pairs")
+    return Verification(measured_max_cosine(code), "pairs", 1e-6)
 
 
-def _places(code: LinearCode) -> tuple[np.ndarray, ...]:
-    """Return each position's coordinates: its values of the characters."""
-    k = code.num_characters
-    scale = len(code.alphabet) // np.array(code.radix[:k])
-    return tuple(code.generator[:k] // scale[:, None])
+def _of_parts(found: list[Verification], num_parts: int) -> Verification:
+    cosine = max(part.max_cosine for part in found)
+    return Verification(
+        cosine if num_parts == 1 else max(cosine, 0.0),
+        min(part.method for part in found),
+        max(part.error for part in found),
+    )
 
 
-def _coset_cosines(
-    code: LinearCode, symbols: np.ndarray, place: tuple[np.ndarray, ...]
-) -> np.ndarray:
-    """Return the cosines to the zero word of the words ``symbols + (any character)``."""
-    q, radix = len(code.alphabet), code.radix[: code.num_characters]
-    profile = code.alphabet @ code.alphabet[0]
-    weights = np.fft.fft(profile) / q
-    total: Any = 0.0
-    for j in np.flatnonzero(np.abs(weights) > 1e-12):
-        values = np.zeros(radix, complex)
-        np.add.at(values, place, np.exp(2j * np.pi * j * symbols / q))
-        spectrum = np.fft.ifftn(values) * values.size
-        total = total + weights[j] * _at_multiples(spectrum, int(j) % radix[0])
-    return np.real(total) / code.generator.shape[1]
+def measured_max_cosine(code: SphericalCode) -> float:
+    """Return the max cosine over all pairs, in float32.
+
+    Cost: ``n^2 d`` FLOPs and O(n d) memory: for up to about 100,000 points on a CPU.
+    """
+    x = code.block(0, code.num_points)
+    return float(jnp.max(_row_max(x)))
 
 
-def _at_multiples(spectrum: np.ndarray, factor: int) -> np.ndarray:
-    """Return ``spectrum[factor * b]`` for every frequency b."""
-    for axis, size in enumerate(spectrum.shape):
-        spectrum = np.take(spectrum, factor * np.arange(size) % size, axis=axis)
-    return spectrum
-
-
-def _messages(radix: tuple[int, ...]):
-    for index in np.ndindex(*radix):
-        yield np.array(index, dtype=np.int64)
+_row_max = jax.jit(partial(Sweep(), reduction=max_cosine()))
