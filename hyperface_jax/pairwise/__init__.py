@@ -14,6 +14,7 @@ from hyperface_jax.pairwise.reductions import (
     pair_sum,
 )
 from hyperface_jax.pairwise.rows import Rows, first_rows
+from hyperface_jax.pairwise.streamed import RowSource, sweep_streamed
 
 __all__ = [
     "Implementation",
@@ -22,6 +23,7 @@ __all__ = [
     "PairSum",
     "Precision",
     "Reduction",
+    "RowSource",
     "Rows",
     "Sweep",
     "count_above",
@@ -31,4 +33,5 @@ __all__ = [
     "nearest",
     "pair_sum",
     "sweep",
+    "sweep_streamed",
 ]

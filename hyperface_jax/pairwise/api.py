@@ -93,17 +93,17 @@ class Sweep:
             return ring.symmetric(x, make_folds, self.mesh)
         return blockwise.symmetric(x, make_folds(x.shape[0]))
 
-    def among(self, rows: Rows, y: Points, *, reduction: Reduction) -> Any:
+    def among(self, rows: Rows, y: Points | Rows, *, reduction: Reduction) -> Any:
         """Reduce over all pairs of some rows of ``y`` and the others of ``y``.
 
         Args:
             rows: rows and their index in ``y``, from :func:`hyperface_jax.pairwise.first_rows`.
-            y: unit rows, ``[m, d]``.
+            y: unit rows, ``[m, d]``, numbered from 0 unless they come with their indices.
             reduction: what to collect.
 
         Cost: ``2 n m d`` FLOPs for the scores, plus what the reduction adds.
         """
-        make_folds = self._folds(reduction, rows.x, y)
+        make_folds = self._folds(reduction, rows.x, y.x if isinstance(y, Rows) else y)
         if make_folds is None:
             return reference.among(rows, y, reduction, self.precision)
         if self.mesh is not None:

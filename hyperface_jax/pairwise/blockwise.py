@@ -15,7 +15,7 @@ from jax import lax
 
 from hyperface_jax.pairwise.precision import Precision, scores
 from hyperface_jax.pairwise.reductions import Reduction, empty, masked
-from hyperface_jax.pairwise.rows import Rows, blocked, numbered, put, take
+from hyperface_jax.pairwise.rows import Rows, as_rows, blocked, numbered, put, take
 
 if TYPE_CHECKING:
     from hyperface_jax.typing import Gallery, Points
@@ -49,12 +49,12 @@ def symmetric(x: Points, folds: Folds) -> Any:
     return folds.reduction.finalize(carry)
 
 
-def among(rows: Rows, y: Gallery, folds: Folds) -> Any:
+def among(rows: Rows, y: Gallery | Rows, folds: Folds) -> Any:
     """Reduce over all pairs of ``rows`` and a row of ``y`` of another id.
 
     Cost: ``2 n m d`` FLOPs for the scores.
     """
-    carry = folds.onto(empty(folds.reduction, rows.x), rows, numbered(y))
+    carry = folds.onto(empty(folds.reduction, rows.x), rows, as_rows(y))
     return folds.reduction.finalize(carry)
 
 

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from hyperface_jax.pairwise.precision import Precision, scores
 from hyperface_jax.pairwise.reductions import Reduction, empty, masked
-from hyperface_jax.pairwise.rows import Rows, numbered
+from hyperface_jax.pairwise.rows import Rows, as_rows
 
 if TYPE_CHECKING:
     from hyperface_jax.typing import Gallery
 
 
-def among(rows: Rows, y: Gallery, reduction: Reduction, precision: Precision = "float32") -> Any:
+def among(
+    rows: Rows, y: Gallery | Rows, reduction: Reduction, precision: Precision = "float32"
+) -> Any:
     """Reduce over all pairs of ``rows`` and a row of ``y`` of another id; O(n m) memory."""
-    columns = numbered(y)
+    columns = as_rows(y)
     values = masked(scores(rows.x, columns.x, precision), rows.ids, columns.ids)
     carry = reduction.update(
         empty(reduction, rows.x), reduction.tile(values), columns.x, columns.ids

@@ -55,20 +55,20 @@ def symmetric(x: Points, make_folds: MakeFolds, mesh: Mesh) -> Any:
     return _mapped(shard, mesh, 1)(x)
 
 
-def among(rows: Rows, y: Gallery, make_folds: MakeFolds, mesh: Mesh) -> Any:
+def among(rows: Rows, y: Gallery | Rows, make_folds: MakeFolds, mesh: Mesh) -> Any:
     """Reduce over all pairs of ``rows`` and a row of ``y`` of another id, both sharded.
 
     Cost: a device computes ``2 n m d / D`` FLOPs for the scores and receives ``m`` rows.
     """
 
-    def shard(rows: Rows, y: Gallery) -> Any:
+    def shard(rows: Rows, y: Gallery | Rows) -> Any:
         folds = make_folds(rows.x.shape[0])
 
         def add(carry: Any, columns: Rows) -> Any:
             return folds.onto(carry, rows, _at_hand(columns))
 
         meet = partial(_whole_round, add, mesh.size)
-        columns = numbered(y, _first_row(y))
+        columns = y if isinstance(y, Rows) else numbered(y, _first_row(y))
         carry = _over_chunks(meet, empty(folds.reduction, rows.x), columns, folds.block_size)
         return folds.reduction.finalize(carry)
 

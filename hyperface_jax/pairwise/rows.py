@@ -28,13 +28,22 @@ class Rows(NamedTuple):
 
 def numbered(x: Points, first: Any = 0) -> Rows:
     """Number the rows of a set from ``first``."""
-    index = first + jnp.arange(x.shape[0], dtype=jnp.int32)
-    return Rows(x, jnp.where(sphere.is_point(x), index, _ABSENT))
+    return with_ids(x, first + jnp.arange(x.shape[0], dtype=jnp.int32))
+
+
+def as_rows(x: Points | Rows) -> Rows:
+    """Number the rows of a set from 0, unless they have their indices already."""
+    return x if isinstance(x, Rows) else numbered(x)
 
 
 def foreign(x: Points) -> Rows:
     """Give the rows of another set an index that equals none of this set's."""
-    return Rows(x, jnp.where(sphere.is_point(x), jnp.int32(_ELSEWHERE), _ABSENT))
+    return with_ids(x, jnp.int32(_ELSEWHERE))
+
+
+def with_ids(x: Points, ids: Any) -> Rows:
+    """Give rows these indices, where they are points."""
+    return Rows(x, jnp.where(sphere.is_point(x), ids, _ABSENT))
 
 
 def first_rows(x: Points, num_rows: int, num_parts: int = 1) -> Rows:
