@@ -1,13 +1,22 @@
-"""Add 100 identities to 400 finished ones without moving them: no image is generated again."""
+"""Add identities to a finished packing without moving it: no image is generated again.
+
+From 10,000 to 50,000 in 512 dimensions, set ``OLD, NEW, DIM = 10_000, 40_000, 512``, for which an
+accelerator is the right machine, or use the command line, which resumes::
+
+    hyperface pack --num-ids 10000 --dim 512 --out first
+    hyperface pack --num-ids 40000 --frozen first/embeddings.npy --out all
+"""
 
 import jax
 import jax.numpy as jnp
 
 import hyperface_jax as hf
 
-old = hf.solve(hf.PackingProblem(num_points=400, dim=32), jax.random.key(0), num_iterations=200)
-problem = hf.PackingProblem(num_points=100, dim=32, frozen=old.x)
-new = hf.solve(problem, jax.random.key(1), num_iterations=200)
+OLD, NEW, DIM, STEPS = 400, 100, 32, 200
+
+old = hf.solve(hf.PackingProblem(num_points=OLD, dim=DIM), jax.random.key(0), num_iterations=STEPS)
+problem = hf.PackingProblem(num_points=NEW, dim=DIM, frozen=old.x)
+new = hf.solve(problem, jax.random.key(1), num_iterations=STEPS)
 identities = jnp.concatenate([old.x, new.x])
-print(f"400 identities: max cosine {old.max_cosine:.4f}")
-print(f"500 identities: max cosine {jnp.max(hf.packing.row_max(identities)):.4f}")
+print(f"{OLD} identities: max cosine {old.max_cosine:.4f}")
+print(f"{OLD + NEW} identities: max cosine {jnp.max(hf.packing.row_max(identities)):.4f}")
