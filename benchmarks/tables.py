@@ -19,8 +19,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.common import PICTURES, ROOT, read_result
 
-_DOCS = ("packing.md", "recognition.md", "scaling.md", "synthesis.md", "toy-world.md")
-DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in _DOCS))
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 
 def main() -> int:
@@ -340,6 +339,21 @@ def synthesis(figures: dict[str, Any]) -> str:
     return f"{table}\n\n{memory}"
 
 
+def tutorial_figures(figures: dict[str, Any]) -> str:
+    """What the toy commands of the tutorial leave."""
+    rows = [
+        [r["stage"], r["what"], f"{r['value']:.3g}", f"± {r['tolerance']:g}"]
+        for r in figures["toy"]
+    ]
+    return _table(["stage", "figure", "value", "tolerance of the test"], rows)
+
+
+def tutorial_costs(figures: dict[str, Any]) -> str:
+    """What the real commands of the tutorial are expected to cost."""
+    rows = [[r["stage"], r["disc"], r["gpu_hours"], r["source"]] for r in figures["costs"]]
+    return _table(["stage", "disc, at most", "GPU time", "source of the estimate"], rows)
+
+
 CLOSED_LOOP_PARTS = (
     "packing",
     "alpha",
@@ -366,6 +380,8 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "convolutions": ("convolutions", convolutions),
     "synthesis": ("synthesis", synthesis),
     "toy_models": ("closed_loop", toy_models),
+    "tutorial_figures": ("tutorial", tutorial_figures),
+    "tutorial_costs": ("tutorial", tutorial_costs),
     **{
         f"closed_loop_{part}": ("closed_loop", partial(closed_loop, part))
         for part in CLOSED_LOOP_PARTS
