@@ -2,7 +2,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint docs bench clean
 
 demo: $(VENV)/.installed  ## the whole method in a world of toy faces, from a gallery to a report
 	$(BIN)/hyperface demo --out runs/demo
@@ -15,6 +15,9 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+docs: $(VENV)/.installed  ## the documentation as pages, in build/site
+	$(BIN)/mkdocs build --strict --site-dir build/site
 
 bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchmarks/results/ and the README's tables
 	$(BIN)/python -m benchmarks.pairwise
@@ -34,7 +37,7 @@ bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchm
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(INSTALL) --editable '.[cli,recognition,onnx,synthesis,dev]'
+	$(INSTALL) --editable '.[cli,recognition,onnx,synthesis,docs,dev]'
 	touch $@
 
 # Apart from the environment: an installed libtpu makes every program look for a TPU.
