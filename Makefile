@@ -17,7 +17,7 @@ lint: $(VENV)/.installed
 	$(BIN)/pyright
 
 docs: $(VENV)/.installed  ## the documentation as pages, in build/site
-	$(BIN)/mkdocs build --strict --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site
 
 bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchmarks/results/ and the README's tables
 	$(BIN)/python -m benchmarks.pairwise
@@ -33,6 +33,7 @@ bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchm
 	$(BIN)/python -m benchmarks.convolutions
 	$(BIN)/python -m benchmarks.synthesis
 	$(BIN)/python -m benchmarks.closed_loop
+	$(BIN)/python -m benchmarks.tutorial
 	$(BIN)/python -m benchmarks.tables
 
 $(VENV)/.installed: pyproject.toml constraints.txt
