@@ -1,7 +1,15 @@
-"""Figures of embeddings: verification of pairs, templates, sets of persons, and leakage."""
+"""Figures of embeddings: verification of pairs, templates, sets of persons, leakage and diversity."""
 
 from hyperface_jax.evaluation.all_pairs import AllPairs, all_pairs
+from hyperface_jax.evaluation.diversity import Diversity, diversity, vendi_score
 from hyperface_jax.evaluation.leakage import Leakage, impostor_threshold, leakage
+from hyperface_jax.evaluation.nearest_pairs import (
+    NearestPairs,
+    Pairs,
+    TargetMatch,
+    nearest_pairs,
+    target_match,
+)
 from hyperface_jax.evaluation.templates import (
     Identification,
     Templates,
@@ -27,23 +35,31 @@ from hyperface_jax.evaluation.verification import (
 __all__ = [
     "AllPairs",
     "Det",
+    "Diversity",
     "FoldTar",
     "Identification",
     "Leakage",
+    "NearestPairs",
+    "Pairs",
     "Roc",
     "Separation",
+    "TargetMatch",
     "Templates",
     "Verification",
     "all_pairs",
     "det_points",
+    "diversity",
     "flip_fused",
     "identify",
     "impostor_threshold",
     "leakage",
+    "nearest_pairs",
     "pair_scores",
     "separation",
+    "target_match",
     "template_embeddings",
     "unit_rows",
+    "vendi_score",
     "verify",
     "verify_scores",
     "verify_templates",

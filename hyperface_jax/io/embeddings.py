@@ -86,7 +86,7 @@ def read_embeddings(path: StrPath, *, key: str | None = None) -> Embeddings:
         [[0.6000000238418579, 0.800000011920929], [0.0, -1.0]]
     """
     raw = read_points(path, key=key)
-    points = _unit_rows(raw, one_line(path))
+    points = unit_rows(raw, one_line(path))
     return Embeddings(points, Path(path), _count_duplicates(points), file_sha256(path))
 
 
@@ -121,7 +121,7 @@ def write_embeddings(path: StrPath, points: ArrayLike) -> None:
     if Path(path).suffix.lower() != ".npy":
         raise InputError(f"{name}: embeddings are written as .npy; end the name in .npy")
     matrix = _checked_matrix(np.asarray(points), name)
-    _check_rows(matrix, name)
+    check_rows(matrix, name)
     atomic_save_npy(path, matrix)
 
 
@@ -178,8 +178,19 @@ def _blocks(matrix: np.ndarray) -> Iterator[np.ndarray]:
         yield rows
 
 
-def _check_rows(matrix: np.ndarray, name: str) -> np.ndarray:
-    """Refuse rows without a direction and return the largest magnitude in each row, ``[n]``."""
+def check_rows(matrix: np.ndarray, name: str) -> np.ndarray:
+    """Refuse rows without a direction, and return the largest magnitude in each.
+
+    Args:
+        matrix: ``[n, d]`` floats; read a block at a time.
+        name: what an error calls them.
+
+    Returns:
+        Float64 ``[n]``.
+
+    Raises:
+        InputError: rows are NaN, infinite or zero.
+    """
     largest = np.concatenate([np.abs(rows).max(axis=1) for rows in _blocks(matrix)])
     for kind, bad in (("NaN or infinite", ~np.isfinite(largest)), ("zero", largest == 0)):
         where = np.flatnonzero(bad)
@@ -191,9 +202,14 @@ def _check_rows(matrix: np.ndarray, name: str) -> np.ndarray:
     return largest
 
 
-def _unit_rows(raw: np.ndarray, name: str) -> np.ndarray:
+def unit_rows(raw: np.ndarray, name: str) -> np.ndarray:
+    """Scale rows to unit length as :func:`read_embeddings` does: float32 ``[n, d]``.
+
+    Raises:
+        InputError: as for :func:`check_rows`.
+    """
     # Dividing by the largest entry first keeps the squares from under- and overflowing.
-    largest = _check_rows(raw, name)
+    largest = check_rows(raw, name)
     unit = np.empty(raw.shape, np.float32)
     start = 0
     for rows in _blocks(raw):

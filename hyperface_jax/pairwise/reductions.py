@@ -12,6 +12,7 @@ The next statistic is a new function in this file that returns a :class:`Reducti
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -117,6 +118,7 @@ def pair_sum(
     return Reduction(init, tile, update, merge, lambda carry: carry)
 
 
+@cache  # What is compiled for a reduction is found again by its identity.
 def nearest() -> Reduction:
     """Find the largest cosine of every row and the column that attains it.
 
@@ -146,6 +148,7 @@ def nearest() -> Reduction:
     return Reduction(init, lambda scores: (scores,), update, merge, lambda carry: carry)
 
 
+@cache
 def k_nearest(num_neighbours: int) -> Reduction:
     """Find the ``k`` largest cosines of every row and their columns.
 
@@ -177,6 +180,7 @@ def k_nearest(num_neighbours: int) -> Reduction:
     )
 
 
+@cache
 def max_cosine() -> Reduction:
     """Find the largest cosine of every row, without its index: ``[n]``."""
 
@@ -191,6 +195,7 @@ def max_cosine() -> Reduction:
     return Reduction(init, lambda scores: (scores,), update, jnp.maximum, lambda carry: carry)
 
 
+@cache
 def count_above(threshold: float) -> Reduction:
     """Count the columns of every row with a cosine above ``threshold``: ``[n]`` int32."""
 

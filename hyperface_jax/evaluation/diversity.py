@@ -1,0 +1,321 @@
+"""How varied a data set is: within its identities, between them, and against a gallery of faces.
+
+A data set trains a recogniser well if images of one identity differ (intra-class variation), if
+identities lie far apart (inter-class separation), and if identities are spread over where faces are
+(coverage). Means over all pairs follow from the sums of the classes; distributions are exact for genuine
+pairs and, for large sets, those of a random sample for impostor pairs.
+
+References:
+    Friedman and Dieng, "The Vendi Score: A Diversity Evaluation Metric for Machine Learning", TMLR 2023.
+    Mardia and Jupp, "Directional Statistics", 2000 (the mean resultant length).
+    Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020 (coverage).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.evaluation.nearest_pairs import distribution, shares_above
+from hyperface_jax.evaluation.verification import Separation, separation
+from hyperface_jax.pairwise import nearest, sweep_streamed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hyperface_jax.pairwise import RowSource, Sweep
+
+    Report = Callable[[int], None]
+    """Told of the rows done so far."""
+
+IMPOSTOR_ROWS = 5000
+"""Rows between which impostor pairs are scored, at most."""
+MOST_GENUINE = 20_000_000
+"""Genuine pairs that are scored one by one, at most."""
+
+_BLOCK = 8192
+_ZERO_LENGTH = 1e-6
+
+
+class Classes(NamedTuple):
+    """One row an identity.
+
+    Attributes:
+        labels: of the identities, sorted, ``[c]``.
+        sizes: images of each, ``[c]``.
+        resultant: mean resultant length of each, ``[c]``: 1 if all its images are the same, about
+            ``1 / sqrt(size)`` if they have nothing in common. That of a single image is 1.
+        centres: unit mean directions, float32 ``[c, d]``.
+        nearest_cosine: of each centre to the nearest other one, float32 ``[c]``.
+    """
+
+    labels: np.ndarray
+    sizes: np.ndarray
+    resultant: np.ndarray
+    centres: np.ndarray
+    nearest_cosine: np.ndarray
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """The figures of a data set.
+
+    Attributes:
+        classes: one row an identity.
+        pairs: the scores of genuine and impostor pairs, and what tells them apart.
+        num_genuine: genuine pairs there are; ``pairs`` holds all unless there are more than
+            ``MOST_GENUINE``.
+        num_impostor: impostor pairs there are; ``pairs`` holds those between the sampled rows.
+        genuine_mean: mean cosine of all genuine pairs.
+        impostor_mean: mean cosine of all impostor pairs.
+        vendi_images: Vendi score of all images, from 1 to ``min(n, d)``.
+        vendi_identities: that of the centres, from 1 to ``min(c, d)``.
+        gallery_cosine: of each row of the gallery to the nearest centre, float32; None without one.
+    """
+
+    classes: Classes
+    pairs: Separation
+    num_genuine: int
+    num_impostor: int
+    genuine_mean: float
+    impostor_mean: float
+    vendi_images: float
+    vendi_identities: float
+    gallery_cosine: np.ndarray | None
+
+    def summary(self, thresholds: Sequence[float]) -> dict[str, Any]:
+        """Return the figures in terms of JSON, without those of ``pairs``."""
+        sizes, several = self.classes.sizes, self.classes.sizes > 1
+        return {
+            "num_identities": len(sizes),
+            "num_images": int(sizes.sum()),
+            "images_per_identity": {
+                "min": int(sizes.min()),
+                "median": float(np.median(sizes)),
+                "mean": float(sizes.mean()),
+                "max": int(sizes.max()),
+                "num_single": int(np.sum(~several)),
+            },
+            "num_genuine": self.num_genuine,
+            "num_impostor": self.num_impostor,
+            "genuine_mean": self.genuine_mean,
+            "impostor_mean": self.impostor_mean,
+            "resultant": _spread(self.classes.resultant[several]),
+            "nearest_centre": {
+                **distribution(self.classes.nearest_cosine),
+                "above": shares_above(self.classes.nearest_cosine, thresholds),
+            },
+            "vendi_images": self.vendi_images,
+            "vendi_identities": self.vendi_identities,
+            "gallery": None
+            if self.gallery_cosine is None
+            else {
+                "num_rows": len(self.gallery_cosine),
+                **distribution(self.gallery_cosine),
+                "above": shares_above(self.gallery_cosine, thresholds),
+            },
+        }
+
+
+def diversity(
+    x: RowSource,
+    labels: np.ndarray,
+    *,
+    gallery: RowSource | None = None,
+    seed: int = 0,
+    sweep: Sweep | None = None,
+    report: Report | None = None,
+) -> Diversity:
+    """Describe a data set by the embeddings of its images.
+
+    Args:
+        x: unit rows, float32 ``[n, d]``, in memory or in a file.
+        labels: identity of each, numbers or strings ``[n]``.
+        gallery: unit rows ``[g, d]`` that stand for all faces, to measure coverage.
+        seed: of the rows that impostor pairs are drawn from, and of genuine ones if they are too many.
+        sweep: how pairs of centres and gallery rows are visited, and on which devices.
+        report: told of the rows done, of ``2 n``.
+
+    Returns:
+        The figures.
+
+    Raises:
+        InputError: shapes differ, or there are not two identities and one with two images.
+
+    Cost: ``2 n d^2`` FLOPs, the genuine pairs, ``c^2 d`` for the centres and ``2 g c d`` for the
+        gallery. Memory of the centres, of the scored pairs and of some blocks of rows.
+    """
+    names, index, sizes = _classes(x, labels)
+    rows = _Rows(x, report or (lambda done: None))
+    sums, covariance = _moments(rows, index, len(names))
+    lengths = np.linalg.norm(sums, axis=1)
+    _check_lengths(names, lengths)
+    centres = (sums / lengths[:, None]).astype(np.float32)
+    genuine = _genuine(rows, index, sizes, seed)
+    impostor = _impostor(x, index, seed)
+    scores = np.concatenate([genuine, impostor])
+    found = sweep_streamed(centres, reduction=nearest(), sweep=sweep)
+    return Diversity(
+        Classes(names, sizes, lengths / sizes, centres, found.cosine),
+        separation(scores, np.arange(len(scores)) < len(genuine)),
+        **_means(sums, lengths, sizes),
+        vendi_images=vendi_score(covariance / len(index)),
+        vendi_identities=vendi_score(_kernel(centres)),
+        gallery_cosine=None
+        if gallery is None
+        else sweep_streamed(gallery, centres, reduction=nearest(), sweep=sweep).cosine,
+    )
+
+
+def check_labels(labels: np.ndarray) -> None:
+    """Check that identities can be compared.
+
+    Raises:
+        InputError: there are not two identities and one with two images.
+    """
+    _, sizes = np.unique(labels, return_counts=True)
+    if len(sizes) < 2 or sizes.max() < 2:
+        raise InputError(
+            f"labels: identities: {len(sizes)}, images of each at most: {sizes.max(initial=0)}; two "
+            "identities are needed, and one with two images"
+        )
+
+
+def vendi_score(kernel: np.ndarray) -> float:
+    """Return the effective number of rows: exp of the entropy of a kernel's eigenvalues.
+
+    Args:
+        kernel: ``K / n`` of the cosines of n rows, ``[n, n]``, or the second moment ``x.T @ x / n`` of
+            unit rows, ``[d, d]``, which has the same eigenvalues but for zeros.
+
+    Returns:
+        1 if all rows are the same, at most the smaller of n and d.
+
+    Examples:
+        >>> round(vendi_score(np.eye(4) / 4), 6)
+        4.0
+    """
+    values = np.linalg.eigvalsh(kernel)
+    values = values[values > 0]
+    values = values / values.sum()
+    return float(np.exp(-np.sum(values * np.log(values))))
+
+
+class _Rows:
+    """Rows that are read in blocks, and counted."""
+
+    def __init__(self, source: RowSource, report: Report) -> None:
+        self.shape, self._source, self._report, self._done = source.shape, source, report, 0
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Read rows in any order; those that follow one another are read at once."""
+        cuts = np.flatnonzero(np.diff(rows) != 1) + 1
+        runs = np.split(rows, cuts)
+        return np.concatenate([self[int(run[0]) : int(run[-1]) + 1] for run in runs])
+
+    def __getitem__(self, place: slice, /) -> np.ndarray:
+        block = np.asarray(self._source[place], np.float32)
+        self._done += len(block)
+        self._report(self._done)
+        return block
+
+
+def _classes(x: RowSource, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    labels = np.asarray(labels)
+    if len(x.shape) != 2 or labels.shape != (x.shape[0],):
+        raise InputError(f"labels: {labels.shape} for embeddings {x.shape}; give one each")
+    check_labels(labels)
+    return np.unique(labels, return_inverse=True, return_counts=True)
+
+
+def _check_lengths(names: np.ndarray, lengths: np.ndarray) -> None:
+    if lengths.min() < _ZERO_LENGTH:
+        raise InputError(
+            f"labels: the embeddings of identity {names[lengths.argmin()]} cancel out, so it has no "
+            "centre; check its images"
+        )
+
+
+def _moments(rows: _Rows, index: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Add up the rows of each class, ``[c, d]``, and the outer products of all, ``[d, d]``."""
+    dim = rows.shape[1]
+    sums, covariance = np.zeros((num_classes, dim)), np.zeros((dim, dim))
+    for start in range(0, len(index), _BLOCK):
+        part = slice(start, min(start + _BLOCK, len(index)))
+        block = rows[part]
+        covariance += block.T @ block
+        order = np.argsort(index[part], kind="stable")
+        ids, first = np.unique(index[part][order], return_index=True)
+        sums[ids] += np.add.reduceat(block[order], first, axis=0, dtype=np.float64)
+    return sums, covariance
+
+
+def _genuine(rows: _Rows, index: np.ndarray, sizes: np.ndarray, seed: int) -> np.ndarray:
+    """Score the pairs of images of each class, of a random part of its images if need be."""
+    most = _most_images(sizes)
+    rng = np.random.default_rng(seed)
+    order, ends = np.argsort(index, kind="stable"), np.cumsum(sizes)
+    scores = []
+    for start, end in zip(ends - sizes, ends, strict=True):
+        own = order[start:end]
+        if len(own) > most:
+            own = np.sort(rng.choice(own, most, replace=False))
+        if len(own) > 1:
+            images = rows.take(own)
+            scores.append((images @ images.T)[np.triu_indices(len(own), 1)])
+    return np.concatenate(scores)
+
+
+def _most_images(sizes: np.ndarray) -> int:
+    """Choose how many images of a class at most give ``MOST_GENUINE`` pairs."""
+    low, high = 2, int(sizes.max())
+    while low < high:
+        middle = (low + high + 1) // 2
+        kept = np.minimum(sizes, middle).astype(np.int64)
+        low, high = (middle, high) if _num_pairs(kept) <= MOST_GENUINE else (low, middle - 1)
+    return low
+
+
+def _num_pairs(sizes: np.ndarray) -> int:
+    return int(np.sum(sizes * (sizes - 1)) // 2)
+
+
+def _impostor(x: RowSource, index: np.ndarray, seed: int) -> np.ndarray:
+    """Score the pairs of two identities between random rows."""
+    count = min(IMPOSTOR_ROWS, len(index))
+    chosen = np.sort(np.random.default_rng(seed).choice(len(index), count, replace=False))
+    if len(np.unique(index[chosen])) < 2:  # nearly all images are of one identity
+        chosen[0] = np.flatnonzero(index != index[chosen[0]])[0]
+    sample = _Rows(x, lambda done: None).take(chosen)
+    i, j = np.triu_indices(count, 1)
+    scores = (sample @ sample.T)[i, j]
+    return scores[index[chosen][i] != index[chosen][j]]
+
+
+def _means(sums: np.ndarray, lengths: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:
+    """Count all pairs and average their cosines: the squared length of a sum adds up all cosines."""
+    num_rows, squares = int(sizes.sum()), float(np.sum(lengths**2))
+    num_genuine = _num_pairs(sizes.astype(np.int64))
+    num_impostor = num_rows * (num_rows - 1) // 2 - num_genuine
+    total = sums.sum(axis=0)
+    return {
+        "num_genuine": num_genuine,
+        "num_impostor": num_impostor,
+        "genuine_mean": (squares - num_rows) / 2 / num_genuine,
+        "impostor_mean": (float(total @ total) - squares) / 2 / num_impostor,
+    }
+
+
+def _kernel(rows: np.ndarray) -> np.ndarray:
+    """Return the smaller of the two matrices that :func:`vendi_score` takes."""
+    rows = rows.astype(np.float64)
+    return (rows.T @ rows if len(rows) > rows.shape[1] else rows @ rows.T) / len(rows)
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    quantiles = np.quantile(values, (0, 0.05, 0.5, 0.95, 1))
+    names = ("min", "5 %", "median", "95 %", "max")
+    return {"mean": float(values.mean()), **dict(zip(names, quantiles.tolist(), strict=True))}

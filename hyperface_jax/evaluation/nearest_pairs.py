@@ -1,0 +1,286 @@
+"""The nearest neighbour of every row and the most similar pairs of two sets, by exact search.
+
+One sweep over all pairs finds the nearest neighbours. The most similar pairs cost little more: k
+pairs at least reach the k-th largest of the nearest cosines, so all of the k most similar pairs
+lie in the rows that reach it, and only these are searched again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.pairwise import count_above, k_nearest, nearest, sweep_streamed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hyperface_jax.pairwise import RowSource, Sweep
+
+    Watch = Callable[[int, float], None]
+    """Told of the pairs done so far, and of the largest cosine among them."""
+
+MOST_PAIRS = 1000
+"""Most similar pairs that are searched for at most."""
+NUM_BINS = 64
+_SAME = 1e-6
+
+_QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+class Pairs(NamedTuple):
+    """Pairs of rows, the most similar first.
+
+    Attributes:
+        cosine: float64 ``[k]``.
+        row: of the first set, ``[k]``.
+        column: of the second set, ``[k]``; within one set the larger of the two rows.
+    """
+
+    cosine: np.ndarray
+    row: np.ndarray
+    column: np.ndarray
+
+
+class NearestPairs(NamedTuple):
+    """How near the rows of a set come to those of another, or to each other.
+
+    Attributes:
+        cosine: of each row to its nearest neighbour, float32 ``[n]``.
+        nearest: that neighbour, ``[n]``.
+        pairs: the most similar pairs.
+    """
+
+    cosine: np.ndarray
+    nearest: np.ndarray
+    pairs: Pairs
+
+    def summary(self, thresholds: Sequence[float]) -> dict[str, Any]:
+        """Return the figures in terms of JSON, with the share of rows above each cosine."""
+        return {
+            "num_rows": len(self.cosine),
+            **distribution(self.cosine),
+            "above": shares_above(self.cosine, thresholds),
+            "pairs": [
+                {"cosine": cosine, "row": row, "column": column}
+                for cosine, row, column in zip(*(p.tolist() for p in self.pairs), strict=True)
+            ],
+        }
+
+
+class TargetMatch(NamedTuple):
+    """How well faces hit the embeddings that they were drawn for.
+
+    Attributes:
+        cosine: of each face to its own target, float32 ``[n]``.
+        rank: of the own target among all by cosine, from 1, ``[n]``.
+    """
+
+    cosine: np.ndarray
+    rank: np.ndarray
+
+    def summary(self, thresholds: Sequence[float]) -> dict[str, Any]:
+        """Return the figures in terms of JSON, with the share of faces above each cosine."""
+        return {
+            "num_rows": len(self.cosine),
+            **distribution(self.cosine),
+            "above": shares_above(self.cosine, thresholds),
+            "rank_1": float(np.mean(self.rank == 1)),
+            "rank_10": float(np.mean(self.rank <= 10)),
+            "mean_rank": float(self.rank.mean()),
+            "max_rank": int(self.rank.max()),
+        }
+
+
+def nearest_pairs(
+    x: RowSource,
+    y: RowSource | None = None,
+    *,
+    num_pairs: int = 100,
+    sweep: Sweep | None = None,
+    watch: Watch | None = None,
+) -> NearestPairs:
+    """Find the nearest neighbour of every row and the most similar pairs.
+
+    The result is that of all cosines computed at once, to the rounding of float32: what differs by
+    less than some 2e-7 may change places, or be left out at the end of the list.
+
+    Args:
+        x: unit rows, float32 ``[n, d]``, in memory or in a file.
+        y: the set to search, ``[m, d]``. None searches ``x`` and leaves out each row itself.
+        num_pairs: how many of the most similar pairs to find; all if there are fewer.
+        sweep: how pairs are visited, and on which devices.
+        watch: told of the progress.
+
+    Returns:
+        Neighbours and pairs.
+
+    Raises:
+        InputError: the dimensions differ, there is no pair, or ``num_pairs`` is not between 1 and
+            ``MOST_PAIRS``.
+
+    Cost: ``2 n m d`` FLOPs, ``n^2 d`` within one set; the pairs add those of ``num_pairs`` rows.
+        Memory of some blocks of rows and of the result.
+    """
+    _check(x, y, num_pairs)
+    best = -np.inf
+
+    def report(done: int, found: Any) -> None:
+        nonlocal best
+        best = max(best, float(np.max(found.cosine)))
+        if watch:
+            watch(done, best)
+
+    found = sweep_streamed(x, y, reduction=nearest(), sweep=sweep, watch=report)
+    return NearestPairs(
+        found.cosine, found.column, _most_similar(x, y, found.cosine, num_pairs, sweep)
+    )
+
+
+def target_match(
+    x: RowSource,
+    targets: RowSource,
+    own: np.ndarray,
+    *,
+    sweep: Sweep | None = None,
+    watch: Watch | None = None,
+) -> TargetMatch:
+    """Compare each face with the embedding that it was drawn for, and rank that one among all.
+
+    Args:
+        x: unit embeddings of faces, float32 ``[n, d]``.
+        targets: unit embeddings that they were drawn for, ``[m, d]``.
+        own: row of the target of each face, ``[n]``.
+        sweep: how pairs are visited, and on which devices.
+        watch: told of the progress; the cosine is the mean to the own target.
+
+    Returns:
+        Cosines and ranks; a target must be nearer by more than 1e-6 to count as better.
+
+    Raises:
+        InputError: the dimensions differ, or ``own`` is not one row of the targets a face.
+
+    Cost: ``2 n m d`` FLOPs, memory of two blocks of rows more than the targets.
+    """
+    own = np.asarray(own)
+    _check_dims(x, targets)
+    if own.shape != (x.shape[0],) or own.dtype.kind not in "iu":
+        raise InputError(f"own: {own.dtype} {own.shape} for {x.shape[0]} rows; one number each")
+    if own.min() < 0 or own.max() >= targets.shape[0]:
+        raise InputError(
+            f"own: names rows {own.min()} to {own.max()} of {targets.shape[0]} targets"
+        )
+    cosine = _own_cosines(x, targets, own)
+    mean = float(cosine.mean())
+    better = sweep_streamed(
+        _Relative(x, cosine),
+        _Relative(targets, np.full(targets.shape[0], -1, np.float32)),
+        reduction=count_above(_SAME),
+        sweep=sweep,
+        ids=own.astype(np.int32),
+        watch=None if watch is None else lambda done, _: watch(done, mean),
+    )
+    return TargetMatch(cosine, better + 1)
+
+
+def distribution(values: np.ndarray) -> dict[str, Any]:
+    """Summarise cosines in terms of JSON: mean, extremes, quantiles and a histogram."""
+    counts, edges = np.histogram(values, NUM_BINS)
+    return {
+        "mean_cosine": float(np.mean(values, dtype=np.float64)),
+        "min_cosine": float(values.min()),
+        "max_cosine": float(values.max()),
+        "quantiles": {f"{q:g}": float(np.quantile(values, q)) for q in _QUANTILES},
+        "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
+    }
+
+
+def shares_above(values: np.ndarray, thresholds: Sequence[float]) -> list[dict[str, Any]]:
+    """Count the cosines above each threshold, in terms of JSON."""
+    return [
+        {
+            "threshold": limit,
+            "num": int(np.sum(values > limit)),
+            "share": float(np.mean(values > limit)),
+        }
+        for limit in thresholds
+    ]
+
+
+class _Relative:
+    """Rows with one more entry: with ``[x, cosine]`` and ``[y, -1]``, ``<x, y> - cosine`` is swept."""
+
+    def __init__(self, rows: RowSource, last: np.ndarray) -> None:
+        self._rows, self._last = rows, last
+        self.shape = rows.shape[0], rows.shape[1] + 1
+
+    def __getitem__(self, place: slice, /) -> np.ndarray:
+        return np.concatenate([self._rows[place], self._last[place, None]], axis=1)
+
+
+def _check_dims(x: RowSource, y: RowSource) -> None:
+    if len(x.shape) != 2 or len(y.shape) != 2 or x.shape[1] != y.shape[1]:
+        raise InputError(f"shapes {x.shape} and {y.shape}: [n, d] and [m, d] are needed")
+
+
+def _check(x: RowSource, y: RowSource | None, num_pairs: int) -> None:
+    _check_dims(x, x if y is None else y)
+    if count_pairs(x, y) < 1:
+        raise InputError(f"{x.shape[0]} rows: too few for a pair; give more")
+    if not 1 <= num_pairs <= MOST_PAIRS:
+        raise InputError(f"num_pairs: {num_pairs} must be between 1 and {MOST_PAIRS}")
+
+
+def count_pairs(x: RowSource, y: RowSource | None = None) -> int:
+    """Count the pairs of two sets, or within one."""
+    num_rows = x.shape[0]
+    return num_rows * (num_rows - 1) // 2 if y is None else num_rows * y.shape[0]
+
+
+def _most_similar(
+    x: RowSource, y: RowSource | None, cosine: np.ndarray, num_pairs: int, sweep: Sweep | None
+) -> Pairs:
+    # Within one set one pair may be the nearest of two rows.
+    num_rows = 2 * num_pairs if y is None else num_pairs
+    rows = np.sort(np.argsort(-cosine, kind="stable")[:num_rows])
+    other = x if y is None else y
+    found = sweep_streamed(
+        _gather(x, rows),
+        other,
+        reduction=k_nearest(min(num_pairs, other.shape[0])),
+        sweep=sweep,
+        ids=rows.astype(np.int32) if y is None else None,
+    )
+    place, _ = is_pair = np.nonzero(found.cosine > -np.inf)
+    row, column, scores = rows[place], found.column[is_pair], found.cosine[is_pair]
+    if y is None:
+        row, column = np.minimum(row, column), np.maximum(row, column)
+        _, first = np.unique(row * len(cosine) + column, return_index=True)
+        row, column, scores = row[first], column[first], scores[first]
+    best = np.lexsort((column, row, -scores))[:num_pairs]
+    row, column = row[best], column[best]
+    exact = _exact_cosines(_gather(x, row), _gather(other, column))
+    # Copies differ in the last bits of their cosines.
+    order = np.lexsort((column, row, -exact.round(12)))
+    return Pairs(exact[order], row[order], column[order])
+
+
+def _gather(x: RowSource, rows: np.ndarray) -> np.ndarray:
+    return np.concatenate([x[i : i + 1] for i in rows.tolist()])
+
+
+def _exact_cosines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    return np.minimum(np.einsum("ij,ij->i", x, y) / lengths, 1.0)
+
+
+def _own_cosines(x: RowSource, targets: RowSource, own: np.ndarray) -> np.ndarray:
+    cosine, step = np.empty(len(own), np.float32), 8192
+    whole = targets[0 : targets.shape[0]]
+    for start in range(0, len(own), step):
+        part = slice(start, start + step)
+        cosine[part] = _exact_cosines(x[part], whole[own[part]])
+    return cosine
