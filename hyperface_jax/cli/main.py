@@ -55,9 +55,11 @@ def parse(arguments: Sequence[str] | None = None) -> Any:
 
     from hyperface_jax.cli.bounds import Bounds
     from hyperface_jax.cli.demo import Demo
+    from hyperface_jax.cli.diversity import Diversity
     from hyperface_jax.cli.embed import Embed
     from hyperface_jax.cli.evaluate import Evaluate
     from hyperface_jax.cli.faces import Faces
+    from hyperface_jax.cli.leakage import Leakage
     from hyperface_jax.cli.pack import Pack
     from hyperface_jax.cli.plan import Plan
     from hyperface_jax.cli.report import Report
@@ -74,6 +76,8 @@ def parse(arguments: Sequence[str] | None = None) -> Any:
         "faces": Faces,
         "embed": Embed,
         "evaluate": Evaluate,
+        "leakage": Leakage,
+        "diversity": Diversity,
         "demo": Demo,
     }
     return tyro.extras.subcommand_cli_from_dict(

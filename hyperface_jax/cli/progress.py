@@ -123,11 +123,13 @@ class SweepProgress(_Progress):
         self._show(f"measuring all pairs: {share:.0%}  {left:.0f} s left", share)
 
 
-class ImageProgress(_Progress):
-    """Show images done, images/s, the time left and a figure."""
+class CountProgress(_Progress):
+    """Show how many are done, how many a second, the time left and a figure."""
 
-    def __init__(self, title: str, total: int, done: int = 0, *, is_silent: bool = False) -> None:
-        self._title, self._total, self._first = one_line(title), total, done
+    def __init__(
+        self, title: str, unit: str, total: int, done: int = 0, *, is_silent: bool = False
+    ) -> None:
+        self._title, self._unit, self._total, self._first = one_line(title), unit, total, done
         super().__init__(
             TextColumn("{task.fields[title]}", markup=False),
             BarColumn(),
@@ -144,9 +146,17 @@ class ImageProgress(_Progress):
         )
 
     def update(self, done: int, figure: str = "") -> None:
-        """Report the number of images done, and a figure such as ``cosine to target 0.8``."""
+        """Report the number done, and a figure such as ``cosine to target 0.8``."""
         rate = (done - self._first) / self.seconds
-        speed = f"{rate:.0f} images/s" if rate >= 10 else f"{rate:.2g} images/s"
+        speed = f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
+        speed = f"{speed} {self._unit}/s"
         left = max(self._total - done, 0) / rate if rate else float("inf")
         line = f"{self._title}: {done}/{self._total}  {speed}  {left:.0f} s left  {figure}"
         self._show(line.rstrip(), done, rate=speed, figure=figure)
+
+
+class ImageProgress(CountProgress):
+    """Show images done, images/s, the time left and a figure."""
+
+    def __init__(self, title: str, total: int, done: int = 0, *, is_silent: bool = False) -> None:
+        super().__init__(title, "images", total, done, is_silent=is_silent)

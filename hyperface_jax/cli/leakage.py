@@ -1,0 +1,269 @@
+"""``hyperface leakage``: how near embeddings come to those of others, or to their own targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hyperface_jax.cli.evaluation_parts import (
+    all_thresholds,
+    check_folder,
+    circumstances,
+    describe,
+    make_folder,
+    make_sweep,
+    open_sets,
+    row_progress,
+)
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import atomic_save_npz, atomic_write_json, one_line
+from hyperface_jax.io.run_directory import SUMMARY
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hyperface_jax.cli.pair_images import RowImages
+    from hyperface_jax.evaluation.nearest_pairs import NearestPairs, Pairs, TargetMatch
+    from hyperface_jax.io.embedding_sets import EmbeddingSet
+    from hyperface_jax.pairwise import Sweep
+
+VERB, NEAREST = "leakage", "nearest.npz"
+_TOP = 100
+_PICTURED = 24
+"""Pairs of which the report shows the images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leakage:
+    """Search for the most similar pairs of two sets of embeddings, exactly.
+
+    Without --against and --targets the rows of the one set are compared with each other. Embeddings are
+    a .npy (may be larger than memory), .npz, .safetensors or .parquet file, a run of pack, or a data
+    set of synthesize --recognizer.
+    """
+
+    embeddings: Path
+    """Embeddings to examine, such as those of synthetic images or identities."""
+    against: Path | None = None
+    """Embeddings to find in them, such as those of the people a generator was trained on."""
+    targets: Path | None = None
+    """Embeddings that the examined ones were drawn for, such as a run of pack."""
+    labels: Path | None = None
+    """Row of the target of each row, .npy, .npz or .txt. Default: what is stored beside --embeddings."""
+    out: Path
+    """Folder for summary.json, nearest.npz and report.html."""
+    top: int | None = None
+    """Most similar pairs to list. Default: 100, or all there are."""
+    threshold: tuple[float, ...] = ()
+    """Cosines from which two count as one person, besides 0.3, 0.4, ... 0.7."""
+    images: Path | None = None
+    """Folder or .tar of the images of --embeddings, for the report."""
+    against_images: Path | None = None
+    """Folder or .tar of the images of --against."""
+    devices: int | None = None
+    """Devices to cut the rows over. Default: all."""
+
+    def run(self) -> int:
+        """Search, write the results and print the main figures."""
+        check_settings(self)
+        task = open_task(self)
+        make_folder(self.out)
+        results = Results(
+            _searched(task) if self.against or not self.targets else None, _matched(task)
+        )
+        write_results(self, task, results)
+        return 0
+
+
+class Task(NamedTuple):
+    """What is searched, all of it checked."""
+
+    x: EmbeddingSet
+    against: EmbeddingSet | None
+    targets: EmbeddingSet | None
+    own: np.ndarray | None
+    images: RowImages | None
+    against_images: RowImages | None
+    top: int
+    thresholds: list[float]
+    sweep: Sweep
+
+    @property
+    def num_pairs(self) -> int:
+        """Pairs that are compared."""
+        from hyperface_jax.evaluation.nearest_pairs import count_pairs
+
+        return count_pairs(self.x, self.against)
+
+
+class Results(NamedTuple):
+    """What was found; None for what was not asked for."""
+
+    search: NearestPairs | None
+    match: TargetMatch | None
+
+
+def check_settings(config: Leakage) -> None:
+    """Refuse settings that cannot work, before any file is read."""
+    from hyperface_jax.evaluation.nearest_pairs import MOST_PAIRS
+
+    if config.top is not None and not 1 <= config.top <= MOST_PAIRS:
+        raise InputError(f"--top {config.top}: must be between 1 and {MOST_PAIRS}")
+    all_thresholds(config.threshold)
+    needs = (("labels", "targets"), ("against_images", "against"))
+    for flag, other in needs:
+        if getattr(config, flag) is not None and getattr(config, other) is None:
+            raise InputError(f"--{flag.replace('_', '-')}: belongs to --{other}; give that too")
+    if config.targets is not None and config.against is None:
+        for flag in ("top", "images"):
+            if getattr(config, flag) is not None:
+                raise InputError(f"--{flag}: is of the pairs with --against; give that too")
+    check_folder(config.out, VERB)
+
+
+def open_task(config: Leakage) -> Task:
+    """Open all files, so that a bad one is found before any work is done."""
+    from hyperface_jax.cli.pair_images import open_row_images
+
+    sweep = make_sweep(config.devices)
+    sets = open_sets(embeddings=config.embeddings, against=config.against, targets=config.targets)
+    x, against, targets = (sets.get(flag) for flag in ("embeddings", "against", "targets"))
+    assert x is not None
+    task = Task(
+        x,
+        against,
+        targets,
+        None if targets is None else _own_targets(config, x, targets),
+        open_row_images("images", config.images, x),
+        None
+        if against is None
+        else open_row_images("against-images", config.against_images, against),
+        config.top or _TOP,
+        all_thresholds(config.threshold),
+        sweep,
+    )
+    if targets is None or against is not None:
+        _check_pairs(config, task)
+    return task
+
+
+def _check_pairs(config: Leakage, task: Task) -> None:
+    if task.num_pairs < 1:
+        raise InputError(
+            f"--embeddings {one_line(config.embeddings)}: one row makes no pair; give more, or "
+            "--against"
+        )
+    if config.top is not None and config.top > task.num_pairs:
+        raise InputError(f"--top {config.top}: there are only {task.num_pairs} pairs; give fewer")
+
+
+def _own_targets(config: Leakage, x: EmbeddingSet, targets: EmbeddingSet) -> np.ndarray:
+    from hyperface_jax.io.embedding_sets import read_numbers
+
+    own = read_numbers(x, config.labels)
+    if own.min() < 0 or own.max() >= targets.shape[0]:
+        raise InputError(
+            f"{one_line(config.labels or config.embeddings)}: labels {own.min()} to {own.max()} for "
+            f"the {targets.shape[0]} rows of --targets {one_line(targets.path)}; number them from 0"
+        )
+    return own
+
+
+def _searched(task: Task) -> NearestPairs:
+    from hyperface_jax.cli.progress import CountProgress
+    from hyperface_jax.evaluation.nearest_pairs import nearest_pairs
+
+    num_rows = task.x.shape[0]
+    with CountProgress("searching", "rows", num_rows) as progress:
+        watch = row_progress(progress.update, num_rows, task.num_pairs, "max cosine")
+        return nearest_pairs(
+            task.x, task.against, num_pairs=task.top, sweep=task.sweep, watch=watch
+        )
+
+
+def _matched(task: Task) -> TargetMatch | None:
+    if task.targets is None or task.own is None:
+        return None
+    from hyperface_jax.cli.progress import CountProgress
+    from hyperface_jax.evaluation.nearest_pairs import count_pairs, target_match
+
+    num_rows, num_pairs = task.x.shape[0], count_pairs(task.x, task.targets)
+    with CountProgress("ranking targets", "rows", num_rows) as progress:
+        watch = row_progress(progress.update, num_rows, num_pairs, "mean cosine to target")
+        return target_match(task.x, task.targets, task.own, sweep=task.sweep, watch=watch)
+
+
+def write_results(config: Leakage, task: Task, results: Results) -> None:
+    """Write the arrays, the report and, last, the figures; print the main ones."""
+    from hyperface_jax.reports.leakage import write_leakage_report
+
+    summary = summarise(task, results)
+    arrays: dict[str, np.ndarray] = {}
+    if results.search:
+        arrays |= {"cosine": results.search.cosine, "nearest": results.search.nearest}
+    if results.match:
+        arrays |= {"target_cosine": results.match.cosine, "target_rank": results.match.rank}
+    atomic_save_npz(config.out / NEAREST, **arrays)
+    pictures = _pictures(task, results.search.pairs) if results.search else []
+    page = write_leakage_report(config.out, summary, pictures)
+    atomic_write_json(config.out / SUMMARY, summary)
+    _announce(summary)
+    print(f"report: {one_line(page)}")
+
+
+def summarise(task: Task, results: Results) -> dict[str, Any]:
+    """Gather what summary.json holds."""
+    search: dict[str, Any] | None = None
+    if results.search:
+        search = {"num_pairs": task.num_pairs, **results.search.summary(task.thresholds)}
+        search["pairs"] = [_named(task, pair) for pair in search["pairs"]]
+    return {
+        **circumstances(VERB),
+        "embeddings": describe(task.x),
+        "against": None if task.against is None else describe(task.against),
+        "targets": None if task.targets is None else describe(task.targets),
+        "nearest": search,
+        "own_target": results.match.summary(task.thresholds) if results.match else None,
+    }
+
+
+def _named(task: Task, pair: dict[str, Any]) -> dict[str, Any]:
+    """Add the names of the images of a pair, as far as they are known."""
+    names = {}
+    for key, images in (("row", task.images), ("column", _column_images(task))):
+        if images is not None:
+            names[f"{key}_image"] = images.name(pair[key])
+    return pair | names
+
+
+def _column_images(task: Task) -> RowImages | None:
+    return task.images if task.against is None else task.against_images
+
+
+def _pictures(task: Task, pairs: Pairs) -> list[bytes]:
+    from hyperface_jax.cli.pair_images import side_by_side
+
+    first, second = task.images, _column_images(task)
+    if first is None and second is None:
+        return []
+    shown = zip(pairs.row[:_PICTURED].tolist(), pairs.column[:_PICTURED].tolist(), strict=True)
+    return [
+        side_by_side(first and first.square(row), second and second.square(column))
+        for row, column in shown
+    ]
+
+
+def _announce(summary: dict[str, Any]) -> None:
+    for key, what in (("nearest", "nearest neighbour"), ("own_target", "own target")):
+        found = summary[key]
+        if found is None:
+            continue
+        print(
+            f"cosine to the {what} of {found['num_rows']} rows: mean {found['mean_cosine']:.4f}, "
+            f"min {found['min_cosine']:.4f}, max {found['max_cosine']:.4f}"
+        )
+        for row in found["above"]:
+            print(f"  above {row['threshold']:g}: {row['num']} rows, {100 * row['share']:.3f} %")
+        if "rank_1" in found:
+            print(f"  own target first of all: {100 * found['rank_1']:.2f} %")

@@ -1,0 +1,90 @@
+"""The images that belong to rows of embeddings, for the pairs of a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import one_line
+from hyperface_jax.io.images import centre_crop, decode, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from hyperface_jax.gallery.image_sets import ImageSet
+    from hyperface_jax.io.embedding_sets import EmbeddingSet
+
+TILE = 112
+"""Side of an image in the report, pixels."""
+
+
+class RowImages(NamedTuple):
+    """The image of each row.
+
+    Attributes:
+        images: a folder or .tar.
+        places: of the image of each row among these, ``[n]``.
+        path: of the folder or .tar.
+    """
+
+    images: ImageSet
+    places: Sequence[int]
+    path: Path
+
+    def name(self, row: int) -> str:
+        """Return the name of the image of a row."""
+        return self.images.names[self.places[row]]
+
+    def square(self, row: int) -> np.ndarray:
+        """Return the middle of the image of a row."""
+        name = f"{self.path}: {self.name(row)}"
+        image = decode(self.images.read(self.places[row]), name=name)
+        return centre_crop(image, min(image.shape[:2]))
+
+
+def open_row_images(flag: str, path: Path | None, embeddings: EmbeddingSet) -> RowImages | None:
+    """Find the image of each row: by the names beside the embeddings, else by sorted order.
+
+    Args:
+        flag: what an error calls the images.
+        path: a folder or .tar; None gives None.
+        embeddings: the rows.
+
+    Raises:
+        InputError: it holds no images, lacks a name, or not as many images as there are rows.
+    """
+    if path is None:
+        return None
+    from hyperface_jax.gallery.image_sets import open_images
+    from hyperface_jax.io.embedding_sets import read_names
+
+    images, names = open_images(path), read_names(embeddings)
+    num_rows = embeddings.shape[0]
+    where = f"--{flag} {one_line(path)}"
+    if names is None:
+        if len(images.names) != num_rows:
+            raise InputError(
+                f"{where}: holds {len(images.names)} images for the {num_rows} rows of "
+                f"{one_line(embeddings.path)}; give one each, or embeddings with names as embed "
+                "writes them"
+            )
+        return RowImages(images, range(num_rows), path)
+    place = {name: i for i, name in enumerate(images.names)}
+    missing = [name for name in names.tolist() if name not in place]
+    if missing:
+        raise InputError(
+            f"{where}: lacks {len(missing)} of the {num_rows} images that "
+            f"{one_line(embeddings.path)} names, the first is {one_line(missing[0])}; name the "
+            "folder that was embedded"
+        )
+    return RowImages(images, [place[name] for name in names.tolist()], path)
+
+
+def side_by_side(first: np.ndarray | None, second: np.ndarray | None) -> bytes:
+    """Draw two images beside each other, grey for one that is not known, as PNG."""
+    from hyperface_jax.reports.contact_sheet import contact_sheet
+
+    return encode(contact_sheet([[first, second]], tile=TILE))

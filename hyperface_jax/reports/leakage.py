@@ -1,0 +1,104 @@
+"""The report of a search for similar pairs: one HTML page that needs nothing but itself."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperface_jax.io.files import atomic_write_text
+from hyperface_jax.io.run_directory import REPORT
+from hyperface_jax.reports.figures import (
+    LIGHT,
+    WIDE,
+    Theme,
+    new_figure,
+    number,
+    set_title,
+    style_axes,
+)
+from hyperface_jax.reports.page import both_sizes, data_uri, render_page
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
+
+    from hyperface_jax.reports.page import Draw
+
+_TITLES = {
+    "nearest": "Cosine of each row to its nearest neighbour",
+    "own_target": "Cosine of each row to its own target",
+}
+
+
+def cosine_histogram(
+    found: Mapping[str, Any],
+    title: str,
+    *,
+    theme: Theme = LIGHT,
+    size: tuple[float, float] = WIDE,
+) -> Figure:
+    """Draw the histogram of one cosine a row, with the mean and the largest one.
+
+    Args:
+        found: ``histogram``, ``mean_cosine`` and ``max_cosine``.
+        title: above the panel.
+        theme: colours.
+        size: width and height, inches.
+
+    Returns:
+        A figure that belongs to no global state.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    edges, counts = (np.asarray(found["histogram"][key]) for key in ("edges", "counts"))
+    figure = new_figure(theme, size)
+    axes = figure.subplots()
+    axes.stairs(counts, edges, fill=True, color=theme.after)
+    marks = (("mean", found["mean_cosine"], theme.ink), ("max", found["max_cosine"], theme.warning))
+    for name, value, color in marks:
+        label = f"{name} {number(value)}"
+        axes.axvline(value, color=color, linewidth=1.2, linestyle=(0, (4, 2.5)), label=label)
+    style_axes(axes, theme)
+    set_title(axes, title, theme)
+    axes.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
+    axes.set_xlabel("cosine", color=theme.muted, fontsize=9)
+    axes.set_ylabel("rows", color=theme.muted, fontsize=9)
+    axes.legend(loc="best", frameon=False, fontsize=8.5, labelcolor=theme.ink)
+    return figure
+
+
+def write_leakage_report(
+    folder: Path, summary: Mapping[str, Any], pictures: Sequence[bytes] = ()
+) -> Path:
+    """Write ``report.html`` of a search.
+
+    Args:
+        folder: where to; must exist.
+        summary: what ``hyperface leakage`` writes as summary.json.
+        pictures: PNG of the two images of each of the first pairs.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: it cannot be written, or a library of the ``cli`` extra is not installed.
+    """
+    draw: dict[str, Draw] = {
+        key: partial(_drawn, summary[key], _TITLES[key])
+        for key in ("nearest", "own_target")
+        if summary[key] is not None
+    }
+    found = summary["nearest"]
+    shown = [] if found is None else zip(found["pairs"], map(data_uri, pictures), strict=False)
+    page = render_page("leakage.html.j2", s=summary, figures=both_sizes(draw), pictures=list(shown))
+    atomic_write_text(folder / REPORT, page)
+    return folder / REPORT
+
+
+def _drawn(found: Mapping[str, Any], title: str, size: tuple[float, float]) -> Figure:
+    return cosine_histogram(found, title, size=size)
