@@ -21,6 +21,7 @@ docs: $(VENV)/.installed  ## the documentation as pages, in build/site
 
 bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchmarks/results/ and the README's tables
 	$(BIN)/python -m benchmarks.pairwise
+	$(BIN)/python -m benchmarks.leakage
 	$(BIN)/python -m benchmarks.solvers
 	$(BIN)/python -m benchmarks.gallery_frontier
 	$(BIN)/python -m benchmarks.small_codes

@@ -127,6 +127,30 @@ def pairwise(figures: dict[str, Any]) -> str:
     return _table(header, rows)
 
 
+def leakage(figures: dict[str, Any]) -> str:
+    """Rate of the search for similar pairs."""
+    rows = [
+        [
+            f"{r['n']:,}, {r['m']:,}, {r['d']}",
+            f"{r['search_seconds']:.0f}",
+            f"{r['search_gflops']:.0f}",
+            f"{100 * r['share_of_product_rate']:.0f} %",
+            f"{r['peak_mib']:.0f}",
+            f"{r['files_mib']:.0f}",
+        ]
+        for r in figures["rows"]
+    ]
+    header = [
+        "n, m, d",
+        "seconds",
+        "search, GFLOP/s (of 2nmd)",
+        "share of the product rate",
+        "memory, MiB",
+        "files, MiB",
+    ]
+    return _table(header, rows)
+
+
 def frontier(figures: dict[str, Any]) -> str:
     """Separation and nearness for every alpha, and for the paper's method."""
     rows = [["start", "", f"{figures['start']['max_cosine']:.3f}", _near(figures["start"])]]
@@ -368,6 +392,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "duels": ("solvers", duels),
     "milestones": ("milestones", milestones),
     "pairwise": ("pairwise", pairwise),
+    "leakage": ("leakage", leakage),
     "frontier": ("gallery_frontier", frontier),
     "small_codes": ("small_codes", small_codes),
     "ablations": ("ablations", ablations),
