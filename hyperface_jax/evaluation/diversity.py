@@ -146,7 +146,7 @@ def diversity(
         InputError: shapes differ, or there are not two identities and one with two images.
 
     Cost: ``2 n d^2`` FLOPs, the genuine pairs, ``c^2 d`` for the centres and ``2 g c d`` for the
-        gallery. Memory of the centres, of the scored pairs and of some blocks of rows.
+        gallery. Memory of the centres, of some blocks of rows and of some 100 bytes a scored pair.
     """
     names, index, sizes = _classes(x, labels)
     rows = _Rows(x, report or (lambda done: None))
