@@ -95,3 +95,18 @@ def distance(x: Float[Array, "... d"], y: Float[Array, "... d"]) -> Float[Array,
 def sample_uniform(key: PRNGKey, num_points: int, dim: int, dtype=jnp.float32) -> Points:
     """Draw ``[num_points, dim]`` independent uniform points on the sphere."""
     return normalize(jax.random.normal(key, (num_points, dim), dtype))
+
+
+def sample_rotation(key: PRNGKey, dim: int, dtype=jnp.float32) -> Float[Array, "d d"]:
+    """Draw an orthogonal matrix, uniformly over all of them (Haar measure).
+
+    References:
+        Stewart, *The efficient generation of random orthogonal matrices*, 1980.
+    """
+    q, r = jnp.linalg.qr(jax.random.normal(key, (dim, dim), dtype))
+    q = q * jnp.where(jnp.diag(r) < 0, -1, 1)[None]
+    # One Newton step towards the nearest orthogonal matrix: the error of QR grows with the dimension.
+    gram = jnp.matmul(q.T, q, precision=jax.lax.Precision.HIGHEST)
+    return jnp.matmul(
+        q, 1.5 * jnp.eye(dim, dtype=dtype) - gram / 2, precision=jax.lax.Precision.HIGHEST
+    )

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from hyperface_jax import sphere
 
@@ -63,3 +64,19 @@ def test_uniform_points_are_unit_and_centred(key):
     x = sphere.sample_uniform(key, 4000, 5)
     np.testing.assert_allclose(jnp.linalg.norm(x, axis=1), 1, atol=1e-6)
     assert jnp.linalg.norm(jnp.mean(x, axis=0)) < 0.05
+
+
+@pytest.mark.parametrize("dim", [1, 3, 200])
+def test_rotations_are_orthogonal_and_differ(dim):
+    first, second = (sphere.sample_rotation(jax.random.key(seed), dim) for seed in (0, 1))
+    gram = np.asarray(first, np.float64) @ np.asarray(first, np.float64).T
+    np.testing.assert_allclose(gram, np.eye(dim), atol=1e-6)
+    assert dim == 1 or jnp.max(jnp.abs(first - second)) > 0.01
+
+
+def test_rotations_have_no_preferred_sign():
+    """QR alone would give a matrix whose diagonal is mostly of one sign."""
+    drawn = jax.vmap(lambda key: sphere.sample_rotation(key, 4))(
+        jax.random.split(jax.random.key(0), 400)
+    )
+    assert abs(float(jnp.mean(drawn[:, 0, 0]))) < 0.1

@@ -40,9 +40,11 @@ class Pack:
     neighbours: int = 1
     """Gallery rows that stand for the face manifold near an identity: 1 is the nearest row alone, as in
     HyperFace; with more, the distance is measured to their span."""
-    init: Annotated[str | None, tyro.conf.arg(metavar="gallery|farthest|uniform|FILE")] = None
-    """Start: random gallery rows, gallery rows far from each other, uniform points, or the rows of
-    FILE. Default: the gallery, if there is one, else uniform."""
+    init: Annotated[str | None, tyro.conf.arg(metavar="gallery|farthest|uniform|code|FILE")] = None
+    """Start: random gallery rows, gallery rows far from each other, uniform points, the best known
+    spherical code rotated at random (near a gallery: the points of a larger one that come nearest), or
+    the rows of FILE. Default: the gallery, if there is one, else uniform. With code and --steps 0 the
+    code itself is written, certified by its construction."""
     method: Method = "annealed"
     """annealed: ours, full batch. stochastic: ours, mini-batches. paper: Algorithm 1 of HyperFace."""
     steps: int | None = None
@@ -85,6 +87,10 @@ class Pack:
         except (ValueError, RuntimeError) as error:
             raise InputError(f"cannot join the job: {error}") from error
         inputs = read_inputs(self)
+        if is_code_alone(self):
+            from hyperface_jax.cli.pack_code import pack_code
+
+            return pack_code(self, inputs)
         from hyperface_jax.cli.pack_run import pack
 
         return pack(self, inputs)
@@ -107,6 +113,13 @@ class Inputs(NamedTuple):
         return {f"{name}_sha256": file.sha256 for name, file in files.items() if file}
 
 
+def is_code_alone(config: Pack) -> bool:
+    """Tell whether the packing is a spherical code as it is, with nothing to measure it against."""
+    has_sets = config.gallery or config.frozen or config.keep_out
+    is_plain = not has_sets and config.restarts == 1 and not config.polish
+    return config.init == "code" and config.steps == 0 and is_plain
+
+
 def check_settings(config: Pack) -> None:
     """Refuse settings that cannot work, before any file is read."""
     _check_numbers(config)
@@ -116,6 +129,10 @@ def check_settings(config: Pack) -> None:
         raise InputError("--neighbours is for a gallery: give --gallery FILE")
     if config.init in ("gallery", "farthest") and config.gallery is None:
         raise InputError(f"--init {config.init} needs --gallery FILE")
+    if config.init == "code" and config.method != "annealed":
+        raise InputError(
+            f"--init code --method {config.method}: drop --method, the annealed one alone refines a code"
+        )
     if (config.keep_out is None) != (config.keep_out_cosine is None):
         raise InputError("--keep-out and --keep-out-cosine go together: give both or neither")
     if config.batch_size is not None and config.method != "stochastic":
@@ -155,7 +172,7 @@ def read_inputs(config: Pack) -> Inputs:
     """Read all files and check that they fit together."""
     gallery = read_embeddings(config.gallery) if config.gallery else None
     start = None
-    if config.init not in (None, "gallery", "farthest", "uniform"):
+    if config.init not in (None, "gallery", "farthest", "uniform", "code"):
         start = read_embeddings(config.init)
     frozen = read_embeddings(config.frozen) if config.frozen else None
     keep_out = read_embeddings(config.keep_out) if config.keep_out else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from hyperface_jax.cli.job import Job
 from hyperface_jax.cli.pack import Inputs, warn
 from hyperface_jax.cli.progress import SweepProgress
 from hyperface_jax.cli.versions import versions
+from hyperface_jax.codes import best_known
 from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.embeddings import write_embeddings
 from hyperface_jax.io.files import atomic_save_npz, atomic_write_json
@@ -24,6 +25,9 @@ from hyperface_jax.packing.constraints import repair_keep_out
 from hyperface_jax.packing.figures import PackingFigures, count_violations, measure, measure_sets
 from hyperface_jax.packing.restarts import best_restart
 from hyperface_jax.packing.solver import final_rows
+
+if TYPE_CHECKING:
+    from hyperface_jax.io.run_directory import RunDirectory
 
 _MOST_DIAGNOSED = 200_000
 _PACKAGES = ("hyperface_jax", "jax", "jaxlib", "optax", "numpy", "scipy", "orbax-checkpoint")
@@ -50,14 +54,15 @@ def write_results(job: Job, inputs: Inputs, state: PackingState, seconds: float)
     summary["initial_max_cosine"] = float(np.max(before.nearest))
     summary["initial_max_cosine_rows"] = len(before.nearest)
     atomic_save_npz(job.run / names.DIAGNOSTICS, **_diagnostics(before, packed.figures))
-    _finish(job, summary)
+    finish(job.run, summary)
 
 
-def _finish(job: Job, summary: dict[str, Any]) -> None:
+def finish(run: RunDirectory, summary: dict[str, Any]) -> None:
+    """Write the summary and the report, and say what came out."""
     from hyperface_jax.reports.pack import write_report
 
-    atomic_write_json(job.run / names.SUMMARY, summary)
-    _announce(summary, write_report(job.run.path))
+    atomic_write_json(run / names.SUMMARY, summary)
+    _announce(summary, write_report(run.path))
 
 
 def final_points(job: Job, x: Any, row: Any) -> Packed:
@@ -143,7 +148,6 @@ def _diagnostics(before: PackingFigures, after: PackingFigures) -> dict[str, np.
 def summarise(job: Job, packed: Packed, best_step: int, seconds: float) -> dict[str, Any]:
     """Collect the figures of a finished run."""
     config, problem, figures = job.config, job.problem, packed.figures
-    bound = bounds.tightest(config.num_ids + job.num_frozen, problem.dim)
     gallery = figures.gallery
     violations = count_violations(problem, figures)
     closest = None if figures.keep_out is None else float(np.max(figures.keep_out))
@@ -157,14 +161,10 @@ def summarise(job: Job, packed: Packed, best_step: int, seconds: float) -> dict[
         "seed": config.seed,
         "restarts": config.restarts,
         "polished": config.polish,
-        "max_cosine": packed.max_cosine,
         "max_cosine_rows": num_measured,
         "max_cosine_is_exact": num_measured == config.num_ids,
         "mean_nearest_cosine": float(np.mean(figures.nearest)),
-        "min_angle_deg": math.degrees(math.acos(max(min(packed.max_cosine, 1.0), -1.0))),
-        "lower_bound": bound.value,
-        "lower_bound_name": bound.name,
-        "gap": packed.max_cosine - bound.value,
+        **yardsticks(config.num_ids + job.num_frozen, problem.dim, packed.max_cosine),
         "best_step": best_step,
         "gallery_mean_cosine": None if gallery is None else float(np.mean(gallery)),
         "gallery_min_cosine": None if gallery is None else float(np.min(gallery)),
@@ -173,8 +173,29 @@ def summarise(job: Job, packed: Packed, best_step: int, seconds: float) -> dict[
         "keep_out_max_cosine": closest,
         "seconds": seconds,
         "pairs_per_second": _pairs(job) / seconds if seconds else None,
+        **machine(job.solver.sweep.num_devices),
+    }
+
+
+def yardsticks(num_points: int, dim: int, max_cosine: float) -> dict[str, Any]:
+    """Return the max cosine with what it is measured by: a lower bound and the best known code."""
+    bound, code = bounds.tightest(num_points, dim), best_known(num_points, dim)
+    return {
+        "max_cosine": max_cosine,
+        "min_angle_deg": math.degrees(math.acos(max(min(max_cosine, 1.0), -1.0))),
+        "lower_bound": bound.value,
+        "lower_bound_name": bound.name,
+        "gap": max_cosine - bound.value,
+        "best_known": code.max_cosine,
+        "best_known_name": code.name,
+    }
+
+
+def machine(num_devices: int) -> dict[str, Any]:
+    """Return where a run was made."""
+    return {
         "device": jax.devices()[0].device_kind,
-        "num_devices": job.solver.sweep.num_devices,
+        "num_devices": num_devices,
         "num_processes": jax.process_count(),
         "versions": versions(*_PACKAGES),
     }
@@ -190,11 +211,14 @@ def _pairs(job: Job) -> float:
 
 def _announce(summary: dict[str, Any], report: Any) -> None:
     of_rows = ""
-    if not summary["max_cosine_is_exact"]:
+    if summary.get("certificate"):
+        of_rows = ", certified by its construction"
+    elif not summary["max_cosine_is_exact"]:
         of_rows = f" over {summary['max_cosine_rows']} rows against all"
     print(
         f"max cosine {summary['max_cosine']:.6f}{of_rows} (angle {summary['min_angle_deg']:.2f} deg), "
         f"lower bound {summary['lower_bound']:.6f} ({summary['lower_bound_name']}), "
+        f"best known code {summary['best_known']:.6f} ({summary['best_known_name']}), "
         f"{summary['seconds']:.1f} s"
     )
     if summary["gallery_mean_cosine"] is not None:

@@ -26,6 +26,8 @@ from hyperface_jax.cli.loop import (
 from hyperface_jax.cli.pack import Inputs, Pack, resolved_config
 from hyperface_jax.cli.pack_results import write_results
 from hyperface_jax.cli.progress import StepProgress
+from hyperface_jax.codes import best_known, refinable
+from hyperface_jax.codes.code import MAX_POINTS
 from hyperface_jax.errors import InputError
 from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.checkpoints import Checkpointer
@@ -33,6 +35,7 @@ from hyperface_jax.io.embeddings import Embeddings
 from hyperface_jax.io.files import JsonLines
 from hyperface_jax.io.run_directory import RunDirectory
 from hyperface_jax.packing import (
+    Annealing,
     Initializer,
     PackingProblem,
     PackingSolver,
@@ -40,17 +43,22 @@ from hyperface_jax.packing import (
     StepRecord,
     annealed,
     farthest_first,
+    from_code,
+    from_code_near,
     from_gallery,
     from_points,
     paper,
+    refining_annealing,
     stochastic,
     uniform,
 )
 from hyperface_jax.packing.manifolds import manifold_of
+from hyperface_jax.packing.solver import default_num_iterations
 from hyperface_jax.pairwise import Sweep
 
 _IGNORED = ("out", "checkpoint_seconds", "command", "devices", "distributed", "relax")
 _STATES_ON_DISK = 12
+_POOL = 4
 
 
 def pack(config: Pack, inputs: Inputs) -> int:
@@ -125,13 +133,34 @@ def _method(
     if config.method == "stochastic":
         settings |= {"batch_size": config.batch_size, "relax": config.relax}
         return stochastic(problem, num_groups=num_groups, **settings)
+    if config.init == "code":
+        settings["annealing"] = _refining(problem, config.steps)
     problem, solver = annealed(problem, **settings)
     if config.coarse_steps > solver.num_iterations:
         raise ValueError(f"coarse_steps={config.coarse_steps} is more than all steps")
     return problem, replace(solver, coarse_steps=config.coarse_steps)
 
 
+def _refining(problem: PackingProblem, steps: int | None) -> Annealing:
+    size = problem.num_points, problem.dim
+    return refining_annealing(size[1], default_num_iterations(*size) if steps is None else steps)
+
+
+def _from_code(config: Pack, inputs: Inputs) -> Initializer:
+    """Start from the best known code; near a gallery, from the nearest points of a larger one."""
+    size = max(config.num_ids, 2)
+    try:
+        if inputs.gallery is None:
+            return from_code(refinable(size, inputs.dim))
+        larger = best_known(min(_POOL * size, MAX_POINTS), inputs.dim)
+    except ValueError as error:
+        raise InputError(f"--init code: {error}") from error
+    return from_code_near(larger, _points(inputs.gallery))
+
+
 def _initializer(config: Pack, inputs: Inputs) -> Initializer:
+    if config.init == "code":
+        return _from_code(config, inputs)
     if inputs.init is not None:
         return from_points(_points(inputs.init))
     if config.init == "uniform" or inputs.gallery is None:

@@ -1,7 +1,7 @@
 """Spherical codes with a proven max cosine: starts of a packing, and what it is measured by."""
 
 from hyperface_jax.codes.basic import cross_polytope, polygon, simplex
-from hyperface_jax.codes.best import best_known
+from hyperface_jax.codes.best import best_known, refinable
 from hyperface_jax.codes.closures import direct_sum, padded, subset
 from hyperface_jax.codes.code import SphericalCode, from_table, joined
 from hyperface_jax.codes.linear import (
@@ -41,6 +41,7 @@ __all__ = [
     "polygon",
     "punctured",
     "quadratic",
+    "refinable",
     "restricted",
     "sharp_configuration",
     "shortened",

@@ -18,6 +18,8 @@ from hyperface_jax.codes.catalogue import (
 from hyperface_jax.codes.closures import direct_sum, padded, subset
 from hyperface_jax.codes.code import MAX_POINTS, SphericalCode
 
+_EQUAL = 1e-12
+
 
 @cache
 def best_known(num_points: int, dim: int) -> SphericalCode:
@@ -53,6 +55,40 @@ def best_known(num_points: int, dim: int) -> SphericalCode:
     if num_points <= 2 * dim:
         return _fitted(cross_polytope(dim), num_points, dim)
     return _searched(num_points, dim)
+
+
+def refinable(num_points: int, dim: int) -> SphericalCode:
+    """Return the best known code in the form from which gradient steps are likely to go furthest.
+
+    Codes that fill their space are local optima. Those with room around them are not: where several
+    orthogonal subspaces reach the same max cosine as one code, their points can spread into each other's
+    dimensions, which brings a max cosine c down to about ``c sqrt(used / d)`` at best.
+
+    Args:
+        num_points: n, from 2 to 2^31 - 1.
+        dim: d, at least 2.
+
+    Returns:
+        A code of exactly n points with the max cosine of :func:`best_known`.
+
+    Raises:
+        ValueError: n or d cannot be used.
+    """
+    best = best_known(num_points, dim)
+    counts = [k for k in range(2, 5) if dim >= 2 * k and num_points >= 2 * k]
+    found = [best, *(_copies(k, num_points, dim) for k in counts)]
+    as_good = [code for code in found if code.max_cosine <= best.max_cosine + _EQUAL]
+    return min(as_good, key=_used)
+
+
+def _copies(count: int, num_points: int, dim: int) -> SphericalCode:
+    part = best_known(-(-num_points // count), dim // count)
+    return subset(direct_sum([part] * count, dim), num_points)
+
+
+def _used(code: SphericalCode) -> int:
+    """Return the dimensions of the largest part."""
+    return max(map(_used, code.parts)) if code.parts else code.dim
 
 
 def _fitted(code: SphericalCode, num_points: int, dim: int) -> SphericalCode:

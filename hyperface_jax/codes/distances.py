@@ -38,16 +38,16 @@ def linear_max_cosine(code: LinearCode) -> float:
     return highest
 
 
-def _places(code: LinearCode) -> tuple[np.ndarray, ...]:
-    """Return each position's coordinates: its values of the characters."""
+def _places(code: LinearCode) -> np.ndarray:
+    """Return each position's number: the values of its characters as digits, ``[N]``."""
     k = code.num_characters
+    if not k:
+        return np.zeros(code.length, np.int64)
     scale = len(code.alphabet) // np.array(code.radix[:k])
-    return tuple(code.generator[:k] // scale[:, None])
+    return np.ravel_multi_index(tuple(code.generator[:k] // scale[:, None]), code.radix[:k])
 
 
-def _coset_cosines(
-    code: LinearCode, symbols: np.ndarray, place: tuple[np.ndarray, ...]
-) -> np.ndarray:
+def _coset_cosines(code: LinearCode, symbols: np.ndarray, place: np.ndarray) -> np.ndarray:
     """Return the cosines to the zero word of the words ``symbols + (any character)``."""
     q, radix = len(code.alphabet), code.radix[: code.num_characters]
     profile = code.alphabet @ code.alphabet[0]
@@ -55,10 +55,10 @@ def _coset_cosines(
     total: Any = 0.0
     for j in np.flatnonzero(np.abs(weights) > 1e-12):
         values = np.zeros(radix, complex)
-        np.add.at(values, place, np.exp(2j * np.pi * j * symbols / q))
+        np.add.at(values.reshape(-1), place, np.exp(2j * np.pi * j * symbols / q))
         spectrum = np.fft.ifftn(values) * values.size
-        total = total + weights[j] * _at_multiples(spectrum, int(j) % radix[0])
-    return np.real(total) / code.generator.shape[1]
+        total = total + weights[j] * _at_multiples(spectrum, int(j))
+    return np.real(total) / code.length
 
 
 def _at_multiples(spectrum: np.ndarray, factor: int) -> np.ndarray:

@@ -16,6 +16,8 @@ from hyperface_jax.packing.energies import (
 from hyperface_jax.packing.initializers import (
     Initializer,
     farthest_first,
+    from_code,
+    from_code_near,
     from_gallery,
     from_points,
     uniform,
@@ -24,7 +26,13 @@ from hyperface_jax.packing.manifolds import LocalSpan, Manifold, NearestRow
 from hyperface_jax.packing.paper import paper
 from hyperface_jax.packing.problem import PackingProblem
 from hyperface_jax.packing.restarts import solve_restarts
-from hyperface_jax.packing.schedules import AnnealedStep, Annealing, Ramp, default_annealing
+from hyperface_jax.packing.schedules import (
+    AnnealedStep,
+    Annealing,
+    Ramp,
+    default_annealing,
+    refining_annealing,
+)
 from hyperface_jax.packing.solver import (
     PackingOutput,
     PackingSolver,
@@ -71,11 +79,14 @@ __all__ = [
     "as_objective",
     "default_annealing",
     "farthest_first",
+    "from_code",
+    "from_code_near",
     "from_gallery",
     "from_points",
     "on_sphere",
     "paper",
     "project_updates",
+    "refining_annealing",
     "retract_updates",
     "riemannian_adam",
     "row_max",

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from hyperface_jax import sharding, sphere
+from hyperface_jax.codes import SphericalCode
+from hyperface_jax.pairwise import nearest, sweep
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 Initializer = Callable[[Any, int, int], Any]
 
 _JITTER = 1e-3
+_ROWS_AT_ONCE = 32_768
 
 
 def uniform(key: PRNGKey, num_points: int, dim: int) -> Points:
@@ -91,6 +94,81 @@ class FromPoints:
 def from_points(points: Points) -> Initializer:
     """Start from given rows, ``[num_points, d]``, as they are."""
     return FromPoints(points)
+
+
+def from_code(code: SphericalCode) -> Initializer:
+    """Start from the first points of a spherical code, rotated at random.
+
+    Args:
+        code: of enough points in at most as many dimensions, as from
+            :func:`hyperface_jax.codes.best_known`.
+
+    Cost: ``2 n d^2`` FLOPs; some arrays of 32,768 rows beside the result.
+    """
+
+    def initialize(key: PRNGKey, num_points: int, dim: int) -> Points:
+        _check_room(code, num_points, dim)
+        rows = rotated_rows(code, sphere.sample_rotation(key, dim))
+        num_blocks = -(-num_points // _ROWS_AT_ONCE)
+        size = -(-num_points // num_blocks)
+        # Blocks of strided rows: each device makes its own part of every block.
+        index = jnp.arange(size)[None] * num_blocks + jnp.arange(num_blocks)[:, None]
+        points = lax.map(rows, jnp.minimum(index, num_points - 1))
+        return points.swapaxes(0, 1).reshape(-1, dim)[:num_points]
+
+    return initialize
+
+
+def from_code_near(code: SphericalCode, gallery: Gallery, *, rounds: int = 10) -> Initializer:
+    """Start from the points of a code that lie nearest to a gallery, in a rotation that favours them.
+
+    By turns from a random rotation: the points nearest to a gallery row are chosen, then the rotation
+    that takes them to these rows best (Procrustes).
+
+    Args:
+        code: of more points than are needed, to choose from.
+        gallery: unit rows, ``[m, d]``.
+        rounds: turns.
+
+    References:
+        Besl and McKay, *A method for registration of 3-D shapes*, 1992, for the turns.
+
+    Cost: ``2 N m d`` FLOPs a turn for a code of N points, and its points in memory.
+    """
+
+    def initialize(key: PRNGKey, num_points: int, dim: int) -> Points:
+        _check(gallery, dim)
+        _check_room(code, num_points, dim)
+        rows = from_code(code)(key, code.num_points, dim)
+        faces = jnp.asarray(gallery)
+
+        def chosen(rotation):
+            turned = sphere.normalize(jnp.matmul(rows, rotation, precision=lax.Precision.HIGHEST))
+            found = sweep(turned, faces, reduction=nearest())
+            return turned, lax.top_k(found.cosine, num_points)[1], found.column
+
+        def turn(_, rotation):
+            _, place, column = chosen(rotation)
+            targets = faces[column[place]]
+            left, _, right = jnp.linalg.svd(
+                jnp.matmul(rows[place].T, targets, precision=lax.Precision.HIGHEST)
+            )
+            return jnp.matmul(left, right, precision=lax.Precision.HIGHEST)
+
+        turned, place, _ = chosen(lax.fori_loop(0, rounds, turn, jnp.eye(dim, dtype=rows.dtype)))
+        return turned[place]
+
+    return initialize
+
+
+def rotated_rows(code: SphericalCode, rotation: Any) -> Callable[[Any], Any]:
+    """Return the function that makes rows of a code, rotated: ``index [k] -> points [k, d]``."""
+
+    def rows(index: Any) -> Points:
+        part = rotation[: code.dim]
+        return sphere.normalize(jnp.matmul(code.rows(index), part, precision=lax.Precision.HIGHEST))
+
+    return rows
 
 
 def initial_points(
@@ -171,3 +249,11 @@ def _jittered(key: PRNGKey, x: Points) -> Points:
 def _check(rows: Points, dim: int) -> None:
     if rows.ndim != 2 or rows.shape[1] != dim:
         raise ValueError(f"init has shape {rows.shape} and dim is {dim}: give [rows, {dim}]")
+
+
+def _check_room(code: SphericalCode, num_points: int, dim: int) -> None:
+    if code.num_points < num_points or code.dim > dim:
+        raise ValueError(
+            f"init: {code.name} has {code.num_points} points in {code.dim} dimensions, and "
+            f"{num_points} in {dim} are needed"
+        )

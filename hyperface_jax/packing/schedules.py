@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
 
 _START_FACTOR = 1.4
+_COLD_START_FACTOR = 3.0
 _END_PER_STEP = 22.5
 _END_RANGE = (1500.0, 40_000.0)
 _MAX_STEP = 0.1
@@ -80,6 +81,14 @@ def default_annealing(dim: int, num_steps: int) -> Annealing:
     """
     end = min(max(_END_PER_STEP * num_steps, _END_RANGE[0]), _END_RANGE[1])
     return Annealing(_START_FACTOR * dim**0.5, end, num_steps)
+
+
+def refining_annealing(dim: int, num_steps: int) -> Annealing:
+    """Choose an annealing that keeps what a good start has, such as a spherical code.
+
+    It starts at ``beta = 3 sqrt(d)``: warm enough to use dimensions that the start leaves empty.
+    """
+    return replace(default_annealing(dim, num_steps), start=_COLD_START_FACTOR * dim**0.5)
 
 
 def default_momentum(num_steps: int) -> float:

@@ -27,7 +27,13 @@ from hyperface_jax.packing.initializers import (
     uniform,
 )
 from hyperface_jax.packing.problem import PackingProblem, ProblemEvaluation
-from hyperface_jax.packing.schedules import AnnealedStep, Ramp, default_annealing, default_momentum
+from hyperface_jax.packing.schedules import (
+    AnnealedStep,
+    Annealing,
+    Ramp,
+    default_annealing,
+    default_momentum,
+)
 from hyperface_jax.packing.transforms import riemannian_adam
 from hyperface_jax.pairwise import Precision, Sweep
 
@@ -395,6 +401,7 @@ def annealed(
     num_iterations: int | None = None,
     initializer: Initializer | None = None,
     sweep: Sweep = DEFAULT_SWEEP,
+    annealing: Annealing | None = None,
     b2: float = 0.0,
 ) -> tuple[PackingProblem, PackingSolver]:
     """Return the problem with an annealed soft maximum, and the solver tuned for it.
@@ -403,11 +410,12 @@ def annealed(
 
     The recipe behind :func:`solve` and ``hyperface pack --method annealed``: normalised forces
     with momentum, the step tied to the temperature, all chosen from n, d and the number of steps.
+    A start that is good already wants :func:`~hyperface_jax.packing.schedules.refining_annealing`.
     """
     size = problem.num_points, problem.dim
     if num_iterations is None:
         num_iterations = default_num_iterations(*size)
-    annealing = default_annealing(problem.dim, num_iterations)
+    annealing = annealing or default_annealing(problem.dim, num_iterations)
     solver = PackingSolver(
         riemannian_adam(AnnealedStep(annealing), default_momentum(num_iterations), b2),
         num_iterations,

@@ -93,7 +93,7 @@ def convergence_figure(
     Args:
         history: rows with ``step``, ``max_cosine`` and perhaps ``gallery_mean_cosine``; null is a
             gap in the line.
-        summary: ``lower_bound``, ``lower_bound_name`` and perhaps ``best_step``.
+        summary: ``lower_bound``, ``lower_bound_name`` and perhaps ``best_known`` and ``best_step``.
         theme: colours.
         size: width and height, inches; a gallery panel adds half of the height.
 
@@ -204,6 +204,23 @@ def _falls_early(step: np.ndarray, cosine: np.ndarray) -> bool:
     return bool(half - step[0] < 0.05 * np.ptp(step))
 
 
+def _draw_level(axes: Axes, value: float, label: str, theme: Theme, *, is_above: bool) -> None:
+    """Draw a dashed line at a cosine, its label at the right end above or below it."""
+    axes.axhline(value, color=theme.bound, linewidth=1.2, linestyle=(0, (4, 2.5)))
+    axes.annotate(
+        label,
+        (1, value),
+        xycoords=("axes fraction", "data"),
+        xytext=(-3, 3 if is_above else -4),
+        textcoords="offset points",
+        ha="right",
+        va="bottom" if is_above else "top",
+        color=theme.bound,
+        fontsize=9,
+        parse_math=False,
+    )
+
+
 def _draw_descent(
     axes: Axes, step: np.ndarray, cosine: np.ndarray, summary: Mapping[str, Any], theme: Theme
 ) -> None:
@@ -211,19 +228,10 @@ def _draw_descent(
     low, high = _range([bound, np.nanmin(cosine), np.nanmax(cosine)])
     axes.set_ylim(low - 0.16 * (high - low), high + 0.06 * (high - low))
     axes.plot(step, cosine, color=theme.after, linewidth=1.7)
-    axes.axhline(bound, color=theme.bound, linewidth=1.2, linestyle=(0, (4, 2.5)))
-    axes.annotate(
-        _bound_label(summary),
-        (1, bound),
-        xycoords=("axes fraction", "data"),
-        xytext=(-3, -4),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        color=theme.bound,
-        fontsize=9,
-        parse_math=False,
-    )
+    _draw_level(axes, bound, _bound_label(summary), theme, is_above=False)
+    known = summary.get("best_known")
+    if known is not None and known < high:
+        _draw_level(axes, known, f"best known code {number(known)}", theme, is_above=True)
     best = np.flatnonzero((step == summary.get("best_step")) & np.isfinite(cosine))
     if best.size:
         axes.plot(

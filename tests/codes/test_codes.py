@@ -217,6 +217,7 @@ def test_few_symbols_make_a_better_code_of_fewer_points():
         (codes.kerdock(8).with_basis(), 1 / 16, "words"),
         (codes.shortened(codes.kerdock(8), 2), 14 / 254, "words"),
         (codes.restricted(codes.quadratic(5, 3), (1, 4, 4)), 5.125 / 123.875, "words"),
+        (hill_cap(), 1 / 28, "words"),
         (codes.sharp_configuration("McLaughlin"), 1 / 6, "pairs"),
         (codes.padded(codes.sharp_configuration("McLaughlin"), 30), 1 / 6, "pairs"),
         (

@@ -1,0 +1,148 @@
+"""What is possible, what is known, and what is reached: bounds, spherical codes, gradient steps.
+
+    python -m benchmarks.codes [--parts cells gallery] [--num-ids 1000 ...] [--dims 128 ...]
+
+For each n and d: the lower bound, the best known code, the annealed solver from a uniform start, and
+the same solver from the code; both take the steps that ``hyperface pack`` would. Larger n have no
+gradient steps. On the real text manifold: whether a code helps as a start near a gallery, rotated at
+random, or rotated and chosen so that its words lie as near to the gallery as they can.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.common import SHARED, read_result, write_result
+from hyperface_jax import bounds, sphere
+from hyperface_jax.codes import best_known, refinable, verify
+from hyperface_jax.packing import (
+    Initializer,
+    PackingProblem,
+    annealed,
+    from_code,
+    from_code_near,
+    from_points,
+    refining_annealing,
+    uniform,
+)
+from hyperface_jax.packing.figures import measure
+from hyperface_jax.packing.solver import default_num_iterations
+
+DIMS = (128, 256, 512)
+SIZES = (1000, 2000, 5000, 10_000)
+LARGE_SIZES = (30_000, 100_000, 500_000, 1_000_000)
+NUM_POINTS, NUM_GALLERY, POOL, ALPHA, STEPS = 2000, 10_000, 8000, 0.5, 400
+
+
+def main() -> None:
+    """Run the parts that are asked for, and write the JSON after each cell."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", nargs="+", default=["cells", "gallery"])
+    parser.add_argument("--num-ids", type=int, nargs="+", default=[*SIZES, *LARGE_SIZES])
+    parser.add_argument("--dims", type=int, nargs="+", default=DIMS)
+    args = parser.parse_args()
+    found = read_result("codes") or {"cells": [], "gallery": []}
+    figures = {name: found[name] for name in ("cells", "gallery")}
+    if "cells" in args.parts:
+        for num_points in args.num_ids:
+            for dim in args.dims:
+                others = [r for r in figures["cells"] if (r["n"], r["d"]) != (num_points, dim)]
+                cells = [*others, cell(num_points, dim)]
+                figures["cells"] = sorted(cells, key=lambda row: (row["n"], row["d"]))
+                write_result("codes", figures)
+    if "gallery" in args.parts:
+        figures["gallery"] = near_a_gallery()
+        write_result("codes", figures)
+
+
+def cell(num_points: int, dim: int) -> dict[str, Any]:
+    """Return what is proven, known and reached for n and d."""
+    bound, code = bounds.tightest(num_points, dim), best_known(num_points, dim)
+    row = {
+        "n": num_points,
+        "d": dim,
+        "lower_bound": bound.value,
+        "best_known": code.max_cosine,
+        "best_known_name": code.name,
+        "verified_by": _verified_by(num_points, dim),
+    }
+    if num_points in SIZES and num_points > 2 * dim:
+        row["steps"] = steps = default_num_iterations(num_points, dim)
+        row["uniform"] = _packed(num_points, dim, steps, uniform)
+        start = refinable(num_points, dim)
+        row["start_name"] = start.name
+        row["refined"] = _packed(num_points, dim, steps, from_code(start), is_refining=True)
+    print(row, flush=True)
+    return row
+
+
+def _verified_by(num_points: int, dim: int) -> str | None:
+    try:
+        return verify(best_known(num_points, dim)).method
+    except ValueError:
+        return None
+
+
+def _packed(
+    num_points: int, dim: int, steps: int, start: Initializer, *, is_refining: bool = False
+) -> dict[str, Any]:
+    problem, solver = annealed(
+        PackingProblem(num_points=num_points, dim=dim),
+        num_iterations=steps,
+        initializer=start,
+        annealing=refining_annealing(dim, steps) if is_refining else None,
+    )
+    state = solver.init_state(problem, jax.random.key(0))
+    begin = time.perf_counter()
+    packing = solver(problem, state)
+    seconds = time.perf_counter() - begin
+    best_step = int(packing.state.best_step)
+    return {"max_cosine": packing.max_cosine, "best_step": best_step, "seconds": seconds}
+
+
+def near_a_gallery() -> list[dict[str, Any]]:
+    """Pack near the text manifold from its own rows and from codes."""
+    rows = sphere.normalize(jnp.asarray(np.load(SHARED / "text_gallery_12k.npy"), jnp.float32))
+    gallery, own = rows[:NUM_GALLERY], rows[NUM_GALLERY:]
+    dim = gallery.shape[1]
+    starts = {
+        "gallery rows": from_points(own),
+        "code, rotated at random": from_code(refinable(NUM_POINTS, dim)),
+        "code, nearest to the gallery": from_code_near(best_known(POOL, dim), gallery),
+    }
+    problem = PackingProblem(num_points=NUM_POINTS, dim=dim, gallery=gallery, alpha=ALPHA)
+    found = []
+    for name, start in starts.items():
+        for is_refining in (False, True):
+            row = {"start": name, "is_refining": is_refining}
+            row |= _near(problem, start, is_refining)
+            print(row, flush=True)
+            found.append(row)
+    return found
+
+
+def _near(problem: PackingProblem, start: Initializer, is_refining: bool) -> dict[str, float]:
+    annealing = refining_annealing(problem.dim, STEPS) if is_refining else None
+    ready, solver = annealed(problem, num_iterations=STEPS, initializer=start, annealing=annealing)
+    state = solver.init_state(ready, jax.random.key(0))
+    at_start = _figures(problem, state.x, "start_")
+    return at_start | _figures(problem, solver(ready, state).x, "")
+
+
+def _figures(problem: PackingProblem, x: Any, prefix: str) -> dict[str, float]:
+    figures = measure(problem, x)
+    assert figures.gallery is not None
+    cosine, near = float(jnp.max(figures.nearest)), float(jnp.mean(figures.gallery))
+    objective = cosine + ALPHA * (1 - near)
+    found = {"max_cosine": cosine, "gallery_mean_cosine": near, "objective": objective}
+    return {prefix + name: value for name, value in found.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Starts from spherical codes: what they keep, and what gradient steps add."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hyperface_jax import codes, sphere
+from hyperface_jax.packing import (
+    PackingProblem,
+    annealed,
+    from_code,
+    from_code_near,
+    refining_annealing,
+)
+from hyperface_jax.packing.initializers import initial_points
+from hyperface_jax.pairwise import max_cosine, nearest, sweep
+
+
+def _max_cosine(x):
+    return float(jnp.max(sweep(x, reduction=max_cosine())))
+
+
+def test_a_rotated_code_keeps_its_cosine_and_goes_by_the_seed(key):
+    code = codes.best_known(500, 40)
+    x = from_code(code)(key, 500, 40)
+    assert x.shape == (500, 40)
+    np.testing.assert_allclose(jnp.linalg.norm(x, axis=1), 1, atol=1e-6)
+    assert _max_cosine(x) == pytest.approx(code.max_cosine, abs=1e-6)
+    assert jnp.array_equal(x, from_code(code)(key, 500, 40))
+    assert jnp.max(jnp.abs(x - from_code(code)(jax.random.key(1), 500, 40))) > 0.1
+
+
+def test_a_code_is_the_same_on_any_mesh(key, mesh):
+    code = codes.best_known(203, 16)
+    start = from_code(code)
+    alone = initial_points(start, key, 203, 16, size=240)
+    shared = initial_points(start, key, 203, 16, size=240, mesh=mesh)
+    np.testing.assert_allclose(shared, alone, atol=1e-6)
+
+
+def test_blocks_of_rows_come_in_order(key, monkeypatch):
+    code = codes.best_known(100, 12)
+    whole = from_code(code)(key, 100, 12)
+    monkeypatch.setattr("hyperface_jax.packing.initializers._ROWS_AT_ONCE", 30)
+    np.testing.assert_allclose(from_code(code)(key, 100, 12), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(101, 12), (100, 11)])
+def test_too_small_a_code_is_refused(key, shape):
+    code = codes.subset(codes.simplex(12), 10)
+    with pytest.raises(ValueError, match="10 points in 12 dimensions"):
+        from_code(code)(key, *shape)
+
+
+def _refined(code, num_points, dim, steps, key):
+    problem, solver = annealed(
+        PackingProblem(num_points=num_points, dim=dim),
+        num_iterations=steps,
+        initializer=from_code(code),
+        annealing=refining_annealing(dim, steps),
+    )
+    return solver(problem, solver.init_state(problem, key)).max_cosine
+
+
+def test_room_around_a_code_is_used(key):
+    """Two Kerdock codes in orthogonal subspaces: neither they nor a uniform start come near this."""
+    code = codes.refinable(1000, 128)
+    assert _refined(code, 1000, 128, 200, key) < 0.9 * codes.best_known(1000, 128).max_cosine
+
+
+def test_a_code_that_fills_its_space_gets_no_worse(key):
+    code = codes.kerdock(4).with_basis()
+    assert _refined(code, 288, 16, 60, key) <= 0.25 + 1e-6
+
+
+def test_the_points_nearest_to_a_gallery_are_chosen(key):
+    gallery = sphere.normalize(sphere.sample_uniform(jax.random.key(3), 300, 24) + 0.4)
+    code = codes.best_known(1200, 24)
+    near = from_code_near(code, gallery)(key, 200, 24)
+    plain = from_code(code)(key, 200, 24)
+
+    def to_gallery(x):
+        return float(jnp.mean(sweep(x, gallery, reduction=nearest()).cosine))
+
+    assert near.shape == (200, 24)
+    assert _max_cosine(near) <= code.max_cosine + 3e-6
+    assert to_gallery(near) > to_gallery(plain) + 0.15
+
+
+def test_a_refinable_code_is_as_good_as_the_best():
+    for num_points, dim in [(2, 2), (9, 4), (100, 16), (2000, 128), (5000, 256)]:
+        code, best = codes.refinable(num_points, dim), codes.best_known(num_points, dim)
+        assert (code.num_points, code.dim) == (num_points, dim)
+        assert code.max_cosine == pytest.approx(best.max_cosine, abs=1e-9)
+    assert codes.refinable(2000, 128).name == "2 x Kerdock, d = 64, shortened 2 times"
