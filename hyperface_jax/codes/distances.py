@@ -44,7 +44,8 @@ def _places(code: LinearCode) -> np.ndarray:
     if not k:
         return np.zeros(code.length, np.int64)
     scale = len(code.alphabet) // np.array(code.radix[:k])
-    return np.ravel_multi_index(tuple(code.generator[:k] // scale[:, None]), code.radix[:k])
+    numbers = np.ravel_multi_index(tuple(code.generator[:k] // scale[:, None]), code.radix[:k])
+    return np.asarray(numbers)
 
 
 def _coset_cosines(code: LinearCode, symbols: np.ndarray, place: np.ndarray) -> np.ndarray:
