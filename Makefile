@@ -25,6 +25,7 @@ bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchm
 	$(BIN)/python -m benchmarks.solvers
 	$(BIN)/python -m benchmarks.gallery_frontier
 	$(BIN)/python -m benchmarks.small_codes
+	$(BIN)/python -m benchmarks.codes
 	$(BIN)/python -m benchmarks.ablations
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.accelerator

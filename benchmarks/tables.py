@@ -162,6 +162,48 @@ def frontier(figures: dict[str, Any]) -> str:
     return _table(["method", "alpha", "max cosine", "mean nearest-gallery cosine"], rows)
 
 
+def codes(figures: dict[str, Any]) -> str:
+    """What is proven, known and reached for n and d."""
+    rows = [_code_row(r) for r in figures["cells"]]
+    header = ["n", "d", "lower bound", "best known code", "from a uniform start", "code, refined"]
+    return _table(header, rows)
+
+
+def _code_row(row: dict[str, Any]) -> list[str]:
+    reached = [row[name]["max_cosine"] if name in row else None for name in ("uniform", "refined")]
+    values = [row["best_known"], *reached]
+    least = min(value for value in values if value is not None)
+    shown = [_bold(value, value is not None and value <= least + 1e-6) for value in values]
+    return [f"{row['n']:,}", str(row["d"]), f"{row['lower_bound']:.4f}", *shown]
+
+
+def _bold(value: float | None, is_best: bool) -> str:
+    if value is None:
+        return ""
+    return f"**{value:.4f}**" if is_best else f"{value:.4f}"
+
+
+def code_names(figures: dict[str, Any]) -> str:
+    """Which code is the best known one, and how its max cosine was checked."""
+    checks = {"words": "all words", "pairs": "all pairs", None: "its proof alone"}
+    rows = [
+        [f"{r['n']:,}", str(r["d"]), r["best_known_name"], checks[r["verified_by"]]]
+        for r in figures["cells"]
+    ]
+    return _table(["n", "d", "code", "checked by"], rows)
+
+
+def codes_near_a_gallery(figures: dict[str, Any]) -> str:
+    """Starts from codes near the text manifold."""
+    rows = []
+    for r in figures["gallery"]:
+        annealing = "refining" if r["is_refining"] else "default"
+        figures_of = [f"{r[name]:.4f}" for name in ("max_cosine", "gallery_mean_cosine", "objective")]
+        rows.append([r["start"], annealing, f"{r['start_gallery_mean_cosine']:.3f}", *figures_of])
+    header = ["start", "annealing", "start to gallery", "max cosine", "to gallery", "objective"]
+    return _table(header, rows)
+
+
 def _near(row: dict[str, Any]) -> str:
     return f"{row['gallery_mean_cosine']:.3f}"
 
@@ -393,6 +435,9 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "milestones": ("milestones", milestones),
     "pairwise": ("pairwise", pairwise),
     "leakage": ("leakage", leakage),
+    "codes": ("codes", codes),
+    "code_names": ("codes", code_names),
+    "codes_near_a_gallery": ("codes", codes_near_a_gallery),
     "frontier": ("gallery_frontier", frontier),
     "small_codes": ("small_codes", small_codes),
     "ablations": ("ablations", ablations),
