@@ -24,6 +24,8 @@ WIDE, NARROW = (7.4, 3.5), (3.9, 3.3)
 """Sizes of the figures for a desk and for a hand, inches."""
 
 _NUM_BINS = 72
+_LABEL_SHARE = 0.08
+"""Of the range of an axis, that the label of a line needs."""
 
 
 @dataclass(frozen=True)
@@ -204,17 +206,17 @@ def _falls_early(step: np.ndarray, cosine: np.ndarray) -> bool:
     return bool(half - step[0] < 0.05 * np.ptp(step))
 
 
-def _draw_level(axes: Axes, value: float, label: str, theme: Theme, *, is_above: bool) -> None:
-    """Draw a dashed line at a cosine, its label at the right end above or below it."""
+def _draw_level(axes: Axes, value: float, label: str, theme: Theme) -> None:
+    """Draw a dashed line at a cosine, its label at the right end below it: curves come from above."""
     axes.axhline(value, color=theme.bound, linewidth=1.2, linestyle=(0, (4, 2.5)))
     axes.annotate(
         label,
         (1, value),
         xycoords=("axes fraction", "data"),
-        xytext=(-3, 3 if is_above else -4),
+        xytext=(-3, -4),
         textcoords="offset points",
         ha="right",
-        va="bottom" if is_above else "top",
+        va="top",
         color=theme.bound,
         fontsize=9,
         parse_math=False,
@@ -228,10 +230,10 @@ def _draw_descent(
     low, high = _range([bound, np.nanmin(cosine), np.nanmax(cosine)])
     axes.set_ylim(low - 0.16 * (high - low), high + 0.06 * (high - low))
     axes.plot(step, cosine, color=theme.after, linewidth=1.7)
-    _draw_level(axes, bound, _bound_label(summary), theme, is_above=False)
+    _draw_level(axes, bound, _bound_label(summary), theme)
     known = summary.get("best_known")
-    if known is not None and known < high:
-        _draw_level(axes, known, f"best known code {number(known)}", theme, is_above=True)
+    if known is not None and bound + _LABEL_SHARE * (high - low) < known < high:
+        _draw_level(axes, known, f"best known code {number(known)}", theme)
     best = np.flatnonzero((step == summary.get("best_step")) & np.isfinite(cosine))
     if best.size:
         axes.plot(

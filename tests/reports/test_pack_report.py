@@ -372,6 +372,14 @@ def test_an_early_descent_is_drawn_on_a_log_axis(decay, scale):
     assert [axes.get_xscale() for axes in figure.axes] == [scale]
 
 
+@pytest.mark.parametrize(("known", "is_drawn"), [(0.2, True), (0.126, False), (1.5, False)])
+def test_the_best_known_code_is_a_line_where_it_can_be_read(known, is_drawn):
+    figure = convergence_figure(make_history(), make_summary(best_known=known))
+    labels = [text.get_text() for text in figure.axes[0].texts]
+    assert (f"best known code {known:.4f}" in labels) == is_drawn
+    assert any(label.startswith("Levenshtein bound") for label in labels)
+
+
 def test_null_is_a_gap_in_the_line():
     history = [{"step": i, "max_cosine": None if i % 2 else 0.5} for i in range(6)]
     (axes,) = convergence_figure(history, make_summary()).axes
