@@ -42,9 +42,15 @@ def write_result(name: str, figures: dict[str, Any], *, seed: int = 0) -> Path:
     """Write figures with device, versions, commit and seed; return the path."""
     path = result_path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_json(path, {"about": _about(seed), **figures})
+    atomic_write_json(path, {"about": about(seed), **figures})
     print(f"wrote {path}")
     return path
+
+
+def read_own_result(name: str) -> dict[str, Any] | None:
+    """Read the JSON of a benchmark on this device, to go on with it."""
+    path = result_path(name)
+    return read_json(path) if path.exists() else None
 
 
 def read_result(name: str) -> dict[str, Any] | None:
@@ -70,7 +76,8 @@ def spread(times: list[float]) -> dict[str, float]:
     return {"min": min(times), "median": statistics.median(times), "max": max(times)}
 
 
-def _about(seed: int) -> dict[str, Any]:
+def about(seed: int) -> dict[str, Any]:
+    """Say where and from what figures come."""
     return {
         "device": device_name(),
         "date": time.strftime("%Y-%m-%d"),

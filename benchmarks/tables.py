@@ -9,9 +9,10 @@ is written and the exit code says whether the documents agree with the results.
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -70,24 +71,63 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def duels(figures: dict[str, Any]) -> str:
-    """Max cosine of every method on every shape."""
-    shapes = figures["shapes"]
-    header = ["method"] + [f"n={s['n']}, d={s['d']}, {s['wall_seconds']:.0f} s" for s in shapes]
-    names = [method["name"] for method in shapes[0]["methods"]]
+def rivals(methods: str, figures: dict[str, Any]) -> str:
+    """Max cosine of every method on every shape without a gallery.
+
+    Args:
+        methods: "methods", at equal wall time, or "methods_at_equal_flops".
+        figures: From ``benchmarks.rivals``.
+    """
+    shapes = [shape for shape in figures["shapes"] if methods in shape]
+    found = [{m["name"]: m["max_cosine"] for m in shape[methods]} for shape in shapes]
+    header = ["method", *(_rivals_column(shape, methods) for shape in shapes)]
     rows = [["*random start*", *(f"{s['start']:.4f}" for s in shapes)]]
-    for name in names:
-        cells = []
-        for shape in shapes:
-            values = {m["name"]: m["max_cosine"] for m in shape["methods"]}
-            best = min(values.values())
-            cell = f"{values[name]:.4f}"
-            cells.append(f"**{cell}**" if values[name] == best else cell)
+    for name in dict.fromkeys(name for values in found for name in values):
+        cells = [_bold(v.get(name), v.get(name) == min(v.values())) for v in found]
         rows.append([name, *cells])
     rows.append(
         ["*lower bound (no packing can beat it)*", *(f"{s['lower_bound']:.4f}" for s in shapes)]
     )
     return _table(header, rows)
+
+
+def _rivals_column(shape: dict[str, Any], methods: str) -> str:
+    is_timed = methods == "methods"
+    budget = f"{shape['wall_seconds']:.0f} s" if is_timed else f"{shape['sweeps']} sweeps"
+    return f"n={shape['n']}, d={shape['d']}, {budget}"
+
+
+def rivals_manifold(figures: dict[str, Any]) -> str:
+    """Both axes and the objective of every method near a real manifold, for both budgets."""
+    shape = figures["manifold"]
+    budgets = {"methods": "wall_seconds", "methods_at_equal_flops": "sweeps"}
+    units = {"wall_seconds": "s", "sweeps": "sweeps"}
+    done = {methods: size for methods, size in budgets.items() if methods in shape}
+    header = ["method"]
+    for size in done.values():
+        within = f"{shape[size]:.0f} {units[size]}"
+        header += [f"max cosine, {within}", f"to gallery, {within}", f"objective, {within}"]
+    found = [{m["name"]: m for m in shape[methods]} for methods in done]
+    rows = [["*start*", *_judged(shape["start_figures"]) * len(found)]] if found else []
+    for name in dict.fromkeys(name for methods in found for name in methods):
+        cells = [_judged(methods[name], methods.values()) for methods in found]
+        rows.append([name, *itertools.chain(*cells)])
+    return _table(header, rows)
+
+
+def _judged(row: dict[str, Any], rows: Iterable[dict[str, Any]] = ()) -> list[str]:
+    best = min((other["objective"] for other in rows), default=None)
+    shown = [f"{row['max_cosine']:.3f}", _near(row), f"{row['objective']:.3f}"]
+    return [*shown[:2], f"**{shown[2]}**" if row["objective"] == best else shown[2]]
+
+
+def rivals_costs(figures: dict[str, Any]) -> str:
+    """What a gradient costs every method."""
+    rows = [
+        [r["name"], f"{r['forward']:g}", f"{r['backward']:g}", r["reason"]]
+        for r in figures["costs"]
+    ]
+    return _table(["method", "forward, n²d", "backward, n²d", "why"], rows)
 
 
 def milestones(figures: dict[str, Any]) -> str:
@@ -198,7 +238,9 @@ def codes_near_a_gallery(figures: dict[str, Any]) -> str:
     rows = []
     for r in figures["gallery"]:
         annealing = "refining" if r["is_refining"] else "default"
-        figures_of = [f"{r[name]:.4f}" for name in ("max_cosine", "gallery_mean_cosine", "objective")]
+        figures_of = [
+            f"{r[name]:.4f}" for name in ("max_cosine", "gallery_mean_cosine", "objective")
+        ]
         rows.append([r["start"], annealing, f"{r['start_gallery_mean_cosine']:.3f}", *figures_of])
     header = ["start", "annealing", "start to gallery", "max cosine", "to gallery", "objective"]
     return _table(header, rows)
@@ -431,7 +473,11 @@ CLOSED_LOOP_PARTS = (
     "keep-out",
 )
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
-    "duels": ("solvers", duels),
+    "duels": ("solvers", partial(rivals, "methods")),
+    "rivals": ("rivals", partial(rivals, "methods")),
+    "rivals_flops": ("rivals", partial(rivals, "methods_at_equal_flops")),
+    "rivals_manifold": ("rivals", rivals_manifold),
+    "rivals_costs": ("rivals", rivals_costs),
     "milestones": ("milestones", milestones),
     "pairwise": ("pairwise", pairwise),
     "leakage": ("leakage", leakage),
@@ -457,14 +503,15 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
         for part in CLOSED_LOOP_PARTS
     },
 }
-MODULES = {"milestones": "solvers", "precision": "accelerator"}
+MODULES = {"solvers": "rivals", "milestones": "solvers", "precision": "accelerator"}
 
 
-def draw_duels(figures: dict[str, Any]) -> Figure:
+def draw_rivals(figures: dict[str, Any]) -> Figure:
     """Draw max cosine against seconds for every shape."""
-    shapes = figures["shapes"]
-    figure = Figure(figsize=(4.6 * len(shapes), 4.2), layout="constrained")
-    for axes, shape in zip(figure.subplots(1, len(shapes), squeeze=False)[0], shapes, strict=True):
+    shapes = [shape for shape in figures["shapes"] if "methods" in shape]
+    width = max(len(shapes), 1)
+    figure = Figure(figsize=(4.6 * width, 4.2), layout="constrained")
+    for axes, shape in zip(figure.subplots(1, width, squeeze=False)[0], shapes, strict=False):
         for index, method in enumerate(shape["methods"]):
             trace = method["trace"]
             style = (
@@ -517,7 +564,7 @@ def draw_closed_loop(figures: dict[str, Any]) -> Figure:
 
 
 _BESIDE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7}
-DRAWINGS = {"solvers": draw_duels, "closed_loop": draw_closed_loop}
+DRAWINGS = {"solvers": draw_rivals, "rivals": draw_rivals, "closed_loop": draw_closed_loop}
 
 
 if __name__ == "__main__":

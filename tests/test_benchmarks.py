@@ -2,9 +2,14 @@
 
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+
+from hyperface_jax.sphere import sample_uniform
 
 ROOT = Path(__file__).parents[1]
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*/*.json"))
@@ -36,3 +41,104 @@ def test_no_small_code_is_below_its_bound():
         if path.stem == "small_codes":
             rows = json.loads(path.read_text())["rows"]
             assert all(row["max_cosine"] >= row["lower_bound"] - 1e-9 for row in rows)
+
+
+# The comparison with rivals
+
+
+@pytest.fixture
+def rivals():
+    if not all(map(find_spec, ("geoopt", "pymanopt"))):
+        pytest.skip("needs the bench extra")
+    from benchmarks.rivals import load_rivals
+
+    return load_rivals()
+
+
+def test_loading_rivals_leaves_jax_as_it_was(rivals):
+    assert not jax.config.jax_enable_x64
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "paper_closest_pair",
+        "mean_row_max",
+        "koleo",
+        "mma",
+        "mmd_gaussian",
+        "riesz",
+        "pymanopt_lse_cg",
+    ],
+)
+def test_a_rival_pays_what_is_stated(name, rivals):
+    from benchmarks.rivals import Budget
+
+    n, d = 2560, 4
+    x0 = np.array(sample_uniform(jax.random.key(0), n, d))
+    budget, cost = Budget(flops=12.0 * n * n * d), rivals[name].cost
+    trace = rivals[name].run(x0, budget=budget, seed=0, **rivals[name].tuned["medium"][0])
+    assert trace.flops[-1] <= budget.flops
+    rounds = np.diff(trace.flops, prepend=0.0) / (n * n * d)
+    # The tiles on the diagonal see their pairs twice.
+    assert cost.forward + cost.backward <= rounds.max() <= 1.1 * (cost.forward + cost.backward)
+
+
+@pytest.mark.parametrize("name", ["60x8", "manifold"])
+def test_our_solver_stays_within_the_flops(name):
+    from benchmarks.rivals import Gallery
+    from benchmarks.rivals import __main__ as command
+    from benchmarks.rivals.ours import total_flops
+
+    rows = np.array(sample_uniform(jax.random.key(1), 90, 8))
+    gallery = Gallery(rows, 0.5) if name == "manifold" else None
+    task = command.Task(name, rows[:60], gallery, 1.0, sweeps=40)
+    budget = task.budget("flops")
+    row = command.our_row(task, budget, seed=0)
+    steps = row["settings"]["steps"]
+    assert row["flops"] == total_flops(task.problem, steps) <= budget.flops
+    assert total_flops(task.problem, steps + 2) > budget.flops
+
+
+def test_rivals_are_compared_on_both_axes(rivals):
+    from benchmarks import tables
+    from benchmarks.rivals import Gallery
+    from benchmarks.rivals import __main__ as command
+
+    figures = {"costs": command.costs(rivals), "shapes": [], "manifold": {}}
+    rows = np.array(sample_uniform(jax.random.key(1), 90, 8))
+    tasks = (
+        command.Task("60x8", rows[:60], None, 1.0, sweeps=20),
+        command.Task("manifold", rows[:60], Gallery(rows[60:], 0.5), 1.0, sweeps=20),
+    )
+    for task in tasks:
+        settings = {
+            name: command.candidates(rivals[name], task, "time", {})[:1] for name in command.RIVALS
+        }
+        methods = command.compare(task, task.budget("flops"), rivals, settings, seed=0)
+        part = {"methods_at_equal_flops": methods}
+        command.put(figures, command.describe(task, "flops"), part)
+    flat = tables.rivals("methods_at_equal_flops", figures)
+    assert "n=60, d=8, 20 sweeps" in flat
+    assert "hyperface_jax code start" in flat
+    near = tables.rivals_manifold(figures)
+    assert near.count("**") == 2
+    assert "hyperface_jax code start" not in near
+    for name in command.RIVALS:
+        assert f"| {name} |" in flat
+        assert f"| {name} |" in near
+        assert f"| {name} |" in tables.rivals_costs(figures)
+    assert tables.rivals("methods", figures).startswith("| method |\n")
+    assert tables.draw_rivals(figures).axes
+
+
+def test_a_shape_takes_over_the_best_settings_of_the_one_before():
+    from benchmarks.rivals import __main__ as command
+
+    figures = {"shapes": [], "manifold": {}}
+    for n, lr in ((2000, 0.1), (500, 0.3)):
+        row = {"name": f"{n}x8", "n": n, "d": 8}
+        command.put(figures, row, {"methods": [{"name": "koleo", "settings": {"lr": lr}}]})
+    assert [shape["n"] for shape in figures["shapes"]] == [500, 2000]
+    assert command.best_settings(figures["shapes"], "time", 10_000) == {"koleo": {"lr": 0.1}}
+    assert command.best_settings(figures["shapes"], "flops", 10_000) == {}

@@ -1,72 +1,296 @@
-"""Self-check: run every rival on one shape and print a table.
+"""Our solver against every rival, same start, on one machine: at equal wall time and at equal FLOPs.
 
-python -m benchmarks.rivals --num-points 500 --dim 32 --seconds 5
+    python -m benchmarks.rivals [--shapes 2000x128 manifold] [--budgets time flops]
+
+Shapes without a gallery are judged by the max cosine. "manifold" is a real one: the first 10,000
+sentence embeddings of ``text_gallery_12k.npy`` are the gallery, the last 2,000 the start, and the
+objective is max cosine + alpha times the mean cosine distance to the gallery; both are reported. All
+rivals have that term: with the weight alpha throughout, as HyperFace's Algorithm 1 does, or rising with
+the temperature where they anneal, as in ours. They search the gallery every ten steps, as ours does,
+or at every stage of their annealing.
+
+Equal wall time: compilation, imports and warm-up are not timed for anyone. Equal FLOPs: a budget of
+so many of our sweeps at 3 n^2 d, in which every method pays for the matrix products that it makes,
+with the pairs that its tiles see twice (``Cost`` and the code of the rivals say which; elementwise
+work is free). Every schedule spans its budget, every tuned setting of a rival gets the full one, and
+the best counts. A shape without tuned settings takes the best one of the shape before. The JSON is
+written after every shape and budget, and what is not run again stays in it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import resource
+import itertools
+from dataclasses import dataclass
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.rivals import Rival, Settings, load_rivals, set_num_threads
+from benchmarks.common import SHARED, about, read_own_result, write_result
+from benchmarks.rivals import Budget, Gallery, Rival, Settings, Trace, load_rivals, set_num_threads
+from benchmarks.rivals import ours as our_solver
+from benchmarks.rivals.core import Cost, size_class
+from hyperface_jax import bounds
+from hyperface_jax.codes import refinable
+from hyperface_jax.packing import (
+    PackingProblem,
+    from_code,
+    from_points,
+    refining_annealing,
+)
+from hyperface_jax.packing.figures import measure
+from hyperface_jax.sphere import sample_uniform
+
+MANIFOLD = "manifold"
+NUM_POINTS, NUM_GALLERY, ALPHA = 2000, 10_000, 0.5
+RIVALS = (
+    "paper_closest_pair",
+    "mean_row_max",
+    "koleo",
+    "mma",
+    "mmd_gaussian",
+    "riesz",
+    "pymanopt_lse_cg",
+)
+# Wall time, and sweeps of the FLOP budget. The largest shape has what `hyperface pack` takes there.
+BUDGETS = {
+    "500x32": (5.0, 400),
+    "2000x128": (15.0, 400),
+    "10000x512": (120.0, 200),
+    MANIFOLD: (45.0, 400),
+}
+METHODS = {"time": "methods", "flops": "methods_at_equal_flops"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shape: a start, and a gallery or none."""
+
+    name: str
+    start: np.ndarray
+    gallery: Gallery | None
+    seconds: float
+    sweeps: int
+
+    @property
+    def problem(self) -> PackingProblem:
+        """The task for our solver and for the figures."""
+        n, d = self.start.shape
+        if self.gallery is None:
+            return PackingProblem(num_points=n, dim=d)
+        rows = jnp.asarray(self.gallery.rows)
+        return PackingProblem(num_points=n, dim=d, gallery=rows, alpha=self.gallery.alpha)
+
+    @property
+    def sweep_flops(self) -> float:
+        """FLOPs of a nominal sweep of ours, with its share of the search every ten steps."""
+        n, d = self.start.shape
+        gallery = 0.0 if self.gallery is None else 0.1 * 2.0 * n * len(self.gallery.rows) * d
+        return 3.0 * n * n * d + gallery
+
+    def budget(self, kind: str) -> Budget:
+        """Return the budget in "time" or in "flops"."""
+        if kind == "time":
+            return Budget(seconds=self.seconds)
+        return Budget(flops=self.sweeps * self.sweep_flops)
+
+    @property
+    def settings_class(self) -> str:
+        """Which of the tuned settings fit."""
+        return size_class(len(self.start)) if self.gallery is None else MANIFOLD
+
+
+def main() -> None:
+    """Run the shapes and budgets asked for."""
+    args = _arguments()
+    rivals = load_rivals()
+    set_num_threads(args.threads)
+    found = read_own_result("rivals") or {"shapes": [], "manifold": {}}
+    figures = {"costs": costs(rivals), "shapes": found["shapes"], "manifold": found["manifold"]}
+    for name in args.shapes:
+        task = make_task(name, args.seed, args.seconds, args.sweeps)
+        for kind in args.budgets:
+            known = best_settings(figures["shapes"], kind, len(task.start))
+            settings = {name: candidates(rivals[name], task, kind, known) for name in RIVALS}
+            methods = compare(task, task.budget(kind), rivals, settings, args.seed)
+            part = {METHODS[kind]: methods, f"about_{kind}": about(args.seed)}
+            put(figures, describe(task, kind), part)
+            write_result("rivals", figures, seed=args.seed)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rivals", description=__doc__)
-    parser.add_argument("--num-points", type=int, default=500)
-    parser.add_argument("--dim", type=int, default=32)
-    parser.add_argument("--seconds", type=float, default=5.0, help="wall time of each run")
+    parser.add_argument("--shapes", nargs="+", default=list(BUDGETS), help="NxD, or manifold")
+    parser.add_argument("--budgets", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--seconds", type=float, help="of a run; a default for each shape")
+    parser.add_argument("--sweeps", type=int, help="of the FLOP budget; a default for each shape")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--only", nargs="*", help="names of rivals; all when left out")
-    parser.add_argument("--full-grid", action="store_true", help="all settings, not the tuned ones")
+    parser.add_argument("--threads", type=int, default=2, help="of torch and NumPy rivals")
     return parser.parse_args()
 
 
-def _uniform(num_points: int, dim: int, seed: int) -> np.ndarray:
-    x = np.random.default_rng(seed).standard_normal((num_points, dim))
-    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+def make_task(
+    name: str, seed: int = 0, seconds: float | None = None, sweeps: int | None = None
+) -> Task:
+    """Return the task of a name, "NxD" or "manifold"."""
+    usual = BUDGETS.get(name, (5.0, 400))
+    gallery = None
+    if name == MANIFOLD:
+        rows = np.load(SHARED / "text_gallery_12k.npy").astype(np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        gallery, start = Gallery(rows[:NUM_GALLERY], ALPHA), rows[-NUM_POINTS:]
+    else:
+        n, d = (int(word) for word in name.split("x"))
+        start = np.array(sample_uniform(jax.random.key(seed), n, d))
+    return Task(name, start, gallery, seconds or usual[0], sweeps or usual[1])
 
 
-def _max_cosine(points: np.ndarray) -> float:
-    x = points.astype(np.float64)
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    top = -1.0
-    for start in range(0, len(x), 512):
-        scores = x[start : start + 512] @ x.T
-        scores[np.arange(len(scores)), start + np.arange(len(scores))] = -1
-        top = max(top, float(scores.max()))
-    return top
+def describe(task: Task, kind: str) -> dict[str, Any]:
+    """Return what is true of a shape whoever runs on it."""
+    n, d = task.start.shape
+    size = {"n": n, "d": d, "lower_bound": bounds.tightest(n, d).value}
+    start = _figures(task, task.start)
+    row = {"name": task.name, **size, "start": start["max_cosine"]}
+    if task.gallery is not None:
+        row |= {"alpha": task.gallery.alpha, "num_gallery": len(task.gallery.rows)}
+        row["start_figures"] = start
+    if kind == "time":
+        return row | {"wall_seconds": task.seconds}
+    return row | {"sweeps": task.sweeps, "flops": task.budget(kind).flops}
 
 
-def _row(rival: Rival, settings: Settings, x0: np.ndarray, args: argparse.Namespace) -> str:
-    trace = rival.run(x0, seconds=args.seconds, seed=args.seed, device=args.device, **settings)
-    gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return (
-        f"{rival.name:20} {json.dumps(dict(settings)):55} {_max_cosine(trace.points):9.5f} "
-        f"{trace.seconds[-1]:7.2f} {len(trace.seconds):7d} {trace.flops[-1]:9.2e} {gib:6.2f}  "
-        f"{trace.source}"
+def put(figures: dict[str, Any], row: dict[str, Any], part: dict[str, Any]) -> None:
+    """Put one part of a shape into the figures, beside its other part."""
+    if row["name"] == MANIFOLD:
+        figures["manifold"] = figures["manifold"] | row | part
+        return
+    shapes = {shape["name"]: shape for shape in figures["shapes"]}
+    shapes[row["name"]] = shapes.get(row["name"], {}) | row | part
+    figures["shapes"] = sorted(shapes.values(), key=lambda shape: (shape["n"], shape["d"]))
+
+
+def best_settings(shapes: list[dict[str, Any]], kind: str, num_points: int) -> dict[str, Settings]:
+    """Return what was best for each rival on the largest smaller shape that has been run."""
+    found = [s for s in shapes if s["n"] < num_points and METHODS[kind] in s]
+    return {m["name"]: m["settings"] for m in found[-1][METHODS[kind]]} if found else {}
+
+
+def costs(rivals: dict[str, Rival]) -> list[dict[str, Any]]:
+    """Say what a gradient costs whom, and why."""
+    stated = {"hyperface_jax": our_solver.COST, **{name: rivals[name].cost for name in RIVALS}}
+    return [_stated(name, cost) for name, cost in stated.items() if cost]
+
+
+def _stated(name: str, cost: Cost) -> dict[str, Any]:
+    return {"name": name, **cost._asdict()}
+
+
+def candidates(
+    rival: Rival, task: Task, kind: str, known: dict[str, Settings]
+) -> tuple[Settings, ...]:
+    """Return the settings that a rival tries.
+
+    They were tuned for the wall times; a FLOP budget is a run of another length, so that those of
+    all shapes are tried, which takes little time where there are any.
+    """
+    tuned = rival.tuned.get(task.settings_class)
+    if not tuned and rival.name in known:
+        return (known[rival.name],)
+    if not tuned:
+        raise SystemExit(f"{rival.name} has no settings for {task.name}: run a smaller shape first")
+    if kind == "time" or task.gallery is not None:
+        return tuned
+    every = list(itertools.chain(*rival.tuned.values()))
+    return tuple(one for place, one in enumerate(every) if one not in every[:place])
+
+
+def compare(
+    task: Task,
+    budget: Budget,
+    rivals: dict[str, Rival],
+    settings: dict[str, tuple[Settings, ...]],
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Give every method the same start and the same budget; ours come first."""
+    methods = [our_row(task, budget, seed)]
+    if task.gallery is None:
+        methods.append(code_row(task, budget, seed))
+    rows = (rival_row(task, budget, rivals[name], tried, seed) for name, tried in settings.items())
+    return [*methods, *rows]
+
+
+def our_row(task: Task, budget: Budget, seed: int) -> dict[str, Any]:
+    """Run the annealed solver from the common start."""
+    start = from_points(jnp.asarray(task.start))
+    trace, steps = our_solver.run(task.problem, start, budget, seed=seed)
+    return _row(task, "hyperface_jax annealed", {"steps": steps}, trace)
+
+
+def code_row(task: Task, budget: Budget, seed: int) -> dict[str, Any]:
+    """Run it from a spherical code, which is another start than the rivals have."""
+    n, d = task.start.shape
+    code = refinable(n, d)
+    start = from_points(from_code(code)(jax.random.key(seed), n, d))
+    trace, steps = our_solver.run(
+        task.problem, start, budget, seed=seed, choose_annealing=refining_annealing
     )
+    settings = {"steps": steps, "code": code.name, "code_max_cosine": code.max_cosine}
+    return _row(task, "hyperface_jax code start", settings, trace)
 
 
-def main() -> None:
-    args = _arguments()
-    set_num_threads(args.threads)
-    x0 = _uniform(args.num_points, args.dim, args.seed)
-    rivals = load_rivals()
-    print(f"start: max cosine {_max_cosine(x0):.5f}")
-    print(
-        f"{'rival':20} {'settings':55} {'max cos':>9} {'seconds':>7} {'records':>7} "
-        f"{'FLOPs':>9} {'GiB':>6}  source"
-    )
-    for name in args.only or rivals:
-        rival = rivals[name]
-        for settings in rival.grid if args.full_grid else rival.settings(args.num_points):
-            print(_row(rival, settings, x0, args), flush=True)
+def rival_row(
+    task: Task, budget: Budget, rival: Rival, settings: tuple[Settings, ...], seed: int
+) -> dict[str, Any]:
+    """Run a rival with each of its settings; the best counts, all are named."""
+    rows = []
+    for one in settings:
+        trace = rival.run(task.start, budget=budget, seed=seed, gallery=task.gallery, **one)
+        rows.append(_row(task, rival.name, dict(one), trace))
+    kept = ("settings", "max_cosine", "gallery_mean_cosine", "objective")
+    tried = [{name: row[name] for name in kept if name in row} for row in rows]
+    return {**min(rows, key=_objective), "tried": tried}
+
+
+def _objective(row: dict[str, Any]) -> float:
+    return row.get("objective", row["max_cosine"])
+
+
+def _row(task: Task, name: str, settings: Settings, trace: Trace) -> dict[str, Any]:
+    figures = _figures(task, trace.points)
+    print(task.name, name, dict(settings), figures, f"{trace.seconds[-1]:.1f} s", flush=True)
+    return {
+        "name": name,
+        "settings": settings,
+        "source": trace.source,
+        **figures,
+        "seconds": trace.seconds[-1],
+        "flops": trace.flops[-1],
+        "trace": _thinned(trace, "max_cosine" if task.gallery is None else "objective"),
+    }
+
+
+def _figures(task: Task, points: np.ndarray) -> dict[str, float]:
+    """Measure points exactly."""
+    figures = measure(task.problem, jnp.asarray(points))
+    max_cosine = float(jnp.max(figures.nearest))
+    if task.gallery is None or figures.gallery is None:
+        return {"max_cosine": max_cosine}
+    near = float(jnp.mean(figures.gallery))
+    objective = max_cosine + task.gallery.alpha * (1 - near)
+    return {"max_cosine": max_cosine, "gallery_mean_cosine": near, "objective": objective}
+
+
+def _thinned(trace: Trace, name: str) -> dict[str, Any]:
+    """Keep about a hundred points of a trace, each with the best objective so far."""
+    best = np.minimum.accumulate(trace.objective)
+    kept = np.unique(np.linspace(0, len(best) - 1, 100).astype(int))
+    return {
+        "seconds": [round(trace.seconds[i], 4) for i in kept],
+        name: [round(float(best[i]), 6) for i in kept],
+        "flops": [trace.flops[i] for i in kept],
+    }
 
 
 if __name__ == "__main__":

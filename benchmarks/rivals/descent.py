@@ -1,7 +1,8 @@
-"""The loop of every first-order rival: gradient, Adam step, back to the sphere, until time is up."""
+"""The loop of every first-order rival: gradient, Adam step, back to the sphere, while budget lasts."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,16 +11,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.rivals.core import Recorder, Trace, learning_rate
+from benchmarks.rivals.core import Budget, Gallery, Recorder, Trace, learning_rate
+from benchmarks.rivals.pull import GALLERY_EVERY, GalleryPull
 from benchmarks.rivals.sweeps import Panels, max_cosine, triangle_flops
 
 
 class Evaluation(NamedTuple):
-    """A gradient at some points, with the exact max cosine of the points if the method knows it."""
+    """A gradient at some points, with what the method knows of them.
+
+    Attributes:
+        gradient: Of the objective, times ``scale``.
+        objective: The exact figure by which iterates are chosen, see :class:`Trace`, if known.
+        flops: Of the matrix products.
+        scale: Adam does not see it, a gallery term beside it does; None where none is foreseen.
+    """
 
     gradient: Tensor
-    max_cosine: float | None
+    objective: float | None
     flops: float
+    scale: float | None = None
 
 
 Objective = Callable[[Tensor], Evaluation]
@@ -43,7 +53,7 @@ def adam(start: Tensor) -> tuple[Tensor, Step]:
 
 def riemannian_adam(start: Tensor) -> tuple[Tensor, Step]:
     """Step with RiemannianAdam of geoopt on its Sphere, stabilised at every step (ledoh-torch)."""
-    points = geoopt.ManifoldParameter(start.clone(), manifold=geoopt.Sphere())
+    points = geoopt.ManifoldParameter(start.clone(), manifold=geoopt.Sphere())  # pyright: ignore
     optimizer = geoopt.optim.RiemannianAdam([points], lr=0.0, stabilize=1)
 
     def step(gradient: Tensor, lr: float) -> None:
@@ -61,13 +71,14 @@ def descend(
     *,
     lr: float,
     schedule: str,
-    seconds: float,
+    budget: Budget,
     seed: int,
     source: str,
+    gallery: Gallery | None = None,
     batch: int | None = None,
     device: str = "cpu",
 ) -> Trace:
-    """Minimise an objective from ``x0`` for ``seconds``.
+    """Minimise an objective from ``x0`` until the budget is spent.
 
     Args:
         x0: Unit rows ``[n, d]``, float32.
@@ -75,36 +86,64 @@ def descend(
         optimizer: Makes the iterate and its step.
         lr: Peak step size.
         schedule: See :func:`~benchmarks.rivals.core.learning_rate`.
-        seconds: Wall time.
+        budget: What may be spent.
         seed: Of the batches and of whatever the objective draws.
         source: Passed on to the trace.
+        gallery: Its term is added to the objective; not for batches.
         batch: Number of random rows that a gradient looks at; all when None.
         device: Where torch computes.
     """
     start = torch.from_numpy(np.ascontiguousarray(x0, dtype=np.float32)).to(device)
     if batch is not None and batch >= len(start):
         batch = None
+    if batch is not None and gallery is not None:
+        raise ValueError("a gallery needs an objective of all pairs: give no batch")
     panels = Panels()
-    _warm_up(start[:256], make_objective, optimizer, panels)
 
+    def make() -> Objective:
+        return make_objective() if gallery is None else near_gallery(make_objective(), gallery)
+
+    _warm_up(start[:256], make, optimizer, panels)
     torch.manual_seed(seed)
-    recorder = Recorder(start, seconds)
     points, step = optimizer(start)
-    objective = make_objective()
+    objective = make()
+    recorder = Recorder(start, budget)
     while True:
         lr_now = learning_rate(lr, schedule, recorder.progress)
         value = _evaluate(objective, points, batch)
         recorder.flops += value.flops
-        if value.max_cosine is not None:
-            recorder.observe(points, value.max_cosine)
+        if value.objective is not None:
+            recorder.observe(points, value.objective)
         elif recorder.evaluation_due():
             _evaluate_exactly(recorder, points, panels)
         step(value.gradient, lr_now)
-        if not recorder.has_time():
+        if not recorder.has_room():
             break
-    if value.max_cosine is None:
+    if value.objective is None:
         _evaluate_exactly(recorder, points, panels)
     return recorder.trace(source)
+
+
+def near_gallery(objective: Objective, gallery: Gallery) -> Objective:
+    """Add ``alpha mean(1 - cosine to the nearest gallery row)`` to an objective.
+
+    Raises:
+        ValueError: The objective does not say its exact max cosine and its scale.
+    """
+    pull = GalleryPull(gallery)
+    steps = itertools.count()
+
+    def regularised(x: Tensor) -> Evaluation:
+        value = objective(x)
+        if value.objective is None or value.scale is None:
+            raise ValueError("a gallery needs an objective of all pairs with a known scale")
+        flops = pull.search(x) if next(steps) % GALLERY_EVERY == 0 else 0.0
+        term, gradient = pull.at(x)
+        return Evaluation(
+            value.gradient + value.scale * gradient, value.objective + term, value.flops + flops
+        )
+
+    return regularised
 
 
 def _warm_up(
@@ -129,5 +168,4 @@ def _evaluate(objective: Objective, points: Tensor, batch: int | None) -> Evalua
 
 
 def _evaluate_exactly(recorder: Recorder, points: Tensor, panels: Panels) -> None:
-    recorder.flops += triangle_flops(points)
-    recorder.evaluate(points, lambda x: max_cosine(x, panels))
+    recorder.evaluate(points, lambda x: max_cosine(x, panels), triangle_flops(points))

@@ -12,10 +12,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from benchmarks.rivals.core import Cost
 from benchmarks.rivals.descent import Evaluation, Objective
 from benchmarks.rivals.sweeps import Panels, force_flops, max_cosine, pair_force, triangle_flops
 from benchmarks.rivals.torch_rivals import nearest_objective
 
+PAIRS_COST = Cost(1.0, 2.0, "each pair once; its weight is multiplied into both of its rows")
 _EDGE = 1e-7
 
 
@@ -49,7 +51,10 @@ def mmd(kernel: str, scale: float) -> Objective:
         if reference is None:
             reference = max_cosine(x, panels)
         force, reference = pair_force(x, weight_at(scale, reference), panels)
-        return Evaluation(force, reference, triangle_flops(x) + force_flops(x))
+        # The force is n / 2 times the gradient of ``log(mean kernel) / scale``, in units of the cosine
+        # (for "gaussian" exactly, else up to the slope of the kernel's argument at the max cosine).
+        flops = triangle_flops(x) + force_flops(x)
+        return Evaluation(force, reference, flops, scale=len(x) / 2)
 
     return objective
 

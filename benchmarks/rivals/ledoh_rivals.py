@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.rivals import dispersion
-from benchmarks.rivals.core import Rival, Settings, Trace
+from benchmarks.rivals.core import Cost, Gallery, Rival, Settings, Trace
 from benchmarks.rivals.descent import Evaluation, Objective, descend, riemannian_adam
+from benchmarks.rivals.torch_rivals import NEAREST_COST
 from benchmarks.rivals.tuned import TUNED
 
 TRANSCRIPTION = "our transcription of the published formula (arXiv:2502.08231)"
@@ -39,6 +40,7 @@ class Method:
         theirs: Builds the package's loss module from the package and ``options``.
         package_flops: Matrix-product FLOPs of the package's loss and gradient.
         options: Names of the settings that belong to the objective and not to the loop.
+        cost: Of our objective; the package's dense autograd takes twice as much or more.
     """
 
     name: str
@@ -46,10 +48,23 @@ class Method:
     theirs: Callable[..., torch.nn.Module]
     package_flops: Callable[..., float]
     options: tuple[str, ...] = ()
+    cost: Cost | None = None
 
-    def run(self, x0: np.ndarray, *, package: bool | None = None, **settings: Any) -> Trace:
-        """Run the method; ``package`` forces whose code, else the package's if it is there."""
+    def run(
+        self,
+        x0: np.ndarray,
+        *,
+        package: bool | None = None,
+        gallery: Gallery | None = None,
+        **settings: Any,
+    ) -> Trace:
+        """Run the method; ``package`` forces whose code, else the package's if it is there.
+
+        The package has no gallery term, so that with a gallery ours runs.
+        """
         options = {key: settings.pop(key) for key in self.options}
+        if gallery is not None:
+            package = False
         module, source = find_package()
         if package and module is None:
             raise ImportError(source)
@@ -61,7 +76,9 @@ class Method:
 
         if module is not None and package is False:
             source = TRANSCRIPTION
-        return descend(x0, make_objective, riemannian_adam, source=source, **settings)
+        return descend(
+            x0, make_objective, riemannian_adam, source=source, gallery=gallery, **settings
+        )
 
     def _package_objective(self, package: ModuleType, options: dict[str, Any]) -> Objective:
         loss = self.theirs(package, **options)
@@ -114,12 +131,25 @@ def _kernel_method(name: str, kernel: str, distance: str, argument: str) -> Meth
         ),
         package_flops=_dense_flops,
         options=("scale",),
+        cost=dispersion.PAIRS_COST,
     )
 
 
 METHODS = (
-    Method("koleo", dispersion.koleo, lambda package: package.KoLeoDispersion(), _dense_flops),
-    Method("mma", dispersion.mma, lambda package: package.MMADispersion(), _dense_flops),
+    Method(
+        "koleo",
+        dispersion.koleo,
+        lambda package: package.KoLeoDispersion(),
+        _dense_flops,
+        cost=NEAREST_COST,
+    ),
+    Method(
+        "mma",
+        dispersion.mma,
+        lambda package: package.MMADispersion(),
+        _dense_flops,
+        cost=NEAREST_COST,
+    ),
     _kernel_method("mmd_gaussian", "gaussian", "euclidean", "gamma"),
     _kernel_method("mmd_laplace", "laplace", "geodesic", "gamma"),
     _kernel_method("riesz", "riesz", "euclidean", "s"),
@@ -168,6 +198,8 @@ GRIDS: dict[str, tuple[Settings, ...]] = {
 }
 
 RIVALS = {
-    method.name: Rival(method.name, method.run, GRIDS[method.name], TUNED.get(method.name, {}))
+    method.name: Rival(
+        method.name, method.run, GRIDS[method.name], TUNED.get(method.name, {}), method.cost
+    )
     for method in METHODS
 }

@@ -18,12 +18,19 @@ from pymanopt.optimizers import ConjugateGradient
 from pymanopt.optimizers.line_search import AdaptiveLineSearcher
 from torch import Tensor
 
-from benchmarks.rivals.core import Recorder, Rival, Trace
+from benchmarks.rivals.core import Budget, Cost, Gallery, Recorder, Rival, Trace
+from benchmarks.rivals.pull import GalleryPull
 from benchmarks.rivals.sweeps import Panel, Panels, force_flops, triangle_flops
 from benchmarks.rivals.tuned import TUNED
 
+COST = Cost(1.0, 2.0, "each pair once a trial of the line search, one gradient a line search")
 
-class _OutOfTimeError(Exception):
+
+class _StageOverError(Exception):
+    """Ends a stage at the point that the line search accepted."""
+
+
+class _BudgetSpentError(Exception):
     """Ends a run in the middle of a line search."""
 
 
@@ -36,14 +43,29 @@ class SmoothedMax:
 
     Args:
         beta: Inverse temperature.
-        recorder: Sees every trial; its clock ends the run.
+        until: Progress of the recorder at which this stage ends.
+        recorder: Sees every trial; its budget ends the run.
         device: Where the matrix products run.
+        pull: The gallery term, if there is one, with its rows searched.
+        share: Of its full weight, for this stage.
     """
 
-    def __init__(self, beta: float, recorder: Recorder, device: str) -> None:
+    def __init__(
+        self,
+        beta: float,
+        until: float,
+        recorder: Recorder,
+        device: str,
+        pull: GalleryPull | None = None,
+        share: float = 1.0,
+    ) -> None:
         self._beta = beta
+        self._until = until
         self._recorder = recorder
         self._device = device
+        self._pull = pull
+        self._share = share
+        self.accepted: np.ndarray | None = None
         self._point: np.ndarray | None = None
         self._cost = 0.0
         self._partition = 0.0
@@ -57,6 +79,9 @@ class SmoothedMax:
 
     def gradient(self, point: np.ndarray) -> np.ndarray:
         """Return the Euclidean gradient, columns as in ``point``."""
+        self.accepted = point
+        if self._recorder.progress >= self._until:
+            raise _StageOverError
         self.cost(point)
         x = self._rows(point)
         force = torch.zeros_like(x)
@@ -64,14 +89,17 @@ class SmoothedMax:
             force[start:stop].addmm_(weights, x[start:])
             force[stop:].addmm_(weights[:, stop - start :].T, x[start:stop])
         self._recorder.flops += force_flops(x)
-        return (force / self._partition).T.cpu().numpy()
+        force /= self._partition
+        if self._pull is not None:
+            force += self._share * self._pull.at(x)[1]
+        return force.T.cpu().numpy()
 
     def _rows(self, point: np.ndarray) -> Tensor:
         return torch.from_numpy(point.T).to(self._device)
 
     def _evaluate(self, point: np.ndarray) -> None:
-        if not self._recorder.has_time():
-            raise _OutOfTimeError
+        if not self._recorder.has_room():
+            raise _BudgetSpentError
         x = self._rows(point)
         panels = list(Panels(reuse=False).triangle(x))
         top = float(torch.stack([scores.amax() for _, _, scores in panels]).max())
@@ -80,16 +108,18 @@ class SmoothedMax:
             scores.sub_(top).mul_(self._beta).clamp_(min=-60).exp_()
             total += float(scores.sum() - scores[:, : stop - start].sum() / 2)
         self._recorder.flops += triangle_flops(x)
-        self._recorder.observe(x, top)
+        term = 0.0 if self._pull is None else self._pull.at(x)[0]
+        self._recorder.observe(x, top + term)
         self._point, self._panels, self._partition = point, panels, total
-        self._cost = top + np.log(total) / self._beta
+        self._cost = top + np.log(total) / self._beta + self._share * term
 
 
 def run_conjugate_gradient(
     x0: np.ndarray,
     *,
-    seconds: float,
+    budget: Budget,
     seed: int,
+    gallery: Gallery | None = None,
     betas: tuple[float, float] = (20.0, 4000.0),
     stages: int = 12,
     beta_rule: str = "HestenesStiefel",
@@ -100,8 +130,10 @@ def run_conjugate_gradient(
 
     Args:
         x0: Unit rows ``[n, d]``.
-        seconds: Wall time, shared equally by the stages; what one leaves goes to the later ones.
+        budget: Shared equally by the stages; what one leaves goes to the later ones.
         seed: Unused, the method is deterministic.
+        gallery: Its term is added with a weight that rises to alpha over the stages, as in our
+            solver; a stage keeps the nearest rows of its beginning.
         betas: First and last inverse temperature.
         stages: Number of them, in geometric progression; one stage runs at the last ``beta``.
         beta_rule: Pymanopt's rule for conjugate directions.
@@ -111,27 +143,40 @@ def run_conjugate_gradient(
     del seed
     point = np.ascontiguousarray(x0.T, dtype=dtype)
     point /= np.linalg.norm(point, axis=0)
+    pull = None if gallery is None else GalleryPull(gallery)
     _warm_up(point, betas[0], device)
-    recorder = Recorder(torch.from_numpy(point.T).to(device), seconds)
+    recorder = Recorder(torch.from_numpy(point.T).to(device), budget)
     schedule = np.geomspace(*betas, stages) if stages > 1 else betas[1:]
     # Each stage starts with the step length that the one before it arrived at.
     searcher = AdaptiveLineSearcher()
-    with suppress(_OutOfTimeError):
+    with suppress(_BudgetSpentError):
         for done, beta in enumerate(schedule):
-            share = (seconds - recorder.elapsed) / (len(schedule) - done)
-            optimizer = _optimizer(beta_rule, share)
-            optimizer.line_searcher = searcher
-            problem = _problem(point.shape, SmoothedMax(float(beta), recorder, device))
-            result = optimizer.run(problem, initial_point=point, reuse_line_searcher=True)
-            point = result.point
+            if pull is not None:
+                recorder.flops += pull.search(torch.from_numpy(point.T).to(device))
+            until = recorder.progress + (1 - recorder.progress) / (len(schedule) - done)
+            share = done / (len(schedule) - 1) if len(schedule) > 1 else 1.0
+            smoothed = SmoothedMax(float(beta), until, recorder, device, pull, share)
+            point = _run_stage(beta_rule, searcher, smoothed, point)
     return recorder.trace(f"pymanopt {importlib.metadata.version('pymanopt')} ConjugateGradient")
 
 
-def _optimizer(beta_rule: str, seconds: float) -> ConjugateGradient:
+def _run_stage(
+    beta_rule: str, searcher: AdaptiveLineSearcher, smoothed: SmoothedMax, point: np.ndarray
+) -> np.ndarray:
+    optimizer = _optimizer(beta_rule)
+    optimizer.line_searcher = searcher
+    problem = _problem(point.shape, smoothed)
+    try:
+        return optimizer.run(problem, initial_point=point, reuse_line_searcher=True).point
+    except _StageOverError:
+        return point if smoothed.accepted is None else smoothed.accepted
+
+
+def _optimizer(beta_rule: str) -> ConjugateGradient:
     unlimited = 10**12
     return ConjugateGradient(
         beta_rule=beta_rule,
-        max_time=seconds,
+        max_time=unlimited,
         max_iterations=unlimited,
         max_cost_evaluations=unlimited,
         min_gradient_norm=1e-8,
@@ -151,13 +196,14 @@ def _problem(shape: tuple[int, ...], smoothed: SmoothedMax) -> pymanopt.Problem:
 
 def _warm_up(point: np.ndarray, beta: float, device: str) -> None:
     few = np.ascontiguousarray(point[:, :256])
-    smoothed = SmoothedMax(beta, Recorder(torch.from_numpy(few.T).to(device), 0.2), device)
-    with suppress(_OutOfTimeError):
-        _optimizer("HestenesStiefel", 0.1).run(_problem(few.shape, smoothed), initial_point=few)
+    recorder = Recorder(torch.from_numpy(few.T).to(device), Budget(seconds=0.2))
+    with suppress(_BudgetSpentError):
+        smoothed = SmoothedMax(beta, 0.5, recorder, device)
+        _run_stage("HestenesStiefel", AdaptiveLineSearcher(), smoothed, few)
 
 
 RIVALS: dict[str, Rival] = {
     "pymanopt_lse_cg": Rival(
-        "pymanopt_lse_cg", run_conjugate_gradient, ({},), TUNED["pymanopt_lse_cg"]
+        "pymanopt_lse_cg", run_conjugate_gradient, ({},), TUNED["pymanopt_lse_cg"], COST
     )
 }

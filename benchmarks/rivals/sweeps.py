@@ -107,6 +107,11 @@ def nearest(x: Tensor, panels: Panels) -> tuple[Tensor, Tensor]:
     return cosines, indices
 
 
+def nearest_among(x: Tensor, others: Tensor) -> Tensor:
+    """Return the index ``[n]`` of the nearest of some other rows, 2 n m d FLOPs."""
+    return torch.cat([_argmax_rows(x[start:stop] @ others.T) for start, stop in _blocks(x)])
+
+
 def _argmax_rows(scores: Tensor) -> Tensor:
     if scores.is_cuda:
         return scores.argmax(dim=1)

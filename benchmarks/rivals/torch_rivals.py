@@ -8,14 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.rivals.core import Rival, Settings, Trace
+from benchmarks.rivals.core import Cost, Gallery, Rival, Settings, Trace
 from benchmarks.rivals.descent import Evaluation, Objective, adam, descend
 from benchmarks.rivals.sweeps import Panels, closest_pair, nearest, triangle_flops
 from benchmarks.rivals.tuned import TUNED
 
-PAPER = "our transcription of HyperFace Algorithm 1 (arXiv:2411.08470), alpha = 0"
-PAPER_BATCHED = "our transcription of HyperFace Algorithm 2 (arXiv:2411.08470), alpha = 0"
+PAPER = "our transcription of HyperFace Algorithm 1 (arXiv:2411.08470)"
+PAPER_BATCHED = "our transcription of HyperFace Algorithm 2 (arXiv:2411.08470)"
 ROW_MAX = "our implementation of the mean of row maxima"
+CLOSEST_COST = Cost(1.0, 0.0, "each pair once for the closest one; its gradient is two rows")
+NEAREST_COST = Cost(2.0, 0.0, "all pairs twice, for an arg max a row; the gradient gathers rows")
 
 
 def closest_pair_objective() -> Objective:
@@ -27,13 +29,13 @@ def closest_pair_objective() -> Objective:
         gradient = torch.zeros_like(x)
         gradient[i] = x[j] - cosine * x[i]
         gradient[j] = x[i] - cosine * x[j]
-        return Evaluation(gradient, cosine, triangle_flops(x))
+        return Evaluation(gradient, cosine, triangle_flops(x), scale=1.0)
 
     return objective
 
 
 def nearest_objective(slope: Any) -> Objective:
-    """Sum over rows of ``phi(cosine with the nearest row)``.
+    """Mean over rows of ``phi(cosine with the nearest row)``, n times its gradient.
 
     Args:
         slope: The derivative of ``phi``, on a tensor of cosines.
@@ -45,15 +47,25 @@ def nearest_objective(slope: Any) -> Objective:
         slopes = slope(cosines)[:, None]
         gradient = slopes * x[indices]
         gradient.index_add_(0, indices, slopes * x)
-        return Evaluation(gradient, float(cosines.max()), 2.0 * len(x) * x.numel())
+        flops = 2.0 * len(x) * x.numel()
+        return Evaluation(gradient, float(cosines.max()), flops, scale=len(x))
 
     return objective
 
 
-def run_paper(x0: np.ndarray, *, batch: int | None = None, **settings: Any) -> Trace:
-    """Run Algorithm 1, or Algorithm 2 when ``batch`` is given, without the gallery term."""
+def run_paper(
+    x0: np.ndarray,
+    *,
+    batch: int | None = None,
+    gallery: Gallery | None = None,
+    **settings: Any,
+) -> Trace:
+    """Run Algorithm 1, or Algorithm 2 when ``batch`` is given."""
     source = PAPER if batch is None else PAPER_BATCHED
-    return descend(x0, closest_pair_objective, adam, batch=batch, source=source, **settings)
+    source += f", alpha = {gallery.alpha if gallery else 0:g}"
+    return descend(
+        x0, closest_pair_objective, adam, batch=batch, gallery=gallery, source=source, **settings
+    )
 
 
 def run_mean_row_max(x0: np.ndarray, **settings: Any) -> Trace:
@@ -73,12 +85,14 @@ RIVALS = {
             run_paper,
             grid=_grid((0.1, 0.01, 0.001), ("constant", "staircase")),
             tuned=TUNED["paper_closest_pair"],
+            cost=CLOSEST_COST,
         ),
         Rival(
             "mean_row_max",
             run_mean_row_max,
             grid=_grid((0.03, 0.01, 0.003, 0.001), ("constant", "cosine")),
             tuned=TUNED["mean_row_max"],
+            cost=NEAREST_COST,
         ),
     )
 }
