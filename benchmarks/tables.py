@@ -18,6 +18,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from benchmarks.closed_loop import parts as closed_loop_parts
 from benchmarks.common import PICTURES, ROOT, read_result
 
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -462,16 +463,6 @@ def tutorial_costs(figures: dict[str, Any]) -> str:
     return _table(["stage", "disc, at most", "GPU time", "source of the estimate"], rows)
 
 
-CLOSED_LOOP_PARTS = (
-    "packing",
-    "alpha",
-    "manifold",
-    "identities",
-    "images",
-    "variation",
-    "gallery",
-    "keep-out",
-)
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "duels": ("solvers", partial(rivals, "methods")),
     "rivals": ("rivals", partial(rivals, "methods")),
@@ -500,7 +491,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "tutorial_costs": ("tutorial", tutorial_costs),
     **{
         f"closed_loop_{part}": ("closed_loop", partial(closed_loop, part))
-        for part in CLOSED_LOOP_PARTS
+        for part in closed_loop_parts()
     },
 }
 MODULES = {"solvers": "rivals", "milestones": "solvers", "precision": "accelerator"}

@@ -36,7 +36,7 @@ def verify(code: SphericalCode) -> Verification:
     Raises:
         ValueError: neither its words nor its pairs are few enough.
 
-    Cost: ``n log N`` additions over the words of a linear code of length N, else ``n^2 d`` FLOPs.
+    Cost: about ``2 n N`` FLOPs over the words of a linear code of length N, else ``n^2 d``.
 
     Examples:
         >>> from hyperface_jax.codes import best_known
