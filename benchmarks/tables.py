@@ -236,15 +236,12 @@ def code_names(figures: dict[str, Any]) -> str:
 
 def codes_near_a_gallery(figures: dict[str, Any]) -> str:
     """Starts from codes near the text manifold."""
-    rows = []
-    for r in figures["gallery"]:
-        annealing = "refining" if r["is_refining"] else "default"
-        figures_of = [
-            f"{r[name]:.4f}" for name in ("max_cosine", "gallery_mean_cosine", "objective")
-        ]
-        rows.append([r["start"], annealing, f"{r['start_gallery_mean_cosine']:.3f}", *figures_of])
-    header = ["start", "annealing", "start to gallery", "max cosine", "to gallery", "objective"]
-    return _table(header, rows)
+    names = ("start_gallery_mean_cosine", "max_cosine", "gallery_mean_cosine", "objective")
+    rows = [
+        [r["start"], *(f"{r[name]['mean']:.4f} ± {r[name]['error']:.4f}" for name in names)]
+        for r in figures["gallery"]
+    ]
+    return _table(["start", "start to gallery", "max cosine", "to gallery", "objective"], rows)
 
 
 def _near(row: dict[str, Any]) -> str:
