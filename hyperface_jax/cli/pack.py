@@ -42,9 +42,8 @@ class Pack:
     HyperFace; with more, the distance is measured to their span."""
     init: Annotated[str | None, tyro.conf.arg(metavar="gallery|farthest|uniform|code|FILE")] = None
     """Start: random gallery rows, gallery rows far from each other, uniform points, the best known
-    spherical code rotated at random (near a gallery: the points of a larger one that come nearest), or
-    the rows of FILE. Default: the gallery, if there is one, else uniform. With code and --steps 0 the
-    code itself is written, certified by its construction."""
+    spherical code rotated at random, or the rows of FILE. Default: the gallery, if there is one, else
+    uniform. With code and --steps 0 the code itself is written, certified by its construction."""
     method: Method = "annealed"
     """annealed: ours, full batch. stochastic: ours, mini-batches. paper: Algorithm 1 of HyperFace."""
     steps: int | None = None

@@ -26,8 +26,7 @@ from hyperface_jax.cli.loop import (
 from hyperface_jax.cli.pack import Inputs, Pack, resolved_config
 from hyperface_jax.cli.pack_results import write_results
 from hyperface_jax.cli.progress import StepProgress
-from hyperface_jax.codes import best_known, refinable
-from hyperface_jax.codes.code import MAX_POINTS
+from hyperface_jax.codes import refinable
 from hyperface_jax.errors import InputError
 from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.checkpoints import Checkpointer
@@ -44,7 +43,6 @@ from hyperface_jax.packing import (
     annealed,
     farthest_first,
     from_code,
-    from_code_near,
     from_gallery,
     from_points,
     paper,
@@ -58,7 +56,6 @@ from hyperface_jax.pairwise import Sweep
 
 _IGNORED = ("out", "checkpoint_seconds", "command", "devices", "distributed", "relax")
 _STATES_ON_DISK = 12
-_POOL = 4
 
 
 def pack(config: Pack, inputs: Inputs) -> int:
@@ -147,15 +144,10 @@ def _refining(problem: PackingProblem, steps: int | None) -> Annealing:
 
 
 def _from_code(config: Pack, inputs: Inputs) -> Initializer:
-    """Start from the best known code; near a gallery, from the nearest points of a larger one."""
-    size = max(config.num_ids, 2)
     try:
-        if inputs.gallery is None:
-            return from_code(refinable(size, inputs.dim))
-        larger = best_known(min(_POOL * size, MAX_POINTS), inputs.dim)
+        return from_code(refinable(max(config.num_ids, 2), inputs.dim))
     except ValueError as error:
         raise InputError(f"--init code: {error}") from error
-    return from_code_near(larger, _points(inputs.gallery))
 
 
 def _initializer(config: Pack, inputs: Inputs) -> Initializer:

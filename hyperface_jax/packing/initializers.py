@@ -12,7 +12,6 @@ from jax import lax
 
 from hyperface_jax import sharding, sphere
 from hyperface_jax.codes import SphericalCode
-from hyperface_jax.pairwise import nearest, sweep
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -115,48 +114,6 @@ def from_code(code: SphericalCode) -> Initializer:
         index = jnp.arange(size)[None] * num_blocks + jnp.arange(num_blocks)[:, None]
         points = lax.map(rows, jnp.minimum(index, num_points - 1))
         return points.swapaxes(0, 1).reshape(-1, dim)[:num_points]
-
-    return initialize
-
-
-def from_code_near(code: SphericalCode, gallery: Gallery, *, rounds: int = 10) -> Initializer:
-    """Start from the points of a code that lie nearest to a gallery, in a rotation that favours them.
-
-    By turns from a random rotation: the points nearest to a gallery row are chosen, then the rotation
-    that takes them to these rows best (Procrustes).
-
-    Args:
-        code: of more points than are needed, to choose from.
-        gallery: unit rows, ``[m, d]``.
-        rounds: turns.
-
-    References:
-        Besl and McKay, *A method for registration of 3-D shapes*, 1992, for the turns.
-
-    Cost: ``2 N m d`` FLOPs a turn for a code of N points, and its points in memory.
-    """
-
-    def initialize(key: PRNGKey, num_points: int, dim: int) -> Points:
-        _check(gallery, dim)
-        _check_room(code, num_points, dim)
-        rows = from_code(code)(key, code.num_points, dim)
-        faces = jnp.asarray(gallery)
-
-        def chosen(rotation):
-            turned = sphere.normalize(jnp.matmul(rows, rotation, precision=lax.Precision.HIGHEST))
-            found = sweep(turned, faces, reduction=nearest())
-            return turned, lax.top_k(found.cosine, num_points)[1], found.column
-
-        def turn(_, rotation):
-            _, place, column = chosen(rotation)
-            targets = faces[column[place]]
-            left, _, right = jnp.linalg.svd(
-                jnp.matmul(rows[place].T, targets, precision=lax.Precision.HIGHEST)
-            )
-            return jnp.matmul(left, right, precision=lax.Precision.HIGHEST)
-
-        turned, place, _ = chosen(lax.fori_loop(0, rounds, turn, jnp.eye(dim, dtype=rows.dtype)))
-        return turned[place]
 
     return initialize
 

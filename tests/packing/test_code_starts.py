@@ -5,16 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperface_jax import codes, sphere
+from hyperface_jax import codes
 from hyperface_jax.packing import (
     PackingProblem,
     annealed,
     from_code,
-    from_code_near,
     refining_annealing,
 )
 from hyperface_jax.packing.initializers import initial_points
-from hyperface_jax.pairwise import max_cosine, nearest, sweep
+from hyperface_jax.pairwise import max_cosine, sweep
 
 
 def _max_cosine(x):
@@ -72,20 +71,6 @@ def test_room_around_a_code_is_used(key):
 def test_a_code_that_fills_its_space_gets_no_worse(key):
     code = codes.kerdock(4).with_basis()
     assert _refined(code, 288, 16, 60, key) <= 0.25 + 1e-6
-
-
-def test_the_points_nearest_to_a_gallery_are_chosen(key):
-    gallery = sphere.normalize(sphere.sample_uniform(jax.random.key(3), 300, 24) + 0.4)
-    code = codes.best_known(1200, 24)
-    near = from_code_near(code, gallery)(key, 200, 24)
-    plain = from_code(code)(key, 200, 24)
-
-    def to_gallery(x):
-        return float(jnp.mean(sweep(x, gallery, reduction=nearest()).cosine))
-
-    assert near.shape == (200, 24)
-    assert _max_cosine(near) <= code.max_cosine + 3e-6
-    assert to_gallery(near) > to_gallery(plain) + 0.15
 
 
 def test_a_refinable_code_is_as_good_as_the_best():
