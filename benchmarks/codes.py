@@ -23,16 +23,17 @@ from benchmarks.common import SHARED, read_result, write_result
 from hyperface_jax import bounds, sphere
 from hyperface_jax.codes import best_known, refinable, verify
 from hyperface_jax.packing import (
-    Annealing,
     Initializer,
     PackingProblem,
     annealed,
+    default_annealing,
     from_code,
     from_gallery,
     refining_annealing,
     uniform,
 )
 from hyperface_jax.packing.figures import measure
+from hyperface_jax.packing.schedules import ChooseAnnealing
 from hyperface_jax.packing.solver import default_num_iterations
 from hyperface_jax.pairwise import nearest, sweep
 
@@ -76,10 +77,10 @@ def cell(num_points: int, dim: int) -> dict[str, Any]:
     }
     if num_points in SIZES and num_points > 2 * dim:
         row["steps"] = steps = default_num_iterations(num_points, dim)
-        row["uniform"] = _packed(num_points, dim, steps, uniform)
+        row["uniform"] = _packed(num_points, dim, steps, uniform, default_annealing)
         start = refinable(num_points, dim)
         row["start_name"] = start.name
-        row["refined"] = _packed(num_points, dim, steps, from_code(start), is_refining=True)
+        row["refined"] = _packed(num_points, dim, steps, from_code(start), refining_annealing)
     print(row, flush=True)
     return row
 
@@ -92,13 +93,17 @@ def _verified_by(num_points: int, dim: int) -> str | None:
 
 
 def _packed(
-    num_points: int, dim: int, steps: int, start: Initializer, *, is_refining: bool = False
+    num_points: int,
+    dim: int,
+    steps: int,
+    start: Initializer,
+    choose_annealing: ChooseAnnealing,
 ) -> dict[str, Any]:
     problem, solver = annealed(
         PackingProblem(num_points=num_points, dim=dim),
         num_iterations=steps,
         initializer=start,
-        annealing=refining_annealing(dim, steps) if is_refining else None,
+        choose_annealing=choose_annealing,
     )
     state = solver.init_state(problem, jax.random.key(0))
     begin = time.perf_counter()
@@ -114,15 +119,14 @@ def near_a_gallery() -> list[dict[str, Any]]:
     gallery = rows[:NUM_GALLERY]
     dim = gallery.shape[1]
     problem = PackingProblem(num_points=NUM_POINTS, dim=dim, gallery=gallery, alpha=ALPHA)
-    refining = refining_annealing(dim, STEPS)
     starts = {
-        "gallery rows": (from_gallery(gallery), None),
-        "code, rotated at random": (from_code(refinable(NUM_POINTS, dim)), refining),
-        "code, nearest to the gallery": (_nearest_points(gallery), refining),
+        "gallery rows": (from_gallery(gallery), default_annealing),
+        "code, rotated at random": (from_code(refinable(NUM_POINTS, dim)), refining_annealing),
+        "code, nearest to the gallery": (_nearest_points(gallery), refining_annealing),
     }
     found = []
-    for name, (start, annealing) in starts.items():
-        runs = [_near(problem, start, annealing, seed) for seed in range(NUM_SEEDS)]
+    for name, (start, choose) in starts.items():
+        runs = [_near(problem, start, choose, seed) for seed in range(NUM_SEEDS)]
         row = {"start": name, "num_seeds": NUM_SEEDS}
         for figure in runs[0]:
             values = np.array([run[figure] for run in runs])
@@ -157,9 +161,11 @@ def _nearest_points(gallery: Any, rounds: int = 10) -> Initializer:
 
 
 def _near(
-    problem: PackingProblem, start: Initializer, annealing: Annealing | None, seed: int
+    problem: PackingProblem, start: Initializer, choose: ChooseAnnealing, seed: int
 ) -> dict[str, float]:
-    ready, solver = annealed(problem, num_iterations=STEPS, initializer=start, annealing=annealing)
+    ready, solver = annealed(
+        problem, num_iterations=STEPS, initializer=start, choose_annealing=choose
+    )
     state = solver.init_state(ready, jax.random.key(seed))
     at_start = _figures(problem, state.x, "start_")
     return at_start | _figures(problem, solver(ready, state).x, "")

@@ -491,7 +491,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
         for part in closed_loop_parts()
     },
 }
-MODULES = {"solvers": "rivals", "milestones": "solvers", "precision": "accelerator"}
+MODULES = {"milestones": "solvers", "precision": "accelerator"}
 
 
 def draw_rivals(figures: dict[str, Any]) -> Figure:

@@ -13,22 +13,21 @@ import numpy as np
 
 from benchmarks.rivals.core import Budget, Cost, Trace
 from hyperface_jax.packing import (
-    Annealing,
     Initializer,
     PackingProblem,
     PackingSolver,
     annealed,
+    default_annealing,
 )
 from hyperface_jax.packing.cost import step_cost
 from hyperface_jax.packing.machines import parse_devices
+from hyperface_jax.packing.schedules import ChooseAnnealing
 
 COST = Cost(1.0, 2.0, "each pair once; its weight is multiplied into both of its rows")
 
 _CALIBRATION_SHARE = 0.02
 _PLANNED_SHARE = 0.93  # our number of steps is fixed in advance: leave room, never take more time
 _MOST_STEPS = 10**6
-
-ChooseAnnealing = Callable[[int, int], Annealing]
 
 
 def run(
@@ -37,7 +36,7 @@ def run(
     budget: Budget,
     *,
     seed: int,
-    choose_annealing: ChooseAnnealing | None = None,
+    choose_annealing: ChooseAnnealing = default_annealing,
 ) -> tuple[Trace, int]:
     """Run the annealed solver with as many steps as fit; return the number of steps too.
 
@@ -46,12 +45,16 @@ def run(
         start: Where from; like compilation, making it is not timed.
         budget: Wall time or FLOPs.
         seed: Of the start.
-        choose_annealing: From d and the number of steps; None takes the solver's default.
+        choose_annealing: From d and the number of steps.
     """
 
     def solver_of(num_steps: int) -> tuple[PackingProblem, PackingSolver]:
-        annealing = choose_annealing(problem.dim, num_steps) if choose_annealing else None
-        return annealed(problem, num_iterations=num_steps, initializer=start, annealing=annealing)
+        return annealed(
+            problem,
+            num_iterations=num_steps,
+            initializer=start,
+            choose_annealing=choose_annealing,
+        )
 
     num_steps = _steps_for(problem, solver_of, budget)
     while True:

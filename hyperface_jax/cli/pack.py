@@ -17,6 +17,8 @@ from hyperface_jax.io.embeddings import Embeddings, check_same_dim, read_embeddi
 from hyperface_jax.packing.polish import MAX_VARIABLES
 
 Method = Literal["annealed", "paper", "stochastic"]
+FREE_TO_CHANGE = ("out", "checkpoint_seconds", "command", "devices", "distributed", "relax")
+"""Settings with which an unfinished run may go on as others than it began."""
 
 
 @dataclass(frozen=True, kw_only=True)

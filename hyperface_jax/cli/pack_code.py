@@ -18,7 +18,7 @@ from jax import lax
 
 from hyperface_jax import sphere
 from hyperface_jax.cli.loop import INTERRUPTED, StopRequest, open_run, say
-from hyperface_jax.cli.pack import Inputs, Pack, resolved_config
+from hyperface_jax.cli.pack import FREE_TO_CHANGE, Inputs, Pack, resolved_config
 from hyperface_jax.cli.pack_results import finish, machine, yardsticks
 from hyperface_jax.cli.progress import CountProgress
 from hyperface_jax.codes import SphericalCode, best_known, verify
@@ -30,7 +30,6 @@ from hyperface_jax.packing.initializers import rotated_rows
 if TYPE_CHECKING:
     from hyperface_jax.io.run_directory import RunDirectory
 
-_IGNORED = ("out", "checkpoint_seconds", "command", "devices", "distributed", "relax")
 _BLOCK = 16_384
 _SAMPLE = 1024
 _ROUNDING = 1e-6
@@ -61,7 +60,7 @@ def pack_code(config: Pack, inputs: Inputs) -> int:
 
 
 def _pack_code(config: Pack, inputs: Inputs, run: RunDirectory, code: SphericalCode) -> int:
-    run.claim(resolved_config(config, inputs, code=code.name), ignore=_IGNORED)
+    run.claim(resolved_config(config, inputs, code=code.name), ignore=FREE_TO_CHANGE)
     if run.is_finished:
         say(f"{run.path}: already finished, max cosine {run.summary()['max_cosine']:.6f}")
         return 0

@@ -23,7 +23,7 @@ from hyperface_jax.cli.loop import (
     run_together,
     say,
 )
-from hyperface_jax.cli.pack import Inputs, Pack, resolved_config
+from hyperface_jax.cli.pack import FREE_TO_CHANGE, Inputs, Pack, resolved_config
 from hyperface_jax.cli.pack_results import write_results
 from hyperface_jax.cli.progress import StepProgress
 from hyperface_jax.codes import refinable
@@ -34,7 +34,6 @@ from hyperface_jax.io.embeddings import Embeddings
 from hyperface_jax.io.files import JsonLines
 from hyperface_jax.io.run_directory import RunDirectory
 from hyperface_jax.packing import (
-    Annealing,
     Initializer,
     PackingProblem,
     PackingSolver,
@@ -51,10 +50,8 @@ from hyperface_jax.packing import (
     uniform,
 )
 from hyperface_jax.packing.manifolds import manifold_of
-from hyperface_jax.packing.solver import default_num_iterations
 from hyperface_jax.pairwise import Sweep
 
-_IGNORED = ("out", "checkpoint_seconds", "command", "devices", "distributed", "relax")
 _STATES_ON_DISK = 12
 
 
@@ -72,7 +69,7 @@ def _pack(config: Pack, inputs: Inputs, run: RunDirectory) -> int:
     num_frozen = inputs.frozen.num_points if inputs.frozen else 0
     job = Job(config, *build(config, inputs, run.stored_config()), run, num_frozen)
     resolved = _resolved(config, inputs, job.solver)
-    sharding.on_first_process(lambda: run.claim(resolved, ignore=_IGNORED))
+    sharding.on_first_process(lambda: run.claim(resolved, ignore=FREE_TO_CHANGE))
     if run.is_finished:
         cosine = run.summary()["max_cosine"]
         say(f"{run.path}: already finished, max cosine {cosine:.6f}; nothing changed")
@@ -131,16 +128,11 @@ def _method(
         settings |= {"batch_size": config.batch_size, "relax": config.relax}
         return stochastic(problem, num_groups=num_groups, **settings)
     if config.init == "code":
-        settings["annealing"] = _refining(problem, config.steps)
+        settings["choose_annealing"] = refining_annealing
     problem, solver = annealed(problem, **settings)
     if config.coarse_steps > solver.num_iterations:
         raise ValueError(f"coarse_steps={config.coarse_steps} is more than all steps")
     return problem, replace(solver, coarse_steps=config.coarse_steps)
-
-
-def _refining(problem: PackingProblem, steps: int | None) -> Annealing:
-    size = problem.num_points, problem.dim
-    return refining_annealing(size[1], default_num_iterations(*size) if steps is None else steps)
 
 
 def _from_code(config: Pack, inputs: Inputs) -> Initializer:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -322,6 +322,7 @@ def _nonzeros(m: int, designed: int) -> list[int]:
     return sorted({_smallest(m, e) for e in range(1, length)} - zeros)
 
 
+@cache
 def _smallest(m: int, exponent: int) -> int:
     return min(exponent * 2**i % (2**m - 1) for i in range(m))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,6 +39,10 @@ class Annealing:
         """Return the inverse temperature at ``step``."""
         progress = _progress(step, self.num_steps)
         return self.start * (self.end / self.start) ** (progress**self.power)
+
+
+ChooseAnnealing = Callable[[int, int], Annealing]
+"""From the dimension and the number of steps."""
 
 
 @dataclass(frozen=True)

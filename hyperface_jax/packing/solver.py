@@ -29,7 +29,7 @@ from hyperface_jax.packing.initializers import (
 from hyperface_jax.packing.problem import PackingProblem, ProblemEvaluation
 from hyperface_jax.packing.schedules import (
     AnnealedStep,
-    Annealing,
+    ChooseAnnealing,
     Ramp,
     default_annealing,
     default_momentum,
@@ -401,7 +401,7 @@ def annealed(
     num_iterations: int | None = None,
     initializer: Initializer | None = None,
     sweep: Sweep = DEFAULT_SWEEP,
-    annealing: Annealing | None = None,
+    choose_annealing: ChooseAnnealing = default_annealing,
     b2: float = 0.0,
 ) -> tuple[PackingProblem, PackingSolver]:
     """Return the problem with an annealed soft maximum, and the solver tuned for it.
@@ -415,7 +415,7 @@ def annealed(
     size = problem.num_points, problem.dim
     if num_iterations is None:
         num_iterations = default_num_iterations(*size)
-    annealing = annealing or default_annealing(problem.dim, num_iterations)
+    annealing = choose_annealing(problem.dim, num_iterations)
     solver = PackingSolver(
         riemannian_adam(AnnealedStep(annealing), default_momentum(num_iterations), b2),
         num_iterations,

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hyperface_jax.io.files import atomic_write_text
 from hyperface_jax.io.run_directory import REPORT
-from hyperface_jax.reports.leakage import cosine_histogram
+from hyperface_jax.reports.leakage import histogram_draw
 from hyperface_jax.reports.page import both_sizes, render_page
 from hyperface_jax.reports.verification import score_histogram
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    from matplotlib.figure import Figure
 
     from hyperface_jax.reports.page import Draw
 
@@ -41,11 +38,7 @@ def write_diversity_report(folder: Path, summary: Mapping[str, Any]) -> Path:
     draw: dict[str, Draw] = {"pairs": lambda size: score_histogram(summary["pairs"], size=size)}
     for key, title in _TITLES.items():
         if summary["diversity"][key] is not None:
-            draw[key] = partial(_drawn, summary["diversity"][key], title)
+            draw[key] = histogram_draw(summary["diversity"][key], title)
     page = render_page("diversity.html.j2", s=summary, figures=both_sizes(draw))
     atomic_write_text(folder / REPORT, page)
     return folder / REPORT
-
-
-def _drawn(found: Mapping[str, Any], title: str, size: tuple[float, float]) -> Figure:
-    return cosine_histogram(found, title, size=size)

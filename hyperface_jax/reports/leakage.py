@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +71,11 @@ def cosine_histogram(
     return figure
 
 
+def histogram_draw(found: Mapping[str, Any], title: str) -> Draw:
+    """Return what draws :func:`cosine_histogram` at a size."""
+    return lambda size: cosine_histogram(found, title, size=size)
+
+
 def write_leakage_report(
     folder: Path, summary: Mapping[str, Any], pictures: Sequence[bytes] = ()
 ) -> Path:
@@ -89,7 +93,7 @@ def write_leakage_report(
         InputError: it cannot be written, or a library of the ``cli`` extra is not installed.
     """
     draw: dict[str, Draw] = {
-        key: partial(_drawn, summary[key], _TITLES[key])
+        key: histogram_draw(summary[key], _TITLES[key])
         for key in ("nearest", "own_target")
         if summary[key] is not None
     }
@@ -98,7 +102,3 @@ def write_leakage_report(
     page = render_page("leakage.html.j2", s=summary, figures=both_sizes(draw), pictures=list(shown))
     atomic_write_text(folder / REPORT, page)
     return folder / REPORT
-
-
-def _drawn(found: Mapping[str, Any], title: str, size: tuple[float, float]) -> Figure:
-    return cosine_histogram(found, title, size=size)

@@ -57,7 +57,7 @@ def _refined(code, num_points, dim, steps, key):
         PackingProblem(num_points=num_points, dim=dim),
         num_iterations=steps,
         initializer=from_code(code),
-        annealing=refining_annealing(dim, steps),
+        choose_annealing=refining_annealing,
     )
     return solver(problem, solver.init_state(problem, key)).max_cosine
 
