@@ -234,6 +234,12 @@ def code_names(figures: dict[str, Any]) -> str:
     return _table(["n", "d", "code", "checked by"], rows)
 
 
+def code_words(figures: dict[str, Any]) -> str:
+    """What gradient steps and a closed form make of the words of one code."""
+    rows = [[r["name"], f"{r['max_cosine']:.5f}"] for r in figures.get("words", [])]
+    return _table(["10,000 points in 512 dimensions", "max cosine"], rows)
+
+
 def codes_near_a_gallery(figures: dict[str, Any]) -> str:
     """Starts from codes near the text manifold."""
     names = ("start_gallery_mean_cosine", "max_cosine", "gallery_mean_cosine", "objective")
@@ -471,6 +477,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "leakage": ("leakage", leakage),
     "codes": ("codes", codes),
     "code_names": ("codes", code_names),
+    "code_words": ("codes", code_words),
     "codes_near_a_gallery": ("codes", codes_near_a_gallery),
     "frontier": ("gallery_frontier", frontier),
     "small_codes": ("small_codes", small_codes),

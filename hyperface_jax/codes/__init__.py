@@ -18,7 +18,7 @@ from hyperface_jax.codes.sharp import (
     derived_quadrangle,
     sharp_configuration,
 )
-from hyperface_jax.codes.shortened import punctured, restricted, shortened
+from hyperface_jax.codes.shortened import punctured, restricted, shortened, with_vertices
 from hyperface_jax.codes.verify import Verification, verify
 
 __all__ = [
@@ -48,4 +48,5 @@ __all__ = [
     "simplex",
     "subset",
     "verify",
+    "with_vertices",
 ]

@@ -8,7 +8,7 @@ from functools import cache
 from hyperface_jax.codes import basic, linear, searched, sharp
 from hyperface_jax.codes.code import MAX_POINTS, SphericalCode
 from hyperface_jax.codes.linear import LinearCode
-from hyperface_jax.codes.shortened import punctured, restricted, shortened
+from hyperface_jax.codes.shortened import punctured, restricted, with_vertices
 
 MAX_DIM = 4096
 _PRIMES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61)
@@ -36,11 +36,12 @@ def restrictions(num_points: int, dim: int) -> list[SphericalCode]:
     """Return codes of just enough points: some coordinates have one symbol, others a few."""
     found = []
     for code in families():
-        for allowed in _allowed(code, num_points):
-            restricted_code = restricted(code, allowed)
-            if restricted_code.dim <= dim:
-                found.append(restricted_code)
-    return found
+        most_shortened = code.dim - (code.num_characters + 1) * code.alphabet.shape[1]
+        if not code.is_simplex or not code.num_characters or most_shortened > dim:
+            continue
+        for num_words in {num_points, num_points - code.num_symbols * code.length}:
+            found += [with_vertices(code, allowed) for allowed in _allowed(code, num_words)]
+    return [code for code in found if code.dim <= dim]
 
 
 def puncturings(dim: int) -> list[SphericalCode]:
@@ -50,7 +51,7 @@ def puncturings(dim: int) -> list[SphericalCode]:
         width = code.dim // code.length
         gone = -(-(code.dim - dim) // width)
         if 0 < gone <= code.length // 8:
-            found.append(punctured(code, gone).spherical())
+            found.append(_whole(punctured(code, gone), ()))
     return found
 
 
@@ -61,15 +62,20 @@ def polygons(num_points: int, dim: int) -> list[SphericalCode]:
 
 
 def _shortenings(code: LinearCode) -> Iterator[SphericalCode]:
-    yield from (shortened(code, count) for count in range(code.num_characters + 2))
+    yield from (_whole(code, (1,) * count) for count in range(code.num_characters + 2))
     if code.num_symbols in (2, 4) and code.num_words + 2 * code.dim <= MAX_POINTS:
         yield code.with_basis()
 
 
+def _whole(code: LinearCode, allowed: tuple[int, ...]) -> SphericalCode:
+    """Return a restriction with all that can be added to it."""
+    return with_vertices(code, allowed) if code.is_simplex else restricted(code, allowed)
+
+
 def _allowed(code: LinearCode, num_points: int) -> Iterator[tuple[int, ...]]:
-    """Find the numbers of symbols that leave a simplex code just enough points."""
+    """Find the numbers of symbols that leave a simplex code just enough words."""
     q = code.num_symbols
-    if q in (2, 4) or not code.num_characters or code.num_words < num_points:
+    if not 0 < num_points <= code.num_words:
         return
     single, size = 0, code.num_words
     while size >= q * num_points and single <= code.num_characters:

@@ -78,6 +78,11 @@ class LinearCode:
         return len(self.alphabet)
 
     @property
+    def is_simplex(self) -> bool:
+        """Whether the symbols are the q > 2 vertices of a simplex and all digits have q values."""
+        return self.num_symbols > 2 and self.radix[0] == self.num_symbols
+
+    @property
     def num_coordinates(self) -> int:
         """Coordinates that can be shortened apart: two a position for the Gray map, else one."""
         return 2 * self.length if self.num_symbols == 4 else self.length

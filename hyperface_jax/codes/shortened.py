@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from hyperface_jax.codes.basic import simplex_points
-from hyperface_jax.codes.code import MAX_POINTS, SphericalCode
+from hyperface_jax.codes.code import MAX_POINTS, SphericalCode, joined, tabulated
 from hyperface_jax.codes.distances import linear_max_cosine
 from hyperface_jax.codes.linear import LinearCode, digits
 
@@ -57,7 +57,7 @@ def restricted(code: LinearCode, allowed: Sequence[int]) -> SphericalCode:
     count, radix = len(allowed), code.radix[0]
     if count > code.num_characters + 1:
         raise ValueError(f"count={count}: must be between 0 and {code.num_characters + 1}")
-    if not all(k == 1 or (1 < k < radix == code.num_symbols > 2) for k in allowed):
+    if not all(k == 1 or (1 < k < radix and code.is_simplex) for k in allowed):
         raise ValueError(f"allowed={tuple(allowed)}: of {radix} symbols of {code.name}")
     if not count:
         return code.spherical()
@@ -71,6 +71,65 @@ def restricted(code: LinearCode, allowed: Sequence[int]) -> SphericalCode:
         part.rows,
         lambda: part.seen(linear_max_cosine(code)),
     )
+
+
+def with_vertices(code: LinearCode, allowed: Sequence[int] = ()) -> SphericalCode:
+    """Return :func:`restricted`, and the opposites of the simplex vertices of its positions.
+
+    A word has one of q vertices in each of N positions, over ``sqrt(N)``. The opposite ``-u`` of a vertex
+    is at ``-1 / sqrt(N)`` from words that have u there, else at ``1 / ((q - 1) sqrt(N))``, less than the
+    max cosine of most codes, and two opposites are at 0 or below. So a code gets q more points for each
+    position. Where they would raise the max cosine they are left out.
+
+    Args:
+        code: a simplex code of more than two symbols.
+        allowed: as for :func:`restricted`.
+
+    Returns:
+        The points of :func:`restricted`, then up to q (or k) for each position; the same max cosine.
+
+    Raises:
+        ValueError: not a simplex code, or as for :func:`restricted`.
+    """
+    if not code.is_simplex:
+        raise ValueError(f"{code.name}: its symbols are not the vertices of a simplex")
+    words, part = restricted(code, allowed), _Restriction(code, tuple(allowed))
+    used = [vertices for vertices in part.vertices() if part.between(vertices) <= words.max_cosine]
+    if not used:
+        return words
+    name = f"vertices of {len(used)} positions"
+    added = tabulated(
+        sum(len(vertices.points) for vertices in used),
+        part.dim,
+        0.0 if len(used) > 1 else -1 / (len(used[0].points) - 1),
+        name,
+        code.reference,
+        lambda: _opposites(used, part.dim),
+    )
+    return joined(
+        words,
+        added,
+        between=max(map(part.between, used)),
+        name=f"{words.name}, and {name}",
+        reference=code.reference,
+        distribution=words.distribution,
+    )
+
+
+class _Vertices(NamedTuple):
+    """The simplex of one position, ``[k, k - 1]``, its first coordinate, and the norm of words in it."""
+
+    points: np.ndarray
+    start: int
+    norm: float
+
+
+def _opposites(vertices: list[_Vertices], dim: int) -> np.ndarray:
+    blocks = []
+    for points, start, _ in vertices:
+        stop = start + points.shape[1]
+        blocks.append(np.pad(-points, ((0, 0), (start, dim - stop))))
+    return np.concatenate(blocks)
 
 
 @dataclass(frozen=True)
@@ -104,8 +163,11 @@ class _Restriction:
     @property
     def lost(self) -> float:
         """What all inner products lose: the squares of the means of allowed points."""
+        return sum(self._mean_square(k) for k in self.allowed)
+
+    def _mean_square(self, num_symbols: int) -> float:
         q = self.code.num_symbols
-        return sum(1.0 if k == 1 else (q - k) / (k * (q - 1)) for k in self.allowed)
+        return 1.0 if num_symbols == 1 else (q - num_symbols) / (num_symbols * (q - 1))
 
     def seen(self, cosine: float) -> float:
         """Return a cosine of the code as it is in the restricted one."""
@@ -120,6 +182,25 @@ class _Restriction:
             words.append(f"{' and '.join(kept)} symbols in a position")
         return ", ".join(words)
 
+    def vertices(self) -> list[_Vertices]:
+        """Return the simplex of each position that has one, in the order of the coordinates."""
+        whole = [(self.code.alphabet, 1.0)] * (self.code.length - len(self.allowed))
+        few = [(simplex_points(k), 1 - self._mean_square(k)) for k in self.allowed if k > 1]
+        found, start = [], 0
+        for points, square in whole + few:
+            found.append(_Vertices(points, start, (square / self._square) ** 0.5))
+            start += points.shape[1]
+        return found
+
+    def between(self, vertices: _Vertices) -> float:
+        """Return the largest cosine of a word and an opposite of these vertices."""
+        return vertices.norm / (len(vertices.points) - 1)
+
+    @property
+    def _square(self) -> float:
+        """Squared norm of a word."""
+        return self.code.length * (1 - self.lost / self.code.num_coordinates)
+
     def rows(self, index: Indices) -> Points:
         code, count = self.code, len(self.allowed)
         positions = _positions(code, count)
@@ -131,13 +212,11 @@ class _Restriction:
         message = message.at[:, np.array(self.fixed)].set(decided)
         parts = [code.coordinates(code.encoded(message))[:, self._kept(positions)]]
         parts += [self._centred(k, symbols[:, i]) for i, k in enumerate(self.allowed) if k > 1]
-        square = code.length * (1 - self.lost / code.num_coordinates)
-        return jnp.concatenate(parts, axis=1) * square**-0.5
+        return jnp.concatenate(parts, axis=1) * self._square**-0.5
 
     def _centred(self, num_symbols: int, symbols: Indices) -> Points:
         """Return the points of the allowed symbols, seen from their mean."""
-        q = self.code.num_symbols
-        size = (1 - (q - num_symbols) / (num_symbols * (q - 1))) ** 0.5
+        size = (1 - self._mean_square(num_symbols)) ** 0.5
         return jnp.asarray(size * simplex_points(num_symbols), jnp.float32)[symbols]
 
     def _kept(self, positions: list[int]) -> np.ndarray:

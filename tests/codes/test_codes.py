@@ -67,6 +67,13 @@ SMALL = {
         codes.quadratic(3, 3), (1, 2)
     ),
     "quadratic-5-1, 4 and 3 symbols": lambda: codes.restricted(codes.quadratic(5, 1), (4, 3)),
+    "quadratic-3-3 and vertices": lambda: codes.with_vertices(codes.quadratic(3, 3)),
+    "quadratic-3-3, 2 symbols, vertices": lambda: codes.with_vertices(
+        codes.quadratic(3, 3), (1, 2)
+    ),
+    "quadratic-5-1, 4 and 3 symbols, vertices": lambda: codes.with_vertices(
+        codes.quadratic(5, 1), (4, 3)
+    ),
     "quadratic-3-3, shortened 2": lambda: codes.shortened(codes.quadratic(3, 3), 2),
     "kerdock-6, punctured 3": lambda: codes.punctured(codes.kerdock(6), 3).spherical(),
     "Hill cap": hill_cap,
@@ -200,14 +207,26 @@ def test_the_catalogue_keeps_its_word():
         assert code.max_cosine >= bounds.tightest(code.num_points, code.dim).value - 1e-9, code.name
 
 
-def test_few_symbols_make_a_better_code_of_fewer_points():
+def test_few_symbols_and_vertices_make_a_better_code_of_fewer_points():
     """10,000 points in 512 dimensions: 15,625 at 0.04234 by shortening alone."""
-    code = codes.best_known(10_000, 512)
-    restricted = codes.restricted(codes.quadratic(5, 3), (1, 4, 4))
+    quadratic = codes.quadratic(5, 3)
+    restricted = codes.restricted(quadratic, (1, 4, 4))
     assert (restricted.num_points, restricted.dim) == (10_000, 494)
-    assert code.max_cosine == restricted.max_cosine < 0.0414
+    assert restricted.max_cosine == pytest.approx(5.125 / 123.875)
+    fewer = codes.with_vertices(quadratic, (1, 3))
+    assert (fewer.num_points, fewer.dim) == (9375 + 123 * 5 + 3, 494)
+    code = codes.best_known(10_000, 512)
+    assert code.max_cosine == fewer.max_cosine == pytest.approx(61 / 1486)
     rows = np.asarray(code.block(0, 10_000))
-    assert (rows @ rows.T - 2 * np.eye(10_000, dtype=np.float32)).max() < 0.0414
+    scores = rows @ rows.T - 2 * np.eye(10_000, dtype=np.float32)
+    assert scores.max() == pytest.approx(code.max_cosine, abs=1e-6)
+
+
+def test_opposite_vertices_are_left_out_where_words_come_too_near():
+    """Of two symbols the second is the opposite of the first."""
+    code = codes.with_vertices(codes.quadratic(5, 3), (2,))
+    assert code.num_points == 2 * 5**6 + 124 * 5
+    assert code.max_cosine == codes.restricted(codes.quadratic(5, 3), (2,)).max_cosine
 
 
 @pytest.mark.parametrize(
@@ -217,6 +236,7 @@ def test_few_symbols_make_a_better_code_of_fewer_points():
         (codes.kerdock(8).with_basis(), 1 / 16, "words"),
         (codes.shortened(codes.kerdock(8), 2), 14 / 254, "words"),
         (codes.restricted(codes.quadratic(5, 3), (1, 4, 4)), 5.125 / 123.875, "words"),
+        (codes.best_known(10_000, 512), 61 / 1486, "pairs"),
         (hill_cap(), 1 / 28, "words"),
         (codes.sharp_configuration("McLaughlin"), 1 / 6, "pairs"),
         (codes.padded(codes.sharp_configuration("McLaughlin"), 30), 1 / 6, "pairs"),
@@ -265,6 +285,7 @@ def test_what_is_too_large_to_verify_is_refused():
         (lambda: codes.restricted(codes.quadratic(5, 3), (5,)), "allowed="),
         (lambda: codes.restricted(codes.kerdock(6), (2,)), "allowed="),
         (lambda: codes.quadratic(5, 3).with_basis(), "coordinates"),
+        (lambda: codes.with_vertices(codes.kerdock(6)), "vertices of a simplex"),
         (lambda: codes.sharp_configuration("E9"), "E8 roots"),
     ],
 )

@@ -10,6 +10,7 @@ from hyperface_jax.packing import (
     PackingProblem,
     annealed,
     from_code,
+    from_points,
     refining_annealing,
 )
 from hyperface_jax.packing.initializers import initial_points
@@ -52,11 +53,11 @@ def test_too_small_a_code_is_refused(key, shape):
         from_code(code)(key, *shape)
 
 
-def _refined(code, num_points, dim, steps, key):
+def _refined(start, num_points, dim, steps, key):
     problem, solver = annealed(
         PackingProblem(num_points=num_points, dim=dim),
         num_iterations=steps,
-        initializer=from_code(code),
+        initializer=start,
         choose_annealing=refining_annealing,
     )
     return solver(problem, solver.init_state(problem, key)).max_cosine
@@ -65,12 +66,28 @@ def _refined(code, num_points, dim, steps, key):
 def test_room_around_a_code_is_used(key):
     """Two Kerdock codes in orthogonal subspaces: neither they nor a uniform start come near this."""
     code = codes.refinable(1000, 128)
-    assert _refined(code, 1000, 128, 200, key) < 0.9 * codes.best_known(1000, 128).max_cosine
+    assert (
+        _refined(from_code(code), 1000, 128, 200, key)
+        < 0.9 * codes.best_known(1000, 128).max_cosine
+    )
 
 
 def test_a_code_that_fills_its_space_gets_no_worse(key):
     code = codes.kerdock(4).with_basis()
-    assert _refined(code, 288, 16, 60, key) <= 0.25 + 1e-6
+    assert _refined(from_code(code), 288, 16, 60, key) <= 0.25 + 1e-6
+
+
+def test_words_that_share_symbols_get_further_apart_than_the_code(key):
+    """They have a mean, and all move away from it; the words of a whole code have none."""
+    code = codes.shortened(codes.quadratic(3, 3), 1)
+    words = np.asarray(code.block(0, code.num_points))
+    for position in (0, 9):
+        _, symbol = np.unique(words[:, 2 * position].round(4), return_inverse=True)
+        words = words[symbol < 2]
+    num_points, dim = words.shape
+    assert num_points == code.num_points * 4 // 9
+    assert _max_cosine(jnp.asarray(words)) == pytest.approx(code.max_cosine, abs=1e-6)
+    assert _refined(from_points(words), num_points, dim, 300, key) < 0.9 * code.max_cosine
 
 
 def test_a_refinable_code_is_as_good_as_the_best():
