@@ -76,10 +76,10 @@ def restricted(code: LinearCode, allowed: Sequence[int]) -> SphericalCode:
 def with_vertices(code: LinearCode, allowed: Sequence[int] = ()) -> SphericalCode:
     """Return :func:`restricted`, and the opposites of the simplex vertices of its positions.
 
-    A word has one of q vertices in each of N positions, over ``sqrt(N)``. The opposite ``-u`` of a vertex
-    is at ``-1 / sqrt(N)`` from words that have u there, else at ``1 / ((q - 1) sqrt(N))``, less than the
-    max cosine of most codes, and two opposites are at 0 or below. So a code gets q more points for each
-    position. Where they would raise the max cosine they are left out.
+    A word has one of q vertices in each of N positions, over ``sqrt(N)``. The opposite of a vertex is at
+    ``-1 / sqrt(N)`` from words that have it, else at ``1 / ((q - 1) sqrt(N))``, less than the max cosine
+    of most codes, and two opposites are at 0 or below. So a code gets q more points for each position.
+    Where they would raise the max cosine they are left out.
 
     Args:
         code: a simplex code of more than two symbols.

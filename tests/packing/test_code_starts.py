@@ -87,7 +87,9 @@ def test_words_that_share_symbols_get_further_apart_than_the_code(key):
     num_points, dim = words.shape
     assert num_points == code.num_points * 4 // 9
     assert _max_cosine(jnp.asarray(words)) == pytest.approx(code.max_cosine, abs=1e-6)
-    assert _refined(from_points(words), num_points, dim, 300, key) < 0.9 * code.max_cosine
+    assert (
+        _refined(from_points(jnp.asarray(words)), num_points, dim, 300, key) < 0.9 * code.max_cosine
+    )
 
 
 def test_a_refinable_code_is_as_good_as_the_best():
