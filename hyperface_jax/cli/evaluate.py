@@ -93,14 +93,13 @@ class _Images:
 
 def check_settings(config: Evaluate) -> None:
     """Refuse settings that cannot work, before any file is read."""
+    from hyperface_jax.io.verification_files import refuse_equal_names
+
     if config.batch_size < 1:
         raise InputError(f"--batch-size {config.batch_size}: must be at least 1")
     if not config.benchmark:
         raise InputError("--benchmark: names no file; give one or more")
-    names = [path.stem for path in config.benchmark]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"--benchmark: two are called {one_line(twice)}; rename a file")
+    refuse_equal_names("--benchmark", config.benchmark)
     if config.out.is_dir() and any(config.out.iterdir()) and not (config.out / RESULT).exists():
         raise InputError(
             f"--out {one_line(config.out)}: holds files of something else; choose an empty folder"
@@ -157,7 +156,6 @@ def _verified(
     return {
         "file_sha256": file_sha256(path),
         "num_pairs": len(pairs.is_same),
-        "num_bad_images": len(extracted.skipped),
         "num_unaligned_images": extracted.num_unaligned,
         "seconds": seconds,
         **verification_dict(result),

@@ -112,6 +112,9 @@ class Train:
 
     def check(self) -> None:
         """Refuse settings that cannot work."""
+        from hyperface_jax.io.verification_files import refuse_equal_names
+
+        refuse_equal_names("--validate", self.validate)
         if self.choose_by_validation and not self.validate:
             raise InputError("--choose-by-validation needs --validate FILE")
         if self.embedding_dim is not None and self.embedding_dim < 1:

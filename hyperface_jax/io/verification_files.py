@@ -66,6 +66,14 @@ class _Pair(NamedTuple):
     is_same: bool
 
 
+def refuse_equal_names(option: str, paths: Sequence[Path]) -> None:
+    """Raise an ``InputError`` if two of the files give sets of one name, whose figures would be one."""
+    names = [path.stem for path in paths]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{option}: two are called {one_line(twice)}; rename a file")
+
+
 def read_verification_set(path: StrPath, images_root: StrPath | None = None) -> VerificationSet:
     """Read the pairs of a benchmark, in whichever of the known formats they are.
 

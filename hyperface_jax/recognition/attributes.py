@@ -91,10 +91,10 @@ def read_attributes(path: StrPath, classes: Sequence[Any] | np.ndarray) -> np.nd
     """
     name = one_line(path)
     rows = _rows(path)
-    header = next(rows, None)
+    header = rows[0] if rows else None
     if header is None or len(header) < 2:
         raise InputError(f"{name}: no attributes; begin with a line identity,NAME,NAME,...")
-    found = {row[0]: _numbers(name, header, row) for row in rows if row}
+    found = {row[0]: _numbers(name, header, row) for row in rows[1:] if row}
     wanted = [str(identity) for identity in classes]
     missing = [identity for identity in wanted if identity not in found]
     if missing:
@@ -107,14 +107,20 @@ def read_attributes(path: StrPath, classes: Sequence[Any] | np.ndarray) -> np.nd
     return ((values - values.mean(axis=0)) / np.where(spread > 0, spread, 1)).astype(np.float32)
 
 
-def _rows(path: StrPath) -> Any:
+def _rows(path: StrPath) -> list[list[str]]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise os_input_error(path, "cannot read", error) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{one_line(path)}: is not text; give a .csv file") from error
-    return csv.reader(io.StringIO(text))
+    reader = csv.reader(io.StringIO(text))
+    try:
+        return list(reader)
+    except csv.Error as error:
+        raise InputError(
+            f"{one_line(path)}: line {reader.line_num}: {one_line(error)}; mend that line"
+        ) from error
 
 
 def _numbers(name: str, header: list[str], row: list[str]) -> np.ndarray:

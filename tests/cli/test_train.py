@@ -154,6 +154,7 @@ def test_bad_images_are_counted_and_named(faces, tmp_path, capsys):
         (["--margin", "nan"], "margin"),
         (["--devices", 1000], "--devices"),
         (["--validate", "missing.bin"], "missing.bin"),
+        (["--validate", "a/lfw.bin", "b/lfw.bin"], "--validate: two are called lfw"),
         (["--log-every", 0], "--log-every"),
     ],
 )

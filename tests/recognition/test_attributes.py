@@ -95,6 +95,7 @@ def test_attributes_are_read_in_the_order_of_the_classes(tmp_path):
         ("identity,a\nabe,1\nzoe,x\n", "a value of 'zoe' is no finite number"),
         ("identity,a\nabe,1\nzoe,nan\n", "a value of 'zoe' is no finite number"),
         ("identity,a\nabe,1,2\nzoe,1\n", "the line of 'abe' has 3 columns"),
+        (f"identity,a\nabe,{'1' * 200_000}\n", "line 2: field larger than field limit"),
     ],
 )
 def test_bad_files_are_named(tmp_path, text, named):
