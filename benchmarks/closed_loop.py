@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import ROOT, read_result, write_result
+from benchmarks.common import ROOT, about, read_result, write_result
 from hyperface_jax.cli.closed_loop import commands, stages
 from hyperface_jax.cli.closed_loop.results import recognition
 from hyperface_jax.cli.closed_loop.sizes import DEFAULT
@@ -61,7 +61,10 @@ def parts() -> dict[str, list[tuple[Arm, int | None]]]:
             (Arm(name="cap-0.85", synthesis=CAP), None),
             (Arm(name="unpacked-cap-0.85", packing=UNPACKED, synthesis=CAP), None),
         ],
-        "gallery": [(Arm(name="packed"), m) for m in (256, 8192)],
+        "gallery": [
+            *((Arm(name="packed"), m) for m in (256, None, 8192)),
+            (Arm(name="unpacked", packing=UNPACKED), None),
+        ],
         "keep-out": [(Arm(name="keep-out"), None)],
     }
 
@@ -78,7 +81,8 @@ def main() -> None:
 
 
 def _run(names: list[str], num_seeds: int, work: Path) -> None:
-    found = (read_result("closed_loop") or {}).get("parts", {})
+    known = read_result("closed_loop") or {}
+    found, abouts = known.get("parts", {}), known.get("about_parts", {})
     for part in names:
         runs: dict[str, list[dict[str, Any]]] = {}
         for seed in range(num_seeds):
@@ -89,8 +93,10 @@ def _run(names: list[str], num_seeds: int, work: Path) -> None:
                 gain = figures["mean_accuracy"] - baseline["mean_accuracy"]
                 runs.setdefault(name, []).append(figures | {"accuracy_gain": gain})
         found[part] = [summarise(name, figures) for name, figures in runs.items()]
+        abouts[part] = about(0)
         models = {folder.name: read_json(folder / METRICS) for folder in (RECOGNIZER, GENERATOR)}
-        write_result("closed_loop", {"size": vars(SIZE), "models": models, "parts": found})
+        figures = {"size": vars(SIZE), "models": models, "about_parts": abouts, "parts": found}
+        write_result("closed_loop", figures)
 
 
 def _unpacked(arm: Arm) -> Arm:

@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     tables = {
-        name: f"{table(figures)}\n\n{_source(benchmark, figures)}"
+        name: f"{table(figures)}\n\n{_source(name, benchmark, figures)}"
         for name, (benchmark, table) in TABLES.items()
         if (figures := read_result(benchmark))
     }
@@ -59,8 +59,9 @@ def _replaced(text: str, name: str, table: str) -> str:
     return pattern.sub(lambda _: f"{start}\n{table}\n{end}", text)
 
 
-def _source(benchmark: str, figures: dict[str, Any]) -> str:
-    about = figures["about"]
+def _source(table: str, benchmark: str, figures: dict[str, Any]) -> str:
+    part = table.removeprefix(f"{benchmark}_")
+    about = figures.get("about_parts", {}).get(part, figures["about"])
     return (
         f"*{about['device']}, jax {about['versions']['jax']}, {about['date']}; "
         f"`python -m benchmarks.{MODULES.get(benchmark, benchmark)}`.*"
@@ -467,7 +468,6 @@ def tutorial_costs(figures: dict[str, Any]) -> str:
 
 
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
-    "duels": ("solvers", partial(rivals, "methods")),
     "rivals": ("rivals", partial(rivals, "methods")),
     "rivals_flops": ("rivals", partial(rivals, "methods_at_equal_flops")),
     "rivals_manifold": ("rivals", rivals_manifold),
@@ -559,7 +559,7 @@ def draw_closed_loop(figures: dict[str, Any]) -> Figure:
 
 
 _BESIDE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7}
-DRAWINGS = {"solvers": draw_rivals, "rivals": draw_rivals, "closed_loop": draw_closed_loop}
+DRAWINGS = {"rivals": draw_rivals, "closed_loop": draw_closed_loop}
 
 
 if __name__ == "__main__":
