@@ -18,8 +18,9 @@ from hyperface_jax.codes.sharp import (
     derived_quadrangle,
     sharp_configuration,
 )
-from hyperface_jax.codes.shortened import punctured, restricted, shortened, with_vertices
+from hyperface_jax.codes.shortened import punctured, restricted, shortened
 from hyperface_jax.codes.verify import Verification, verify
+from hyperface_jax.codes.vertices import with_vertices
 
 __all__ = [
     "SHARP",

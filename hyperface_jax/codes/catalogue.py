@@ -8,7 +8,8 @@ from functools import cache
 from hyperface_jax.codes import basic, linear, searched, sharp
 from hyperface_jax.codes.code import MAX_POINTS, SphericalCode
 from hyperface_jax.codes.linear import LinearCode
-from hyperface_jax.codes.shortened import punctured, restricted, with_vertices
+from hyperface_jax.codes.shortened import punctured, restricted
+from hyperface_jax.codes.vertices import with_vertices
 
 MAX_DIM = 4096
 _PRIMES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61)
@@ -33,13 +34,18 @@ def families() -> tuple[LinearCode, ...]:
 
 
 def restrictions(num_points: int, dim: int) -> list[SphericalCode]:
-    """Return codes of just enough points: some coordinates have one symbol, others a few."""
+    """Return codes some of whose coordinates have one symbol, others a few.
+
+    The words alone are just enough points, or with the opposite vertices, or with these and the unit
+    vectors of the dimensions that are left.
+    """
     found = []
     for code in families():
         most_shortened = code.dim - (code.num_characters + 1) * code.alphabet.shape[1]
         if not code.is_simplex or not code.num_characters or most_shortened > dim:
             continue
-        for num_words in {num_points, num_points - code.num_symbols * code.length}:
+        vertices, axes = code.num_symbols * code.length, 2 * (dim - most_shortened)
+        for num_words in {num_points, num_points - vertices, num_points - vertices - axes}:
             found += [with_vertices(code, allowed) for allowed in _allowed(code, num_words)]
     return [code for code in found if code.dim <= dim]
 
@@ -51,7 +57,7 @@ def puncturings(dim: int) -> list[SphericalCode]:
         width = code.dim // code.length
         gone = -(-(code.dim - dim) // width)
         if 0 < gone <= code.length // 8:
-            found.append(_whole(punctured(code, gone), ()))
+            found.append(_restricted(punctured(code, gone), ()))
     return found
 
 
@@ -62,13 +68,13 @@ def polygons(num_points: int, dim: int) -> list[SphericalCode]:
 
 
 def _shortenings(code: LinearCode) -> Iterator[SphericalCode]:
-    yield from (_whole(code, (1,) * count) for count in range(code.num_characters + 2))
+    yield from (_restricted(code, (1,) * count) for count in range(code.num_characters + 2))
     if code.num_symbols in (2, 4) and code.num_words + 2 * code.dim <= MAX_POINTS:
         yield code.with_basis()
 
 
-def _whole(code: LinearCode, allowed: tuple[int, ...]) -> SphericalCode:
-    """Return a restriction with all that can be added to it."""
+def _restricted(code: LinearCode, allowed: tuple[int, ...]) -> SphericalCode:
+    """Return a restriction, with the opposite vertices if there are any."""
     return with_vertices(code, allowed) if code.is_simplex else restricted(code, allowed)
 
 

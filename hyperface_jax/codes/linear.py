@@ -79,13 +79,19 @@ class LinearCode:
 
     @property
     def is_simplex(self) -> bool:
-        """Whether the symbols are the q > 2 vertices of a simplex and all digits have q values."""
-        return self.num_symbols > 2 and self.radix[0] == self.num_symbols
+        """Whether the symbols are the q > 2 vertices of a simplex and digits have q values."""
+        q = self.num_symbols
+        return q > 2 and self.radix[0] == q and self.alphabet.shape[1] == q - 1
+
+    @property
+    def is_gray(self) -> bool:
+        """Whether the symbols are those of Z4 in the plane."""
+        return self.alphabet.shape == (4, 2)
 
     @property
     def num_coordinates(self) -> int:
         """Coordinates that can be shortened apart: two a position for the Gray map, else one."""
-        return 2 * self.length if self.num_symbols == 4 else self.length
+        return 2 * self.length if self.is_gray else self.length
 
     @property
     def dim(self) -> int:

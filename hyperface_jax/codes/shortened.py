@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from hyperface_jax.codes.basic import simplex_points
-from hyperface_jax.codes.code import MAX_POINTS, SphericalCode, joined, tabulated
+from hyperface_jax.codes.code import MAX_POINTS, SphericalCode
 from hyperface_jax.codes.distances import linear_max_cosine
 from hyperface_jax.codes.linear import LinearCode, digits
 
@@ -52,7 +52,8 @@ def restricted(code: LinearCode, allowed: Sequence[int]) -> SphericalCode:
         ``n prod(k / radix)`` points of max cosine ``(D c - sum m^2) / (D - sum m^2)``.
 
     Raises:
-        ValueError: too many coordinates, or numbers of symbols that do not exist.
+        ValueError: too many coordinates, or numbers of symbols that do not exist; when rows are made, if
+            ``code`` was punctured where it is to be restricted.
     """
     count, radix = len(allowed), code.radix[0]
     if count > code.num_characters + 1:
@@ -61,7 +62,7 @@ def restricted(code: LinearCode, allowed: Sequence[int]) -> SphericalCode:
         raise ValueError(f"allowed={tuple(allowed)}: of {radix} symbols of {code.name}")
     if not count:
         return code.spherical()
-    part = _Restriction(code, tuple(allowed))
+    part = Restriction(code, tuple(allowed))
     return SphericalCode(
         min(math.prod(part.radix), MAX_POINTS),
         part.dim,
@@ -73,67 +74,10 @@ def restricted(code: LinearCode, allowed: Sequence[int]) -> SphericalCode:
     )
 
 
-def with_vertices(code: LinearCode, allowed: Sequence[int] = ()) -> SphericalCode:
-    """Return :func:`restricted`, and the opposites of the simplex vertices of its positions.
-
-    A word has one of q vertices in each of N positions, over ``sqrt(N)``. The opposite of a vertex is at
-    ``-1 / sqrt(N)`` from words that have it, else at ``1 / ((q - 1) sqrt(N))``, less than the max cosine
-    of most codes, and two opposites are at 0 or below. So a code gets q more points for each position.
-    Where they would raise the max cosine they are left out.
-
-    Args:
-        code: a simplex code of more than two symbols.
-        allowed: as for :func:`restricted`.
-
-    Returns:
-        The points of :func:`restricted`, then up to q (or k) for each position; the same max cosine.
-
-    Raises:
-        ValueError: not a simplex code, or as for :func:`restricted`.
-    """
-    if not code.is_simplex:
-        raise ValueError(f"{code.name}: its symbols are not the vertices of a simplex")
-    words, part = restricted(code, allowed), _Restriction(code, tuple(allowed))
-    used = [vertices for vertices in part.vertices() if part.between(vertices) <= words.max_cosine]
-    if not used:
-        return words
-    name = f"vertices of {len(used)} positions"
-    added = tabulated(
-        sum(len(vertices.points) for vertices in used),
-        part.dim,
-        0.0 if len(used) > 1 else -1 / (len(used[0].points) - 1),
-        name,
-        code.reference,
-        lambda: _opposites(used, part.dim),
-    )
-    return joined(
-        words,
-        added,
-        between=max(map(part.between, used)),
-        name=f"{words.name}, and {name}",
-        reference=code.reference,
-        distribution=words.distribution,
-    )
-
-
-class _Vertices(NamedTuple):
-    """The simplex of one position, ``[k, k - 1]``, its first coordinate, and the norm of words in it."""
-
-    points: np.ndarray
-    start: int
-    norm: float
-
-
-def _opposites(vertices: list[_Vertices], dim: int) -> np.ndarray:
-    blocks = []
-    for points, start, _ in vertices:
-        stop = start + points.shape[1]
-        blocks.append(np.pad(-points, ((0, 0), (start, dim - stop))))
-    return np.concatenate(blocks)
-
-
 @dataclass(frozen=True)
-class _Restriction:
+class Restriction:
+    """What :func:`restricted` keeps of a code."""
+
     code: LinearCode
     allowed: tuple[int, ...]
 
@@ -144,6 +88,7 @@ class _Restriction:
 
     @property
     def free(self) -> list[int]:
+        """The other digits."""
         return [i for i in range(len(self.code.radix)) if i not in self.fixed]
 
     @property
@@ -154,10 +99,11 @@ class _Restriction:
     @property
     def width(self) -> int:
         """Dimensions of a coordinate: half a position of the Gray map, else a whole one."""
-        return 1 if self.code.num_symbols == 4 else self.code.alphabet.shape[1]
+        return 1 if self.code.is_gray else self.code.alphabet.shape[1]
 
     @property
     def dim(self) -> int:
+        """Dimensions that are left."""
         return self.code.dim - sum(self.width - (k - 1) for k in self.allowed)
 
     @property
@@ -175,6 +121,7 @@ class _Restriction:
         return (size * cosine - self.lost) / (size - self.lost)
 
     def described(self) -> str:
+        """Return what is done to the code, for its name."""
         single = sum(k == 1 for k in self.allowed)
         words = [f"shortened {single} times"] if single else []
         kept = [str(k) for k in self.allowed if k > 1]
@@ -182,26 +129,13 @@ class _Restriction:
             words.append(f"{' and '.join(kept)} symbols in a position")
         return ", ".join(words)
 
-    def vertices(self) -> list[_Vertices]:
-        """Return the simplex of each position that has one, in the order of the coordinates."""
-        whole = [(self.code.alphabet, 1.0)] * (self.code.length - len(self.allowed))
-        few = [(simplex_points(k), 1 - self._mean_square(k)) for k in self.allowed if k > 1]
-        found, start = [], 0
-        for points, square in whole + few:
-            found.append(_Vertices(points, start, (square / self._square) ** 0.5))
-            start += points.shape[1]
-        return found
-
-    def between(self, vertices: _Vertices) -> float:
-        """Return the largest cosine of a word and an opposite of these vertices."""
-        return vertices.norm / (len(vertices.points) - 1)
-
-    @property
-    def _square(self) -> float:
-        """Squared norm of a word."""
-        return self.code.length * (1 - self.lost / self.code.num_coordinates)
+    def norm(self, num_symbols: int) -> float:
+        """Return the norm of a word, of norm 1, in a position with so many symbols."""
+        whole = self.code.length * (1 - self.lost / self.code.num_coordinates)
+        return ((1 - self._mean_square(num_symbols)) / whole) ** 0.5
 
     def rows(self, index: Indices) -> Points:
+        """Return rows, of norm 1."""
         code, count = self.code, len(self.allowed)
         positions = _positions(code, count)
         values = digits(index, self.radix)
@@ -210,14 +144,15 @@ class _Restriction:
         message = message.at[:, np.array(self.free, int)].set(values[:, :-count])
         decided = _solved(code, message, positions, symbols)
         message = message.at[:, np.array(self.fixed)].set(decided)
-        parts = [code.coordinates(code.encoded(message))[:, self._kept(positions)]]
+        words = code.coordinates(code.encoded(message)) * self.norm(code.num_symbols)
+        parts = [words[:, self._kept(positions)]]
         parts += [self._centred(k, symbols[:, i]) for i, k in enumerate(self.allowed) if k > 1]
-        return jnp.concatenate(parts, axis=1) * self._square**-0.5
+        return jnp.concatenate(parts, axis=1)
 
     def _centred(self, num_symbols: int, symbols: Indices) -> Points:
         """Return the points of the allowed symbols, seen from their mean."""
-        size = (1 - self._mean_square(num_symbols)) ** 0.5
-        return jnp.asarray(size * simplex_points(num_symbols), jnp.float32)[symbols]
+        points = self.norm(num_symbols) * simplex_points(num_symbols)
+        return jnp.asarray(points, jnp.float32)[symbols]
 
     def _kept(self, positions: list[int]) -> np.ndarray:
         """Return the coordinates that stay as they are."""
@@ -252,7 +187,10 @@ def _positions(code: LinearCode, count: int) -> list[int]:
     """Return the position of number 0, then those of numbers with a single digit."""
     numbers = code.generator[: code.num_characters] // _step(code)
     wanted = np.concatenate([np.zeros((1, len(numbers)), int), np.eye(len(numbers), dtype=int)])
-    return [int(np.flatnonzero((row == numbers.T).all(1))[0]) for row in wanted[:count]]
+    found = [np.flatnonzero((row == numbers.T).all(1)) for row in wanted[:count]]
+    if not all(map(len, found)):
+        raise ValueError(f"{code.name}: lacks one of the positions of {count} characters")
+    return [int(positions[0]) for positions in found]
 
 
 def _solved(code: LinearCode, message: Any, positions: list[int], symbols: Any) -> Any:
