@@ -509,9 +509,9 @@ def draw_rivals(figures: dict[str, Any]) -> Figure:
     for axes, shape in zip(figure.subplots(1, width, squeeze=False)[0], shapes, strict=False):
         for index, method in enumerate(shape["methods"]):
             trace = method["trace"]
-            style = (
-                {"color": "black", "linewidth": 2.4, "zorder": 3} if index == 0 else {"alpha": 0.8}
-            )
+            is_ours = method["name"].startswith("hyperface_jax")
+            ours: dict[str, Any] = {"color": "black", "linewidth": 2.4, "zorder": 3}
+            style = ours | {"linestyle": ("-", "--")[index]} if is_ours else {"alpha": 0.8}
             axes.plot(trace["seconds"], trace["max_cosine"], label=method["name"], **style)
         axes.axhline(shape["lower_bound"], color="grey", linestyle=":", label="lower bound")
         axes.set(
