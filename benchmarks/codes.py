@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -35,14 +36,14 @@ from hyperface_jax.packing import (
     uniform,
 )
 from hyperface_jax.packing.figures import measure
-from hyperface_jax.packing.schedules import ChooseAnnealing
+from hyperface_jax.packing.schedules import Annealing, ChooseAnnealing
 from hyperface_jax.packing.solver import default_num_iterations
 from hyperface_jax.pairwise import nearest, sweep
 
 DIMS = (128, 256, 512)
 SIZES = (1000, 2000, 5000, 10_000)
 LARGE_SIZES = (30_000, 100_000, 500_000, 1_000_000)
-WORD_POSITIONS = (0, 1)
+WORD_POSITIONS, WORD_STEPS = (0, 1), 60
 NUM_POINTS, NUM_GALLERY, POOL, ALPHA, STEPS, NUM_SEEDS = 2000, 10_000, 8000, 0.5, 400, 3
 
 
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=["cells", "words", "gallery"])
     parser.add_argument("--num-ids", type=int, nargs="+", default=[*SIZES, *LARGE_SIZES])
     parser.add_argument("--dims", type=int, nargs="+", default=DIMS)
+    parser.add_argument("--keep-uniform", action="store_true", help="only what codes change")
     args = parser.parse_args()
     found = read_result("codes") or {}
     figures = {name: found.get(name, []) for name in ("cells", "words", "gallery")}
@@ -59,7 +61,8 @@ def main() -> None:
         for num_points in args.num_ids:
             for dim in args.dims:
                 others = [r for r in figures["cells"] if (r["n"], r["d"]) != (num_points, dim)]
-                cells = [*others, cell(num_points, dim)]
+                old = [r for r in figures["cells"] if r not in others and args.keep_uniform]
+                cells = [*others, cell(num_points, dim, *(r.get("uniform") for r in old))]
                 figures["cells"] = sorted(cells, key=lambda row: (row["n"], row["d"]))
                 write_result("codes", figures)
     if "words" in args.parts:
@@ -70,8 +73,8 @@ def main() -> None:
         write_result("codes", figures)
 
 
-def cell(num_points: int, dim: int) -> dict[str, Any]:
-    """Return what is proven, known and reached for n and d."""
+def cell(num_points: int, dim: int, uniform_start: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return what is proven, known and reached for n and d; from a uniform start unless it is given."""
     bound, code = bounds.tightest(num_points, dim), best_known(num_points, dim)
     row = {
         "n": num_points,
@@ -83,7 +86,9 @@ def cell(num_points: int, dim: int) -> dict[str, Any]:
     }
     if num_points in SIZES and num_points > 2 * dim:
         row["steps"] = steps = default_num_iterations(num_points, dim)
-        row["uniform"] = _packed(num_points, dim, steps, uniform, default_annealing)
+        row["uniform"] = uniform_start or _packed(
+            num_points, dim, steps, uniform, default_annealing
+        )
         start = refinable(num_points, dim)
         row["start_name"] = start.name
         row["refined"] = _packed(num_points, dim, steps, from_code(start), refining_annealing)
@@ -120,7 +125,11 @@ def _packed(
 
 
 def refined_words() -> list[dict[str, Any]]:
-    """Refine the 10,000 words of a shortened code that have four of five symbols in two positions."""
+    """Refine the 10,000 words of a shortened code that have four of five symbols in two positions.
+
+    Once to the inverse temperature at which so short a run from a uniform start ends, once to that at
+    which a refinement does.
+    """
     code, num_points, dim = shortened(quadratic(5, 3), 1), 10_000, 512
     words = np.asarray(code.block(0, code.num_points))
     for position in WORD_POSITIONS:
@@ -130,11 +139,13 @@ def refined_words() -> list[dict[str, Any]]:
         words = words[symbol < 4]
     words = jnp.pad(jnp.asarray(words), ((0, 0), (0, dim - code.dim)))
     assert words.shape == (num_points, dim), words.shape
-    steps = default_num_iterations(num_points, dim)
-    refined = _packed(num_points, dim, steps, from_points(words), refining_annealing)
-    rows = [
-        {"name": "the shortened code, and any of its words", "max_cosine": code.max_cosine},
-        {"name": f"words that share symbols, refined in {steps} steps", **refined},
+    rows = [{"name": "the shortened code, and any of its words", "max_cosine": code.max_cosine}]
+    for choose in (_warm_annealing, refining_annealing):
+        refined = _packed(num_points, dim, WORD_STEPS, from_points(words), choose)
+        end = choose(dim, WORD_STEPS).end
+        name = f"words that share symbols, after {WORD_STEPS} steps to beta = {end:,.0f}"
+        rows.append({"name": name, **refined})
+    rows += [
         {
             "name": "the same words, centred in closed form",
             "max_cosine": restricted(quadratic(5, 3), (1, 4, 4)).max_cosine,
@@ -146,6 +157,11 @@ def refined_words() -> list[dict[str, Any]]:
     ]
     print(*rows, sep="\n", flush=True)
     return rows
+
+
+def _warm_annealing(dim: int, num_steps: int) -> Annealing:
+    end = default_annealing(dim, num_steps).end
+    return replace(refining_annealing(dim, num_steps), end=end)
 
 
 def near_a_gallery() -> list[dict[str, Any]]:
