@@ -522,7 +522,10 @@ def draw_rivals(figures: dict[str, Any]) -> Figure:
             ylim=(0, None),
         )
         axes.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize=7, ncols=2, loc="lower left", facecolor="white", framealpha=1)
+    if shapes:
+        figure.axes[0].legend(
+            fontsize=7, ncols=2, loc="lower left", facecolor="white", framealpha=1
+        )
     return figure
 
 
