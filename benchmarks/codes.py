@@ -13,6 +13,7 @@ gallery as they can; means and standard errors over three seeds.
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from dataclasses import replace
 from typing import Any
@@ -58,13 +59,12 @@ def main() -> None:
     found = read_result("codes") or {}
     figures = {name: found.get(name, []) for name in ("cells", "words", "gallery")}
     if "cells" in args.parts:
-        for num_points in args.num_ids:
-            for dim in args.dims:
-                others = [r for r in figures["cells"] if (r["n"], r["d"]) != (num_points, dim)]
-                old = [r for r in figures["cells"] if r not in others and args.keep_uniform]
-                cells = [*others, cell(num_points, dim, *(r.get("uniform") for r in old))]
-                figures["cells"] = sorted(cells, key=lambda row: (row["n"], row["d"]))
-                write_result("codes", figures)
+        cells = {(row["n"], row["d"]): row for row in figures["cells"]}
+        for size in itertools.product(args.num_ids, args.dims):
+            kept = cells.get(size, {}).get("uniform") if args.keep_uniform else None
+            cells[size] = cell(*size, kept)
+            figures["cells"] = [cells[known] for known in sorted(cells)]
+            write_result("codes", figures)
     if "words" in args.parts:
         figures["words"] = refined_words()
         write_result("codes", figures)

@@ -501,17 +501,21 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
 MODULES = {"milestones": "solvers", "precision": "accelerator"}
 
 
+_OURS: dict[str, dict[str, Any]] = {
+    f"hyperface_jax {name}": {"color": "black", "linewidth": 2.4, "zorder": 3, "linestyle": line}
+    for name, line in (("annealed", "-"), ("code start", "--"))
+}
+
+
 def draw_rivals(figures: dict[str, Any]) -> Figure:
     """Draw max cosine against seconds for every shape."""
     shapes = [shape for shape in figures["shapes"] if "methods" in shape]
     width = max(len(shapes), 1)
     figure = Figure(figsize=(4.6 * width, 4.2), layout="constrained")
     for axes, shape in zip(figure.subplots(1, width, squeeze=False)[0], shapes, strict=False):
-        for index, method in enumerate(shape["methods"]):
+        for method in shape["methods"]:
             trace = method["trace"]
-            is_ours = method["name"].startswith("hyperface_jax")
-            ours: dict[str, Any] = {"color": "black", "linewidth": 2.4, "zorder": 3}
-            style = ours | {"linestyle": ("-", "--")[index]} if is_ours else {"alpha": 0.8}
+            style = _OURS.get(method["name"], {"alpha": 0.8})
             axes.plot(trace["seconds"], trace["max_cosine"], label=method["name"], **style)
         axes.axhline(shape["lower_bound"], color="grey", linestyle=":", label="lower bound")
         axes.set(

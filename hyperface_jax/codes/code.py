@@ -95,27 +95,32 @@ def joined(
     between: float,
     name: str,
     reference: str,
-    distribution: Callable[[], float] | None = None,
 ) -> SphericalCode:
     """Return the points of two codes of one dimension.
 
     Args:
-        first: a code.
+        first: a code; if it can be checked by its words, so can the union, the rest taken as stated.
         second: a code in the same space.
         between: the largest cosine of a point of one and a point of the other.
         name: of the union.
         reference: where ``between`` is proven.
-        distribution: computes a bound on the max cosine of the union.
     """
     if first.dim != second.dim:
         raise ValueError(f"{first.name} has dimension {first.dim} and {second.name} {second.dim}")
-    cosine = max(first.max_cosine, second.max_cosine, between)
-    size = first.num_points
+    stated = max(second.max_cosine, between)
+    words, size = first.distribution, first.num_points
 
     def rows(index: Indices) -> Points:
         own = first.rows(jnp.minimum(index, size - 1))
         other = second.rows(jnp.maximum(index - size, 0))
         return jnp.where((index < size)[:, None], own, other)
 
-    total = size + second.num_points
-    return SphericalCode(total, first.dim, cosine, name, reference, rows, distribution)
+    return SphericalCode(
+        size + second.num_points,
+        first.dim,
+        max(first.max_cosine, stated),
+        name,
+        reference,
+        rows,
+        words and (lambda: max(words(), stated)),
+    )

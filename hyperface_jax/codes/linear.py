@@ -147,7 +147,6 @@ class LinearCode:
             between=self.dim**-0.5,
             name=f"{self.name} and basis",
             reference=self.reference,
-            distribution=lambda: max(linear_max_cosine(self), self.dim**-0.5),
         )
 
 

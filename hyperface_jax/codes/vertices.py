@@ -46,24 +46,11 @@ def with_vertices(code: LinearCode, allowed: Sequence[int] = ()) -> SphericalCod
     if not code.is_simplex:
         raise ValueError(f"{code.name}: its symbols are not the vertices of a simplex")
     words, part = restricted(code, allowed), Restriction(code, tuple(allowed))
+    found, name = words, f"{words.name}, {_NAME}"
     for opposites, cosine in _opposites(part):
-        if cosine <= words.max_cosine and words.num_points + opposites.num_points <= MAX_POINTS:
-            words = _with(words, opposites, cosine)
-    return words
-
-
-def _with(words: SphericalCode, opposites: SphericalCode, cosine: float) -> SphericalCode:
-    distribution = words.distribution
-    assert distribution is not None
-    name = opposites.name
-    return joined(
-        words,
-        opposites,
-        between=cosine,
-        name=words.name if words.name.endswith(name) else f"{words.name}, {name}",
-        reference=words.reference,
-        distribution=lambda: max(distribution(), cosine),
-    )
+        if cosine <= words.max_cosine and found.num_points + opposites.num_points <= MAX_POINTS:
+            found = joined(found, opposites, between=cosine, name=name, reference=words.reference)
+    return found
 
 
 def _opposites(part: Restriction) -> list[tuple[SphericalCode, float]]:

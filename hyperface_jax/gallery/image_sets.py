@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.io.files import one_line, os_input_error
+from hyperface_jax.io.files import csv_input_error, one_line, os_input_error
 from hyperface_jax.io.images import SUFFIXES, is_image_name
 
 if TYPE_CHECKING:
@@ -171,9 +171,7 @@ def _csv_rows(path: Path, name: str) -> Iterator[tuple[str, np.ndarray]]:
                         f"{name}: line {reader.line_num} is not {_ROW}; mend that line"
                     )
         except csv.Error as error:
-            raise InputError(
-                f"{name}: line {reader.line_num}: {one_line(error)}; mend that line"
-            ) from error
+            raise csv_input_error(path, reader.line_num, error) from error
 
 
 def _numbers(fields: Sequence[str]) -> np.ndarray | None:

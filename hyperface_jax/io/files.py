@@ -56,6 +56,15 @@ def one_line(text: object) -> str:
     return _BREAKS.sub(" ", str(text)).strip()
 
 
+def csv_input_error(path: StrPath, line_number: int, error: Exception) -> InputError:
+    """Turn an error of the module csv into one line that names the file, the line and the mend.
+
+    Returns:
+        The exception, for the caller to raise.
+    """
+    return InputError(f"{one_line(path)}: line {line_number}: {one_line(error)}; mend that line")
+
+
 def os_input_error(path: StrPath, action: str, error: OSError) -> InputError:
     """Turn an operating system error into one line that names ``path`` and the mend.
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.io.files import one_line, os_input_error
+from hyperface_jax.io.files import csv_input_error, one_line, os_input_error
 
 if TYPE_CHECKING:
     import os
@@ -318,9 +318,7 @@ def _csv_pairs(path: Path, text: str, root: Path) -> Iterator[_Pair]:
         for row in reader:
             yield _pair(path, reader.line_num, [row[name] or "" for name in CSV_COLUMNS], root)
     except csv.Error as error:
-        raise InputError(
-            f"{one_line(path)}: line {reader.line_num}: {one_line(error)}; mend that line"
-        ) from error
+        raise csv_input_error(path, reader.line_num, error) from error
 
 
 def _pair(path: Path, number: int, fields: Sequence[str], root: Path) -> _Pair:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.io.files import one_line, os_input_error
+from hyperface_jax.io.files import csv_input_error, one_line, os_input_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,9 +118,7 @@ def _rows(path: StrPath) -> list[list[str]]:
     try:
         return list(reader)
     except csv.Error as error:
-        raise InputError(
-            f"{one_line(path)}: line {reader.line_num}: {one_line(error)}; mend that line"
-        ) from error
+        raise csv_input_error(path, reader.line_num, error) from error
 
 
 def _numbers(name: str, header: list[str], row: list[str]) -> np.ndarray:
