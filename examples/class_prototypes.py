@@ -49,5 +49,5 @@ def train(dispersion) -> Any:
 
 for strength in (0.0, 1.0):
     trained = train(strength)
-    closest = jnp.max(hf.packing.row_max(trained["prototypes"]))
+    closest = hf.max_cosine(trained["prototypes"])
     print(f"dispersion {strength}: closest prototypes at cosine {closest:.3f}")

@@ -1,19 +1,29 @@
 """Points spread over an embedding hypersphere, in JAX.
 
-The public core: geometry (:mod:`.sphere`), lower bounds (:mod:`.bounds`), all-pairs sweeps
-(:mod:`.pairwise`) and packing (:mod:`.packing`). Importing it loads jax and optax only.
+The public core: geometry (:mod:`.sphere`), lower bounds (:mod:`.bounds`), spherical codes
+(:mod:`.codes`), all-pairs sweeps (:mod:`.pairwise`) and packing (:mod:`.packing`). Importing it loads
+jax and optax only.
 """
 
-from hyperface_jax import bounds, packing, pairwise, sharding, sphere
+from hyperface_jax import bounds, codes, packing, pairwise, sharding, sphere
 from hyperface_jax.packing import (
-    PackingOutput,
+    Annealed,
+    Custom,
+    LocalSpan,
+    MiniBatch,
+    Packing,
     PackingProblem,
-    PackingSolver,
+    Paper,
+    PrintProgress,
     SoftMax,
     add_dispersion,
     as_objective,
+    max_cosine,
     on_sphere,
+    pair_energy,
+    polish,
     riemannian_adam,
+    run,
     solve,
     solve_restarts,
 )
@@ -22,18 +32,28 @@ from hyperface_jax.pairwise import sweep
 __version__ = "0.1.0"
 
 __all__ = [
-    "PackingOutput",
+    "Annealed",
+    "Custom",
+    "LocalSpan",
+    "MiniBatch",
+    "Packing",
     "PackingProblem",
-    "PackingSolver",
+    "Paper",
+    "PrintProgress",
     "SoftMax",
     "__version__",
     "add_dispersion",
     "as_objective",
     "bounds",
+    "codes",
+    "max_cosine",
     "on_sphere",
     "packing",
+    "pair_energy",
     "pairwise",
+    "polish",
     "riemannian_adam",
+    "run",
     "sharding",
     "solve",
     "solve_restarts",

@@ -1,19 +1,38 @@
-"""Shape aliases for signatures.
+"""Shapes of arrays in signatures.
 
-Import this module under ``typing.TYPE_CHECKING`` only: jaxtyping is a development dependency, and
-``import hyperface_jax`` loads jax and optax alone.
+With jaxtyping installed they can be checked at run time (the tests do); without it, a dependency of
+developers only, the names stand for plain arrays.
 """
 
-from jaxtyping import Array, Bool, Float, Int, Key
+from __future__ import annotations
 
-Points = Float[Array, "n d"]
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import jax
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float, Int, Key
+else:
+    try:
+        from jaxtyping import Array, Bool, Float, Int, Key
+    except ImportError:
+
+        class _AnyShape:
+            """Stands for a type of jaxtyping: any array."""
+
+            def __class_getitem__(cls, item: Any) -> type:
+                return jax.Array
+
+        Array, Bool, Float, Int, Key = jax.Array, _AnyShape, _AnyShape, _AnyShape, _AnyShape
+
+Points: TypeAlias = Float[Array, "n d"]
 """n unit vectors in R^d, one a row."""
 
-Gallery = Float[Array, "m d"]
+Gallery: TypeAlias = Float[Array, "m d"]
 """m unit vectors that stand for the face manifold."""
 
-Rows = Float[Array, " n"]
-Indices = Int[Array, " n"]
-Mask = Bool[Array, " n"]
-Scalar = Float[Array, ""]
-PRNGKey = Key[Array, ""]
+Rows: TypeAlias = Float[Array, " n"]
+Indices: TypeAlias = Int[Array, " n"]
+Mask: TypeAlias = Bool[Array, " n"]
+Scalar: TypeAlias = Float[Array, ""]
+PRNGKey: TypeAlias = Key[Array, ""]

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from hyperface_jax.packing import PackingProblem, PackingSolver, PackingState, StepRecord
-from hyperface_jax.packing.restarts import advance_restarts, init_restarts
+from hyperface_jax.packing import Loop, LoopState, PackingProblem
 
 if TYPE_CHECKING:
     from hyperface_jax.cli.pack import Pack
@@ -16,41 +14,26 @@ if TYPE_CHECKING:
 
 
 class Job(NamedTuple):
-    """A problem, its solver, the run directory, and how many points are frozen."""
+    """A problem as given and on its devices, its loop, its start, and the run directory."""
 
     config: Pack
     problem: PackingProblem
-    solver: PackingSolver
+    placed: PackingProblem
+    loop: Loop
+    start: Any
     run: RunDirectory
-    num_frozen: int
 
     @property
     def key(self) -> Any:
         """The key of everything random."""
         return jax.random.key(self.config.seed)
 
-    def initial(self) -> PackingState:
-        """Create the start."""
-        if self.config.restarts == 1:
-            return self.solver.init_state(self.problem, self.key)
-        return init_restarts(self.solver, self.problem, self.key, self.config.restarts)
-
-    def like_state(self) -> PackingState:
-        """Return what a checkpoint is restored to: shapes, or the start where restarts keep it small."""
-        if self.config.restarts == 1:
-            return self.solver.state_shapes(self.problem)
-        return self.initial()
+    def initial(self) -> LoopState:
+        """Create the state before the first step."""
+        return self.loop.init(self.problem, self.placed, self.key, self.start)
 
     def initial_points(self) -> Any:
         """Create the points of the start alone; of the first restart, if there are several."""
-        if self.config.restarts == 1:
-            return self.solver.initial_points(self.problem, jax.random.split(self.key)[0])
-        return self.initial().x[0]
-
-    def advance(self, state: PackingState, num_steps: int) -> tuple[PackingState, StepRecord]:
-        """Run some steps; the records are those of the best restart at each step."""
-        if self.config.restarts == 1:
-            solver = self.solver.at(int(state.step))
-            return solver.advance(self.problem, state, num_steps)
-        state, records = advance_restarts(self.solver, self.problem, state, num_steps)
-        return state, jax.tree.map(lambda leaf: jnp.min(leaf, axis=0), records)
+        if self.loop.num_restarts is None:
+            return self.loop.initial_points(self.problem, self.key, self.start)
+        return self.initial().now.x[0]

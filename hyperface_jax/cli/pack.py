@@ -14,7 +14,7 @@ import tyro
 from hyperface_jax import sharding
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.embeddings import Embeddings, check_same_dim, read_embeddings, read_points
-from hyperface_jax.packing.polish import MAX_VARIABLES
+from hyperface_jax.packing.interior_point import MAX_VARIABLES
 
 Method = Literal["annealed", "paper", "stochastic"]
 FREE_TO_CHANGE = ("out", "checkpoint_seconds", "command", "devices", "distributed", "relax")
@@ -60,6 +60,9 @@ class Pack:
     annealed). The steps that count are in float32."""
     learning_rate: float = 0.01
     """Adam's learning rate (--method paper)."""
+    last_iterate: bool | None = None
+    """Keep the last iterate instead of the best one. Default: as published for --method paper, the best
+    for ours."""
     frozen: Path | None = None
     """FILE of an existing packing to extend: its rows do not move and come first in the output."""
     keep_out: Path | None = None

@@ -25,7 +25,7 @@ from hyperface_jax.codes import SphericalCode, best_known, verify
 from hyperface_jax.errors import InputError
 from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.files import JsonLines, atomic_save_npz, os_input_error
-from hyperface_jax.packing.initializers import rotated_rows
+from hyperface_jax.packing.starts import rotated_rows
 
 if TYPE_CHECKING:
     from hyperface_jax.io.run_directory import RunDirectory

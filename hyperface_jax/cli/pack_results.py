@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -20,11 +19,10 @@ from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.embeddings import write_embeddings
 from hyperface_jax.io.files import atomic_save_npz, atomic_write_json
 from hyperface_jax.io.sharded import write_sharded
-from hyperface_jax.packing import PackingState
-from hyperface_jax.packing.constraints import repair_keep_out
+from hyperface_jax.packing import LoopState
+from hyperface_jax.packing.api import polished
 from hyperface_jax.packing.figures import PackingFigures, count_violations, measure, measure_sets
-from hyperface_jax.packing.restarts import best_restart
-from hyperface_jax.packing.solver import final_rows
+from hyperface_jax.packing.loop import best_of
 
 if TYPE_CHECKING:
     from hyperface_jax.io.run_directory import RunDirectory
@@ -42,15 +40,16 @@ class Packed(NamedTuple):
     figures: PackingFigures
 
 
-def write_results(job: Job, inputs: Inputs, state: PackingState, seconds: float) -> None:
+def write_results(job: Job, inputs: Inputs, state: LoopState, seconds: float) -> None:
     """Write embeddings, diagnostics, summary and report, and say where they are."""
-    best = best_restart(state) if job.config.restarts > 1 else state
-    packed = final_points(job, *final_rows(best))
+    best = state if job.loop.num_restarts is None else best_of(state)
+    packed = final_points(job, best)
     before = _measured(job, job.initial_points())
     _write_embeddings(job, inputs, packed)
     if not sharding.is_first_process():
         return
-    summary = summarise(job, packed, int(best.best_step), seconds)
+    best_step = best.now.step if best.best is None else best.best.step
+    summary = summarise(job, packed, int(best_step), seconds)
     summary["initial_max_cosine"] = float(np.max(before.nearest))
     summary["initial_max_cosine_rows"] = len(before.nearest)
     atomic_save_npz(job.run / names.DIAGNOSTICS, **_diagnostics(before, packed.figures))
@@ -65,37 +64,30 @@ def finish(run: RunDirectory, summary: dict[str, Any]) -> None:
     _announce(summary, write_report(run.path))
 
 
-def final_points(job: Job, x: Any, row: Any) -> Packed:
-    """Repair and polish the final points, and measure them."""
-    problem, sweep = job.problem, job.solver.sweep
-    if problem.keep_out is not None and problem.keep_out_cosine is not None:
-        repair = jax.jit(repair_keep_out, static_argnames="sweep")
-        x = repair(x, problem.keep_out, problem.keep_out_cosine, sweep=sweep)
-    if not job.config.polish:
-        x, figures = _finished(job, x)
+def final_points(job: Job, state: LoopState) -> Packed:
+    """Finish the best points, polish them if asked to, and measure them."""
+    method, sweep = job.loop.method, job.loop.sweep
+    if not job.config.relax and getattr(method, "measured_rows", None):
+        x, row = job.loop.repaired(job.placed, state)
+        figures = _measured(job, x)
         return Packed(x, row, float(np.max(figures.nearest)), figures)
-    polished = _polish(np.asarray(x)[: job.config.num_ids], _host_rows(problem.frozen))
-    figures = _on_host(measure(problem, jnp.asarray(polished.x, jnp.float32)))
-    return Packed(polished.x, None, polished.max_cosine, figures)
-
-
-def _finished(job: Job, x: Any) -> tuple[Any, PackingFigures]:
-    """Let the solver finish the points and measure all; only a sample where it shall not sweep."""
-    solver = job.solver
-    if not job.config.relax and getattr(solver, "measured_rows", None):
-        return x, _measured(job, x)
     with SweepProgress(is_silent=not sharding.is_first_process()) as progress:
-        x, nearest = solver.finished(job.problem, x, progress.update)
-    sets = measure_sets(job.problem, x, sweep=solver.sweep)
-    return x, _on_host(PackingFigures(nearest, *sets))
+        final = job.loop.finish(job.placed, state, progress.update)
+    if job.config.polish:
+        x, cosine = polished(job.problem, np.asarray(final.x)[: job.config.num_ids])
+        figures = _on_host(measure(job.placed, jnp.asarray(x, jnp.float32)))
+        return Packed(x, None, cosine, figures)
+    gallery, _ = measure_sets(job.placed, final.x, sweep=sweep)
+    figures = _on_host(PackingFigures(final.nearest, gallery, final.keep_out))
+    return Packed(final.x, final.row, float(np.max(figures.nearest)), figures)
 
 
 def _measured(job: Job, x: Any) -> PackingFigures:
-    """Measure points, all or as many rows as the solver does on the way."""
-    solver = job.solver
-    num_rows = getattr(solver, "measured_rows", None)
-    parts = getattr(solver, "num_groups", solver.sweep.num_devices)
-    return _on_host(measure(job.problem, x, sweep=solver.sweep, num_rows=num_rows, num_parts=parts))
+    """Measure points, all or as many rows as the method does on the way."""
+    sweep, method = job.loop.sweep, job.loop.method
+    num_rows = getattr(method, "measured_rows", None)
+    parts = method.num_parts(sweep.num_devices)
+    return _on_host(measure(job.placed, x, sweep=sweep, num_rows=num_rows, num_parts=parts))
 
 
 def _on_host(figures: PackingFigures) -> PackingFigures:
@@ -105,22 +97,6 @@ def _on_host(figures: PackingFigures) -> PackingFigures:
         return None if values is None else sharding.gathered(values)[is_point]
 
     return PackingFigures(*map(points_only, figures))
-
-
-def _polish(x: np.ndarray, frozen: np.ndarray | None):
-    from hyperface_jax.packing.polish import polish
-
-    points = x.astype(np.float64)
-    num_frozen = 0
-    if frozen is not None:
-        num_frozen = len(frozen)
-        points = np.concatenate([frozen.astype(np.float64), points])
-    result = polish(points, num_frozen=num_frozen)
-    return replace(result, x=result.x[num_frozen:])
-
-
-def _host_rows(x: Any) -> np.ndarray | None:
-    return None if x is None else np.asarray(x)
 
 
 def _write_embeddings(job: Job, inputs: Inputs, packed: Packed) -> None:
@@ -154,17 +130,17 @@ def summarise(job: Job, packed: Packed, best_step: int, seconds: float) -> dict[
     num_measured = len(figures.nearest)
     return {
         "num_ids": config.num_ids,
-        "num_frozen": job.num_frozen,
+        "num_frozen": job.problem.num_frozen,
         "dim": problem.dim,
         "method": config.method,
-        "steps": job.solver.num_iterations,
+        "steps": job.loop.method.steps,
         "seed": config.seed,
         "restarts": config.restarts,
         "polished": config.polish,
         "max_cosine_rows": num_measured,
         "max_cosine_is_exact": num_measured == config.num_ids,
         "mean_nearest_cosine": float(np.mean(figures.nearest)),
-        **yardsticks(config.num_ids + job.num_frozen, problem.dim, packed.max_cosine),
+        **yardsticks(config.num_ids + job.problem.num_frozen, problem.dim, packed.max_cosine),
         "best_step": best_step,
         "gallery_mean_cosine": None if gallery is None else float(np.mean(gallery)),
         "gallery_min_cosine": None if gallery is None else float(np.min(gallery)),
@@ -173,7 +149,7 @@ def summarise(job: Job, packed: Packed, best_step: int, seconds: float) -> dict[
         "keep_out_max_cosine": closest,
         "seconds": seconds,
         "pairs_per_second": _pairs(job) / seconds if seconds else None,
-        **machine(job.solver.sweep.num_devices),
+        **machine(job.loop.sweep.num_devices),
     }
 
 
@@ -203,10 +179,10 @@ def machine(num_devices: int) -> dict[str, Any]:
 
 def _pairs(job: Job) -> float:
     """Count the ordered pairs visited: n (n - 1) a full step, n (B - 1) a mini-batch step."""
-    n, solver = job.config.num_ids, job.solver
-    others = min(getattr(solver, "batch_size", n), n) - 1
-    others += job.num_frozen
-    return float(solver.num_iterations) * job.config.restarts * n * others
+    n, method = job.config.num_ids, job.loop.method
+    others = min(getattr(method, "batch_size", n), n) - 1
+    others += job.problem.num_frozen
+    return float(method.steps) * job.config.restarts * n * others
 
 
 def _announce(summary: dict[str, Any], report: Any) -> None:

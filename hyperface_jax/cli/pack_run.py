@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -34,22 +33,19 @@ from hyperface_jax.io.embeddings import Embeddings
 from hyperface_jax.io.files import JsonLines
 from hyperface_jax.io.run_directory import RunDirectory
 from hyperface_jax.packing import (
-    Initializer,
+    Annealed,
+    Loop,
+    LoopState,
+    Method,
+    MiniBatch,
     PackingProblem,
-    PackingSolver,
-    PackingState,
+    Paper,
     StepRecord,
-    annealed,
-    farthest_first,
-    from_code,
-    from_gallery,
-    from_points,
-    paper,
     refining_annealing,
-    stochastic,
-    uniform,
+    starts,
 )
 from hyperface_jax.packing.manifolds import manifold_of
+from hyperface_jax.packing.methods import is_measured
 from hyperface_jax.pairwise import Sweep
 
 _STATES_ON_DISK = 12
@@ -66,9 +62,8 @@ def pack(config: Pack, inputs: Inputs) -> int:
 
 
 def _pack(config: Pack, inputs: Inputs, run: RunDirectory) -> int:
-    num_frozen = inputs.frozen.num_points if inputs.frozen else 0
-    job = Job(config, *build(config, inputs, run.stored_config()), run, num_frozen)
-    resolved = _resolved(config, inputs, job.solver)
+    job = build(config, inputs, run)
+    resolved = _resolved(config, inputs, job)
     sharding.on_first_process(lambda: run.claim(resolved, ignore=FREE_TO_CHANGE))
     if run.is_finished:
         cosine = run.summary()["max_cosine"]
@@ -92,98 +87,85 @@ def choose_mesh(config: Pack) -> Any:
     return job_mesh(count)
 
 
-def build(
-    config: Pack, inputs: Inputs, stored: dict[str, Any]
-) -> tuple[PackingProblem, PackingSolver]:
-    """Turn settings, inputs and the settings of the run on disk into a problem and its solver."""
-    mesh = choose_mesh(config)
-
-    problem = PackingProblem(
-        num_points=config.num_ids,
-        dim=inputs.dim,
-        gallery=_points(inputs.gallery),
-        alpha=config.alpha,
-        manifold=manifold_of(config.neighbours),
-        keep_out=_points(inputs.keep_out),
-        keep_out_cosine=config.keep_out_cosine,
-        frozen=_points(inputs.frozen),
-    )
-    if mesh is None:
-        problem = jax.tree.map(jnp.asarray, problem)
-    settings: dict[str, Any] = {"initializer": _initializer(config, inputs), "sweep": Sweep(mesh)}
-    if config.steps is not None:
-        settings["num_iterations"] = config.steps
+def build(config: Pack, inputs: Inputs, run: RunDirectory) -> Job:
+    """Turn settings, inputs and the settings of the run on disk into a job."""
+    sweep = Sweep(choose_mesh(config))
     try:
-        return _method(config, problem, settings, stored.get("num_groups"))
-    except ValueError as error:
+        problem = PackingProblem(
+            num_points=config.num_ids,
+            dim=inputs.dim,
+            gallery=_points(inputs.gallery),
+            alpha=config.alpha,
+            manifold=manifold_of(config.neighbours),
+            keep_out=_points(inputs.keep_out),
+            keep_out_cosine=config.keep_out_cosine,
+            frozen=_points(inputs.frozen),
+        )
+        start = starts.checked(_start(config, inputs), problem)
+        restarts = config.restarts if config.restarts > 1 else None
+        method = _method(config, run.stored_config().get("num_groups"))
+        loop = Loop.of(method, problem, sweep, restarts)
+    except InputError as error:
         raise InputError(f"--method {config.method}: {error}") from error
+    return Job(config, problem, loop.place(problem), loop, start, run)
 
 
-def _method(
-    config: Pack, problem: PackingProblem, settings: dict[str, Any], num_groups: int | None
-) -> tuple[PackingProblem, PackingSolver]:
+def _method(config: Pack, num_groups: int | None) -> Method:
+    settings: dict[str, Any] = {"num_iterations": config.steps}
+    if config.last_iterate is not None:
+        settings["track_best"] = not config.last_iterate
     if config.method == "paper":
-        return paper(problem, learning_rate=config.learning_rate, **settings)
+        return Paper(learning_rate=config.learning_rate, **settings)
     if config.method == "stochastic":
         settings |= {"batch_size": config.batch_size, "relax": config.relax}
-        return stochastic(problem, num_groups=num_groups, **settings)
+        return MiniBatch(num_groups=num_groups, **settings)
     if config.init == "code":
-        settings["choose_annealing"] = refining_annealing
-    problem, solver = annealed(problem, **settings)
-    if config.coarse_steps > solver.num_iterations:
-        raise ValueError(f"coarse_steps={config.coarse_steps} is more than all steps")
-    return problem, replace(solver, coarse_steps=config.coarse_steps)
+        settings["annealing"] = refining_annealing
+    return Annealed(coarse_steps=config.coarse_steps, **settings)
 
 
-def _from_code(config: Pack, inputs: Inputs) -> Initializer:
-    try:
-        return from_code(refinable(max(config.num_ids, 2), inputs.dim))
-    except ValueError as error:
-        raise InputError(f"--init code: {error}") from error
-
-
-def _initializer(config: Pack, inputs: Inputs) -> Initializer:
+def _start(config: Pack, inputs: Inputs) -> Any:
     if config.init == "code":
-        return _from_code(config, inputs)
-    if inputs.init is not None:
-        return from_points(_points(inputs.init))
-    if config.init == "uniform" or inputs.gallery is None:
-        return uniform
-    start = farthest_first if config.init == "farthest" else from_gallery
-    return start(_points(inputs.gallery))
+        try:
+            return refinable(max(config.num_ids, 2), inputs.dim)
+        except ValueError as error:
+            raise InputError(f"--init code: {error}") from error
+    return config.init if inputs.init is None else _points(inputs.init)
 
 
 def _points(file: Embeddings | None) -> Any:
     return None if file is None else file.points
 
 
-def _resolved(config: Pack, inputs: Inputs, solver: PackingSolver) -> dict[str, Any]:
+def _resolved(config: Pack, inputs: Inputs, job: Job) -> dict[str, Any]:
+    method = job.loop.method
     start = config.init or ("gallery" if inputs.gallery else "uniform")
     return resolved_config(
         config,
         inputs,
         init=start,
-        steps=solver.num_iterations,
-        batch_size=getattr(solver, "batch_size", None),
-        num_groups=getattr(solver, "num_groups", None),
-        inner_iterations=solver.inner_iterations,
+        steps=method.steps,
+        batch_size=getattr(method, "batch_size", None),
+        num_groups=getattr(method, "num_groups", None),
+        last_iterate=not method.track_best,
+        chunk=job.loop.chunk,
     )
 
 
-def loop(job: Job, checkpointer: Checkpointer) -> tuple[PackingState, float, bool]:
+def loop(job: Job, checkpointer: Checkpointer) -> tuple[LoopState, float, bool]:
     """Run to the end or to a signal; return the state, the seconds spent and whether it is done."""
-    restored = checkpointer.restore(job.like_state())
+    restored = checkpointer.restore(job.loop.shapes(job.placed))
     if restored:
         state, seconds = restored.state, restored.notes["seconds"]
         say(f"{job.run.path}: resuming at step {_step(state)}")
     else:
         state, seconds = job.initial(), 0.0
-    total, done = job.solver.num_iterations, _step(state)
+    total, done = job.loop.method.steps, _step(state)
     saving = Saving(checkpointer, job.config.checkpoint_seconds)
     with StopRequest() as stop, _history(job, done) as history, _progress(total, done) as progress:
         while done < total:
             start = time.perf_counter()
-            state, records = job.advance(state, job.solver.scan_length(done))
+            state, records = job.loop.advance(job.placed, state, job.loop.chunk_at(done))
             jax.block_until_ready(state)
             seconds += time.perf_counter() - start
             done = _step(state)
@@ -211,31 +193,36 @@ def _progress(total: int, done: int) -> StepProgress:
     return StepProgress(total, done, is_silent=not sharding.is_first_process())
 
 
-def _figure(state: PackingState) -> str:
-    best = float(jnp.min(state.best_max_cosine))
-    if math.isfinite(best):
-        return f"max cosine {best:.5f}"
-    return f"max cosine of the pairs that met {float(jnp.max(state.max_cosine)):.5f}"
+def _figure(state: LoopState) -> str:
+    if state.best is not None and is_measured(state.best):
+        return f"max cosine {float(jnp.min(state.best.max_cosine)):.5f}"
+    return f"max cosine of the pairs that met {float(jnp.max(state.now.max_cosine)):.5f}"
 
 
-def _step(state: PackingState) -> int:
-    return int(jnp.max(state.step))
+def _step(state: LoopState) -> int:
+    return int(jnp.max(state.now.step))
 
 
 def _history_rows(job: Job, records: StepRecord, seconds: float) -> list[dict[str, Any]]:
-    columns = {name: np.asarray(leaf) for name, leaf in records._asdict().items()}
-    beta = getattr(job.problem.energy, "beta", None)
+    """Return a row a step; figures that were not measured exactly, or not at all, are null."""
+    count = len(records.step)
+    found = {n: v for n, v in records._asdict().items() if v is not None and n != "is_exact"}
+    columns: dict[str, list[Any]] = {name: np.asarray(v).tolist() for name, v in found.items()}
+    for name in ("gallery_cosine", "keep_out_cosine"):
+        columns.setdefault(name, [None] * count)
+    exact = np.asarray(records.is_exact).tolist()
+    columns["max_cosine"] = [
+        v if e else None for v, e in zip(columns["max_cosine"], exact, strict=True)
+    ]
+    beta = getattr(job.loop.method.make_energy(), "beta", None)
     columns["inverse_temperature"] = (
-        np.asarray(beta(columns["step"])) if beta else np.full(len(columns["step"]), np.nan)
+        np.asarray(beta(records.step)).tolist() if beta else [None] * count
     )
     columns["gallery_mean_cosine"] = columns.pop("gallery_cosine")
-    rows = []
-    for i in range(len(columns["step"])):
-        row = {name: _plain(column[i]) for name, column in columns.items()}
-        rows.append({**row, "seconds": round(seconds, 3)})
-    return rows
+    columns["seconds"] = [round(seconds, 3)] * count
+    rows = zip(*columns.values(), strict=True)
+    return [dict(zip(columns, map(_plain, values), strict=True)) for values in rows]
 
 
-def _plain(value: Any) -> int | float | None:
-    number = value.item()
-    return number if isinstance(number, int) or math.isfinite(number) else None
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

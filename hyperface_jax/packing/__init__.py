@@ -1,5 +1,6 @@
-"""Packing identities on the hypersphere: energies, constraints, optimisers and solvers."""
+"""Packing identities on the hypersphere: problems, methods, energies, optimisers, and the loop."""
 
+from hyperface_jax.packing.api import Progress, run, solve, solve_restarts
 from hyperface_jax.packing.energies import (
     ClosestPair,
     Energy,
@@ -10,21 +11,18 @@ from hyperface_jax.packing.energies import (
     Riesz,
     RowMaxEnergy,
     SoftMax,
-    as_objective,
+    pair_energy,
     row_max,
 )
-from hyperface_jax.packing.initializers import (
-    Initializer,
-    farthest_first,
-    from_code,
-    from_gallery,
-    from_points,
-    uniform,
-)
+from hyperface_jax.packing.interior_point import PolishResult, polish
+from hyperface_jax.packing.loop import Loop, LoopState, StepRecord
 from hyperface_jax.packing.manifolds import LocalSpan, Manifold, NearestRow
-from hyperface_jax.packing.paper import paper
+from hyperface_jax.packing.methods import Annealed, Custom, Method, PackingState, Paper
+from hyperface_jax.packing.minibatch import MiniBatch
+from hyperface_jax.packing.objectives import as_objective, max_cosine
 from hyperface_jax.packing.problem import PackingProblem
-from hyperface_jax.packing.restarts import solve_restarts
+from hyperface_jax.packing.progress import PrintProgress
+from hyperface_jax.packing.result import Packing
 from hyperface_jax.packing.schedules import (
     AnnealedStep,
     Annealing,
@@ -32,15 +30,7 @@ from hyperface_jax.packing.schedules import (
     default_annealing,
     refining_annealing,
 )
-from hyperface_jax.packing.solver import (
-    PackingOutput,
-    PackingSolver,
-    PackingState,
-    StepRecord,
-    annealed,
-    solve,
-)
-from hyperface_jax.packing.stochastic import StochasticSolver, stochastic
+from hyperface_jax.packing.starts import Start
 from hyperface_jax.packing.transforms import (
     add_dispersion,
     on_sphere,
@@ -51,46 +41,50 @@ from hyperface_jax.packing.transforms import (
 )
 
 __all__ = [
+    "Annealed",
     "AnnealedStep",
     "Annealing",
     "ClosestPair",
+    "Custom",
     "Energy",
     "Evaluation",
     "Hinge",
-    "Initializer",
     "LocalSpan",
+    "Loop",
+    "LoopState",
     "Manifold",
     "MeanRowMax",
+    "Method",
+    "MiniBatch",
     "NearestRow",
-    "PackingOutput",
+    "Packing",
     "PackingProblem",
-    "PackingSolver",
     "PackingState",
     "PairEnergy",
+    "Paper",
+    "PolishResult",
+    "PrintProgress",
+    "Progress",
     "Ramp",
     "Riesz",
     "RowMaxEnergy",
     "SoftMax",
+    "Start",
     "StepRecord",
-    "StochasticSolver",
     "add_dispersion",
-    "annealed",
     "as_objective",
     "default_annealing",
-    "farthest_first",
-    "from_code",
-    "from_gallery",
-    "from_points",
+    "max_cosine",
     "on_sphere",
-    "paper",
+    "pair_energy",
+    "polish",
     "project_updates",
     "refining_annealing",
     "retract_updates",
     "riemannian_adam",
     "row_max",
+    "run",
     "scale_by_riemannian_adam",
     "solve",
     "solve_restarts",
-    "stochastic",
-    "uniform",
 ]

@@ -8,102 +8,100 @@ part of the sweep, and bring down the max cosine to about the chosen level.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec
 
 from hyperface_jax import sharding, sphere
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, Hinge
-from hyperface_jax.pairwise import Rows, Sweep, max_cosine
-from hyperface_jax.pairwise.parts import Report, sweep_in_parts
+from hyperface_jax.pairwise import Rows as Chosen
+from hyperface_jax.pairwise import Sweep, max_cosine
 from hyperface_jax.sharding import ROWS
-
-if TYPE_CHECKING:
-    from hyperface_jax.typing import Indices, Points, Scalar
+from hyperface_jax.typing import Indices, Mask, Points, Rows, Scalar
 
 CONTACT_SHARE = 0.01
 """Of the points, those in closest contact."""
-_NUM_ITERATIONS = 3
+_NUM_MOVES = 3
 _ROUNDING = 1e-6
-CONTACT_SWEEPS = 1 + (4 * _NUM_ITERATIONS + 7) * CONTACT_SHARE
-"""What :func:`relax_contacts` costs, in scores-only sweeps over all pairs."""
+CONTACT_SWEEPS = 1 + (4 * _NUM_MOVES + 7) * CONTACT_SHARE
+"""What finding and relaxing contacts costs, in scores-only sweeps over all pairs."""
 
 
 def relax_contacts(
     x: Points,
+    nearest: Rows,
     frozen: Points | None = None,
     *,
     share: float = CONTACT_SHARE,
-    num_iterations: int = _NUM_ITERATIONS,
+    num_moves: int = _NUM_MOVES,
+    num_points: int | None = None,
     sweep: Sweep = DEFAULT_SWEEP,
-    report: Report | None = None,
-) -> tuple[Points, np.ndarray]:
-    """Push the closest pairs apart; the max cosine never rises.
+) -> tuple[Points, Rows]:
+    """Push the closest pairs apart; the max cosine never rises. It can be traced.
 
     Args:
-        x: unit rows, ``[n, d]``; its buffer may be reused.
+        x: unit rows, ``[n, d]``; rows of zeros stand for no point.
+        nearest: exact cosine of each to its nearest other one, frozen ones included, ``[n]``.
         frozen: unit rows that do not move, ``[m, d]``.
-        share: of the points that move, those in closest contact; 0 only measures.
-        num_iterations: moves of each.
+        share: of the points that move, those in closest contact.
+        num_moves: of each.
+        num_points: rows that are points; None takes all.
         sweep: how pairs are visited.
-        report: told how much of the sweep over all pairs is done.
 
     Returns:
-        The points, and the exact cosine of each to its nearest other one, frozen ones included,
-        ``[n]``; ``-inf`` for rows of zeros.
+        The points, and ``nearest`` brought up to date, exactly.
 
-    Cost: ``n^2 d`` FLOPs for the sweep, and ``(4 num_iterations + 7) share`` times as many at most.
+    Cost: ``(4 num_moves + 7) share`` sweeps over all pairs in most cases.
     """
-    own = sweep_in_parts(x, reduction=max_cosine(), sweep=sweep, report=report)
-    cosine = sharding.gathered(own)
-    if frozen is not None:
-        cosine = np.maximum(cosine, sharding.gathered(_to_others(sweep, x, frozen)))
-    num_points = int(np.sum(cosine > -np.inf))
-    num_rows = max(int(share * num_points), 2) if share else 0
-    if not 0 < num_rows < num_points:
-        return x, cosine
-    order = np.argpartition(-cosine, num_rows)
-    moving, level = order[:num_rows], float(cosine[order[num_rows]])
-    index = _indices(moving, len(cosine), sweep)
-    rows, highest = _pushed(sweep, num_iterations, x, frozen, index, level)
-    if not float(highest) < cosine.max():
-        return x, cosine
-    to_moving = sharding.gathered(_to_others(sweep, x, _rows(sweep, x, index).x))
-    is_stale = to_moving > cosine - _ROUNDING
-    is_stale[moving] = True
-    x = _with_rows(sweep, x, index, rows)
-    return x, _measured_again(sweep, x, frozen, rows, cosine, np.flatnonzero(is_stale))
+    num_points = x.shape[0] if num_points is None else num_points
+    num_rows = max(int(share * num_points), 2)
+    if num_rows >= num_points:
+        return x, nearest
+    values, order = lax.top_k(_whole(nearest, sweep), num_rows + 1)
+    index = _padded(order[:num_rows].astype(jnp.int32), x.shape[0], sweep)
+    rows, highest = _pushed(sweep, num_moves, x, frozen, index, values[num_rows])
+
+    def accept() -> tuple[Points, Rows]:
+        to_moving = _to_others(sweep, x, _rows(sweep, x, index).x)
+        is_stale = to_moving > nearest - _ROUNDING
+        is_stale = is_stale.at[index].set(True, mode="drop")
+        moved = _with_rows(sweep, x, index, rows)
+        return moved, _measured_again(sweep, moved, frozen, rows, nearest, is_stale, index.shape[0])
+
+    return lax.cond(highest < values[0], accept, lambda: (x, nearest))
 
 
-def _indices(index: np.ndarray, num_points: int, sweep: Sweep) -> Indices:
-    """Put row indices on the devices, filled up with one that is none."""
-    size = len(index)
-    if sweep.mesh is not None:
-        size = sharding.padded_size(size, sweep.mesh.size)
-    padded = np.full(size, num_points, np.int32)
-    padded[: len(index)] = index
-    return jnp.asarray(padded) if sweep.mesh is None else sharding.shard_rows(padded, sweep.mesh)
+def _whole(values: Rows, sweep: Sweep) -> Rows:
+    """Hold one number a row on every device: a sort of sharded values would gather them anyway."""
+    if sweep.mesh is None:
+        return values
+    return lax.with_sharding_constraint(values, sharding.replicated(sweep.mesh))
 
 
-def _rows(sweep: Sweep, x: Points, index: Indices) -> Rows:
+def _padded(index: Indices, num_points: int, sweep: Sweep) -> Indices:
+    """Cut row indices over the devices, filled up with one that is none."""
+    if sweep.mesh is None:
+        return index
+    size = sharding.padded_size(index.shape[0], sweep.mesh.size)
+    index = jnp.pad(index, (0, size - index.shape[0]), constant_values=num_points)
+    return lax.with_sharding_constraint(index, sharding.rows(sweep.mesh))
+
+
+def _rows(sweep: Sweep, x: Points, index: Indices) -> Chosen:
     rows = sweep.take(x, index)
-    return Rows(rows, jnp.where(sphere.is_point(rows), index, -1))
+    return Chosen(rows, jnp.where(sphere.is_point(rows), index, -1))
 
 
-@partial(jax.jit, static_argnums=0)
-def _to_others(sweep: Sweep, x: Points, others: Points) -> Any:
+def _to_others(sweep: Sweep, x: Points, others: Points) -> Rows:
     return sweep(x, others, reduction=max_cosine())
 
 
-@partial(jax.jit, static_argnums=(0, 1))
 def _pushed(
     sweep: Sweep,
-    num_iterations: int,
+    num_moves: int,
     x: Points,
     frozen: Points | None,
     index: Indices,
@@ -116,7 +114,7 @@ def _pushed(
     """
     excess = Hinge(level).reduction(step=0, shift=None, precision=sweep.precision)
 
-    def evaluate(rows: Rows) -> tuple[Points, Scalar]:
+    def evaluate(rows: Chosen) -> tuple[Points, Scalar]:
         others = _with_rows(sweep, x, index, rows.x)
         sums = sweep.among(rows, others, reduction=excess)
         force, highest = sums.force, sums.max_cosine
@@ -131,16 +129,15 @@ def _pushed(
         best = jnp.where(highest < lowest, rows.x, best)
         moved = sphere.retract(rows.x, -sphere.project(rows.x, force / 2))
         moved = jnp.where(sphere.is_point(rows.x)[:, None], moved, 0)
-        return (Rows(moved, rows.ids), best, jnp.minimum(lowest, highest)), None
+        return (Chosen(moved, rows.ids), best, jnp.minimum(lowest, highest)), None
 
     start = _rows(sweep, x, index)
     state = start, start.x, jnp.asarray(jnp.inf, x.dtype)
-    (rows, best, lowest), _ = lax.scan(push, state, length=num_iterations)
+    (rows, best, lowest), _ = lax.scan(push, state, length=num_moves)
     highest = evaluate(rows)[1]
     return jnp.where(highest < lowest, rows.x, best), jnp.minimum(lowest, highest)
 
 
-@partial(jax.jit, static_argnums=0)
 def _with_rows(sweep: Sweep, x: Points, index: Indices, rows: Points) -> Points:
     """Overwrite rows of ``x``; an index beyond the last is dropped."""
     if sweep.mesh is None:
@@ -161,19 +158,31 @@ def _measured_again(
     x: Points,
     frozen: Points | None,
     moved: Points,
-    cosine: np.ndarray,
-    stale: np.ndarray,
-) -> np.ndarray:
+    nearest: Rows,
+    is_stale: Mask,
+    block: int,
+) -> Rows:
     """Bring the nearest cosines up to date: of rows that have moved, or whose nearest one has."""
-    to_moved = sharding.gathered(_to_others(sweep, x, moved))
-    fresh = _of_rows(sweep, x, frozen, _indices(stale, len(cosine), sweep))
-    result = np.maximum(cosine, to_moved)
-    result[stale] = sharding.gathered(fresh)[: len(stale)]
-    return result
+    is_stale = _whole(is_stale, sweep)
+    stale_first = jnp.argsort(~is_stale).astype(jnp.int32)
+    num_stale = jnp.sum(is_stale, dtype=jnp.int32)
+    place = jnp.arange(block, dtype=jnp.int32)
+
+    def measure(state: Any) -> Any:
+        first, values = state
+        at = first + place
+        row = stale_first[jnp.minimum(at, x.shape[0] - 1)]
+        index = jnp.where(at < num_stale, row, x.shape[0])
+        index = _padded(index, x.shape[0], sweep) if sweep.mesh is not None else index
+        fresh = _whole(_of_rows(sweep, x, frozen, index), sweep)
+        return first + block, values.at[index].set(fresh[: index.shape[0]], mode="drop")
+
+    values = _whole(jnp.maximum(nearest, _to_others(sweep, x, moved)), sweep)
+    first = jnp.zeros((), jnp.int32)
+    return lax.while_loop(lambda s: s[0] < num_stale, measure, (first, values))[1]
 
 
-@partial(jax.jit, static_argnums=0)
-def _of_rows(sweep: Sweep, x: Points, frozen: Points | None, index: Indices) -> Any:
+def _of_rows(sweep: Sweep, x: Points, frozen: Points | None, index: Indices) -> Rows:
     rows = _rows(sweep, x, index)
     own = sweep.among(rows, x, reduction=max_cosine())
     if frozen is None:

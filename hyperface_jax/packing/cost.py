@@ -14,8 +14,8 @@ from hyperface_jax import sharding
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.blocks import block_shape
 from hyperface_jax.packing.machines import Machine
-from hyperface_jax.packing.stochastic import (
-    StochasticSolver,
+from hyperface_jax.packing.minibatch import (
+    MiniBatch,
     check_groups,
     default_batch_size,
     default_num_groups,
@@ -257,7 +257,7 @@ def _block_step(shape: Shape, machine: Machine, batch_size: int) -> _Parts:
     tiles = flops / (6 * block**2 * shape.dim)
     traffic = 3 * _FLOAT * block * shape.dim * tiles
     traffic += (_OPTIMISER_PASSES + _SHUFFLE_PASSES) * shape.points_bytes
-    num_devices, every = machine.num_devices, StochasticSolver.exchange_every
+    num_devices, every = machine.num_devices, MiniBatch.exchange_every
     if shape.num_groups == 1 or num_devices == 1:
         return _Parts(flops, traffic, 0, 0, 0, _SCALAR_SUMS * (num_devices > 1))
     leaves = shape.rows * _FLOAT * (2 * shape.dim + _INDICES)

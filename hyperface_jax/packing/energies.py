@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from hyperface_jax import sphere
+from hyperface_jax.errors import InputError
+from hyperface_jax.packing.inputs import real
 from hyperface_jax.pairwise import (
     Nearest,
     PairSum,
@@ -31,9 +33,7 @@ from hyperface_jax.pairwise import (
     nearest,
     pair_sum,
 )
-
-if TYPE_CHECKING:
-    from hyperface_jax.typing import Points, Rows, Scalar
+from hyperface_jax.typing import Points, Rows, Scalar
 
 Schedule = Callable[[Any], Any]
 """Step number to value, as in optax."""
@@ -182,6 +182,10 @@ class SoftMax(PairEnergy):
 
     inverse_temperature: float | Schedule
 
+    def __post_init__(self):
+        if not callable(self.inverse_temperature):
+            check_positive("inverse_temperature", self.inverse_temperature)
+
     def needs_shift(self) -> bool:
         """Return True: a fixed shift keeps the exponentials in range."""
         return True
@@ -213,6 +217,9 @@ class Riesz(PairEnergy):
 
     exponent: float = 1.0
 
+    def __post_init__(self):
+        check_positive("exponent", self.exponent)
+
     def pair(self, scores: Any, *, step: Any, shift: Any) -> tuple[Any, Any]:
         """Return the energy of a pair and its derivative by the cosine."""
         del step, shift
@@ -232,6 +239,58 @@ class Hinge(PairEnergy):
         del step, shift
         excess = jnp.maximum(scores - self.threshold, 0)
         return excess**2, 2 * excess
+
+
+@dataclass(frozen=True)
+class PairFunction(PairEnergy):
+    """Mean of a function of the cosine over ordered pairs; made by :func:`pair_energy`."""
+
+    phi: Callable[[Any], Any]
+
+    def pair(self, scores: Any, *, step: Any, shift: Any) -> tuple[Any, Any]:
+        """Return the function and its derivative, both zero where there is no pair."""
+        del step, shift
+        is_pair = scores > -jnp.inf
+        # The function must not see -inf: a NaN there would survive the mask in its derivative.
+        cosine = jnp.where(is_pair, scores, 0)
+        value, slope = jax.jvp(self.phi, (cosine,), (jnp.ones_like(cosine),))
+        return jnp.where(is_pair, value, 0), jnp.where(is_pair, slope, 0)
+
+
+def pair_energy(phi: Callable[[Any], Any]) -> PairFunction:
+    """Make an energy from a function of the cosine: its mean over ordered pairs.
+
+    Args:
+        phi: elementwise, of arrays of cosines in [-1, 1]; JAX differentiates it. Give the same function
+            object again to share compiled programs.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> gaussian = pair_energy(lambda cosine: jnp.exp(4 * (cosine - 1)))
+        >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+        >>> round(float(gaussian.evaluate(x).value), 4)
+        0.0183
+    """
+    if not callable(phi):
+        raise InputError(f"phi={phi!r}: give a function of the cosine")
+    return PairFunction(phi)
+
+
+def check_energy(energy: Any) -> None:
+    """Raise ``InputError`` unless this is an energy that can be evaluated."""
+    if isinstance(energy, type):
+        raise InputError(f"energy={energy.__name__}: give an instance, {energy.__name__}(...)")
+    if not hasattr(energy, "evaluate"):
+        raise InputError(
+            f"energy={energy!r}: give one of hyperface_jax.packing, or pair_energy(function)"
+        )
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise ``InputError`` unless this is a positive number, or a traced one."""
+    number = real(name, value)
+    if isinstance(number, float) and number <= 0:
+        raise InputError(f"{name}={number:g}: must be above 0")
 
 
 class RowMaxEnergy:
@@ -282,41 +341,6 @@ class ClosestPair(RowMaxEnergy):
         return jnp.max(row_max), jax.nn.one_hot(
             jnp.argmax(row_max), row_max.shape[0], dtype=row_max.dtype
         )
-
-
-def as_objective(energy: Energy, *, frozen: Points | None = None, sweep: Sweep = DEFAULT_SWEEP):
-    """Turn an energy into a function that ``jax.grad`` differentiates at the cost of one sweep.
-
-    Args:
-        energy: any energy of this module, or one of yours.
-        frozen: unit rows that take part but do not move, ``[m, d]``.
-        sweep: how pairs are visited.
-
-    Returns:
-        ``f(x, step=0) -> energy``, with unit rows ``x`` of shape ``[n, d]``. Its gradient is the
-        Euclidean one (project it, or use :mod:`.transforms`). Reverse mode only, once.
-
-    Examples:
-        >>> import jax, jax.numpy as jnp
-        >>> objective = as_objective(SoftMax(inverse_temperature=10.0))
-        >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
-        >>> jax.grad(objective)(x).shape
-        (3, 2)
-    """
-
-    @jax.custom_vjp
-    def objective(x: Points, step: Any = 0) -> Scalar:
-        return energy.evaluate(x, frozen=frozen, step=step, sweep=sweep).value
-
-    def forward(x: Points, step: Any):
-        evaluation = energy.evaluate(x, frozen=frozen, step=step, sweep=sweep)
-        return evaluation.value, evaluation.force
-
-    def backward(force: Points, cotangent: Scalar):
-        return cotangent * force, None
-
-    objective.defvjp(forward, backward)
-    return objective
 
 
 def row_max(x: Points, frozen: Points | None = None, *, sweep: Sweep = DEFAULT_SWEEP) -> Rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,7 @@ import jax.numpy as jnp
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, row_max
 from hyperface_jax.packing.problem import PackingProblem
 from hyperface_jax.pairwise import Sweep, first_rows, max_cosine
-
-if TYPE_CHECKING:
-    from hyperface_jax.typing import Points, Rows
+from hyperface_jax.typing import Points, Rows
 
 
 class PackingFigures(NamedTuple):

@@ -18,8 +18,8 @@ from hyperface_jax.packing.cost import (
     stochastic_shape,
 )
 from hyperface_jax.packing.machines import Machine
-from hyperface_jax.packing.solver import default_num_iterations
-from hyperface_jax.packing.stochastic import default_measurement
+from hyperface_jax.packing.methods import default_num_iterations
+from hyperface_jax.packing.minibatch import default_measurement
 
 _GIB = 2**30
 _USABLE = 0.9
@@ -39,7 +39,7 @@ class Plan(NamedTuple):
     block_size: int | None
     """Points that meet in a step (stochastic): a small group makes blocks smaller than a batch."""
     coarse_steps: int
-    """Steps at the start with bfloat16 products, as in :class:`PackingSolver`."""
+    """Steps at the start with bfloat16 products, as in :class:`.Method`."""
     step: StepCost
     coarse_step: StepCost
     """The same step with bfloat16 products."""

@@ -41,10 +41,6 @@ class Annealing:
         return self.start * (self.end / self.start) ** (progress**self.power)
 
 
-ChooseAnnealing = Callable[[int, int], Annealing]
-"""From the dimension and the number of steps."""
-
-
 @dataclass(frozen=True)
 class AnnealedStep:
     """Step size ``min(max_step, factor / beta)`` in radians a point, tied to a temperature schedule.
@@ -63,18 +59,17 @@ class AnnealedStep:
 
 @dataclass(frozen=True)
 class Ramp:
-    """Weight that rises linearly from 0 to ``end`` at step ``num_steps - 1``, then stays.
+    """Share that rises linearly from 0 to 1 at step ``num_steps - 1``, then stays.
 
-    The gallery's pull in an annealed run: while the soft maximum is hot its forces are weak, and a
+    Of the gallery's pull in an annealed run: while the soft maximum is hot its forces are weak, and a
     full pull would decide the arrangement before separation has a say.
     """
 
-    end: float
     num_steps: int
 
     def __call__(self, step: Any) -> Any:
-        """Return the weight at ``step``."""
-        return self.end * _progress(step, self.num_steps)
+        """Return the share at ``step``."""
+        return _progress(step, self.num_steps)
 
 
 def default_annealing(dim: int, num_steps: int) -> Annealing:
@@ -105,6 +100,10 @@ def default_momentum(num_steps: int) -> float:
     """
     forgetting = max(min(20 / max(num_steps, 1), 0.2), min(80 / max(num_steps, 1), 0.05), 0.02)
     return 1 - forgetting
+
+
+ChooseAnnealing = Callable[[int, int], Annealing]
+"""From the dimension and the number of steps."""
 
 
 def _progress(step: Any, num_steps: int) -> Any:

@@ -17,10 +17,13 @@ import jax.numpy as jnp
 import optax
 
 from hyperface_jax import sphere
-from hyperface_jax.packing.energies import Energy, SoftMax, as_objective
+from hyperface_jax.errors import InputError
+from hyperface_jax.packing.energies import Energy, SoftMax
+from hyperface_jax.packing.objectives import as_objective
+from hyperface_jax.pairwise import Sweep
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+    from jax.sharding import Mesh
 
 _EPS = 1e-30
 
@@ -127,7 +130,14 @@ def on_sphere(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
     return optax.chain(project_updates(), optimizer, retract_updates())
 
 
-def add_dispersion(strength: float, energy: Energy | None = None) -> optax.GradientTransformation:
+def add_dispersion(
+    strength: float,
+    energy: Energy | None = None,
+    *,
+    leaf: str | None = None,
+    mesh: Mesh | None = None,
+    sweep: Sweep | None = None,
+) -> optax.GradientTransformation:
     """Add the force of a packing energy to the gradient, as weight decay is added.
 
     Put it first in the chain of the optimiser of class prototypes, and the prototypes spread while
@@ -136,22 +146,48 @@ def add_dispersion(strength: float, energy: Energy | None = None) -> optax.Gradi
     Args:
         strength: factor of the force.
         energy: what to lower; None means ``SoftMax(50)``.
+        leaf: of the parameters, the one that holds the prototypes, ``[n, d]``: the end of its path, such
+            as ``"head/kernel"``. None takes every leaf, all of which must be such. For other shapes,
+            ``optax.partition`` gives each leaf an optimiser of its own.
+        mesh: devices over which the prototypes are sharded by rows.
+        sweep: how pairs are visited, for experts; in place of ``mesh``.
     """
-    energy = energy or SoftMax(inverse_temperature=50.0)
-    force = jax.grad(as_objective(energy))
+    if mesh is not None and sweep is not None:
+        raise InputError("mesh and sweep: give the mesh to the sweep, Sweep(mesh=...)")
+    sweep = Sweep(mesh) if sweep is None else sweep
+    objective = as_objective(SoftMax(50.0) if energy is None else energy, sweep=sweep)
+    force = jax.grad(objective)
 
-    def update(updates, state, params=None):
-        def add(g: Float[Array, "n d"], x: Float[Array, "n d"]):
-            return g + strength * force(sphere.normalize(x), state.count)
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        paths, structure = jax.tree_util.tree_flatten_with_path(_required(params))
+        chosen = _chosen(paths, leaf)
+        gradients = structure.flatten_up_to(updates)
+        added = [
+            g + strength * force(sphere.normalize(x), state.count) if is_chosen else g
+            for (_, x), g, is_chosen in zip(paths, gradients, chosen, strict=True)
+        ]
+        return structure.unflatten(added), AddDispersionState(state.count + 1)
 
-        added = jax.tree.map(add, updates, _required(params))
-        return added, AddDispersionState(state.count + 1)
-
-    def init(params):
+    def init(params: Any) -> AddDispersionState:
         del params
         return AddDispersionState(jnp.zeros((), jnp.int32))
 
     return optax.GradientTransformation(init, update)
+
+
+def _chosen(paths: Any, leaf: str | None) -> list[bool]:
+    """Tell which leaves are prototypes; all that are chosen must be ``[n, d]``."""
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+    chosen = [leaf is None or f"/{name}".endswith(f"/{leaf}") for name in names]
+    if not any(chosen):
+        raise InputError(f"leaf={leaf!r}: the parameters have {', '.join(names) or 'no leaves'}")
+    for name, (_, x), is_chosen in zip(names, paths, chosen, strict=True):
+        if is_chosen and jnp.ndim(x) != 2:
+            raise InputError(
+                f"the parameter {name!r} has shape {list(jnp.shape(x))} and is no [n, d]: name the "
+                "prototypes, add_dispersion(..., leaf='head/kernel'), or use optax.partition"
+            )
+    return chosen
 
 
 def _correction(decay: float, count: Any, like: Any) -> Any:

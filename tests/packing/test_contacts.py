@@ -1,10 +1,12 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from hyperface_jax import sharding, sphere
-from hyperface_jax.packing import PackingProblem, row_max, stochastic
+from hyperface_jax.packing import MiniBatch, PackingProblem, row_max, solve, starts
 from hyperface_jax.packing.contacts import relax_contacts
 from hyperface_jax.pairwise import Sweep
 
@@ -21,9 +23,16 @@ def frozen(request):
     return request.param and sphere.sample_uniform(jax.random.key(1), request.param, D)
 
 
+def relaxed_of(x, frozen=None, **settings):
+    """Measure and relax, as the loop does."""
+    sweep = settings.get("sweep", Sweep())
+    nearest = row_max(x, frozen, sweep=sweep)
+    return relax_contacts(x, nearest, frozen, **settings)
+
+
 def test_the_closest_pairs_part_and_no_other_point_moves(x, frozen):
     before = np.asarray(row_max(x, frozen))
-    relaxed, nearest = relax_contacts(x, frozen, share=0.1)
+    relaxed, nearest = relaxed_of(x, frozen, share=0.1)
     level = np.sort(before)[-N // 10 - 1]
     assert level < before.max() - 0.05
     assert level - 1e-6 <= nearest.max() < level + 0.02
@@ -33,14 +42,16 @@ def test_the_closest_pairs_part_and_no_other_point_moves(x, frozen):
 
 
 def test_the_cosines_it_returns_are_exact(x, frozen):
-    relaxed, nearest = relax_contacts(x, frozen, share=0.1)
+    relaxed, nearest = relaxed_of(x, frozen, share=0.1)
     np.testing.assert_allclose(nearest, row_max(relaxed, frozen), atol=1e-6)
 
 
 def test_any_mesh_gives_the_same_points(x, frozen, mesh):
-    expected, nearest = relax_contacts(x, frozen, share=0.1)
+    expected, nearest = relaxed_of(x, frozen, share=0.1)
     parts = [a if a is None else sharding.shard_rows(a, mesh) for a in (x, frozen)]
-    relaxed, found = relax_contacts(*parts, share=0.1, sweep=Sweep(mesh))
+    relaxed, found = jax.jit(partial(relaxed_of, share=0.1, num_points=N, sweep=Sweep(mesh)))(
+        *parts
+    )
     np.testing.assert_allclose(relaxed[:N], expected, atol=1e-5)
     np.testing.assert_allclose(found[:N], nearest, atol=1e-5)
     assert np.all(found[N:] == -np.inf)
@@ -49,30 +60,25 @@ def test_any_mesh_gives_the_same_points(x, frozen, mesh):
 def test_nothing_gets_worse_where_there_is_no_room():
     """The vertices of a cross-polytope, the best code of its size."""
     best = jnp.concatenate([jnp.eye(D), -jnp.eye(D)])
-    relaxed, nearest = relax_contacts(best, share=0.2)
+    relaxed, nearest = relaxed_of(best, share=0.2)
     np.testing.assert_array_equal(relaxed, best)
     assert nearest.max() == 0
-
-
-def test_a_share_of_nothing_only_measures(x):
-    relaxed, nearest = relax_contacts(x, share=0)
-    np.testing.assert_array_equal(relaxed, x)
-    np.testing.assert_allclose(nearest, row_max(x), atol=1e-6)
 
 
 @pytest.mark.parametrize("relax", [True, False])
 def test_a_short_run_of_small_batches_improves_on_its_start(key, relax):
     """Three steps let a point meet a tenth of the others: by themselves they leave the max cosine."""
     problem = PackingProblem(num_points=3000, dim=64)
-    problem, solver = stochastic(problem, batch_size=100, num_iterations=3, relax=relax)
-    start = row_max(solver.initial_points(problem, jax.random.split(key)[0]))
-    packing = solver(problem, solver.init_state(problem, key))
-    assert packing.max_cosine == pytest.approx(float(jnp.max(row_max(packing.x))), abs=1e-6)
+    method = MiniBatch(batch_size=100, num_iterations=3, relax=relax)
+    start = row_max(starts.points("uniform", problem, jax.random.split(key)[0], jitter=0))
+    packing = solve(problem, key, method=method)
+    np.testing.assert_allclose(packing.nearest, row_max(packing.x), atol=1e-6)
+    assert packing.max_cosine == pytest.approx(float(jnp.max(packing.nearest)), abs=1e-6)
     assert (packing.max_cosine < jnp.max(start) - 0.05) == relax
 
 
 def test_a_keep_out_set_is_not_approached(key, x):
     problem = PackingProblem(num_points=N, dim=D, keep_out=x[:50], keep_out_cosine=0.9)
-    problem, solver = stochastic(problem, batch_size=100, num_iterations=2)
-    state = solver.init_state(problem, key)
-    np.testing.assert_array_equal(solver.finished(problem, state.x)[0], state.x)
+    method, other = MiniBatch(batch_size=100), sphere.sample_uniform(key, N, D)
+    kept, _ = method.finish(problem, other, row_max(other), Sweep())
+    np.testing.assert_array_equal(kept, other)

@@ -1,7 +1,6 @@
 """The cost model against tiles counted one by one, and against compiled programs."""
 
 import json
-from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -10,11 +9,10 @@ import pytest
 
 from hyperface_jax import sharding
 from hyperface_jax.errors import InputError
-from hyperface_jax.packing import PackingProblem, annealed, stochastic
+from hyperface_jax.packing import Annealed, Loop, MiniBatch, PackingProblem
 from hyperface_jax.packing.cost import step_cost
 from hyperface_jax.packing.machines import KINDS, parse_devices
 from hyperface_jax.packing.plan import choose_plan
-from hyperface_jax.packing.solver import scan
 from hyperface_jax.pairwise import Sweep
 from hyperface_jax.pairwise.blockwise import default_block_size
 
@@ -72,19 +70,18 @@ def test_the_gpu_kernel_and_dense_blocks_compute_tiles_for_both_sides():
     assert cost.flops == 4 * 8192 * 512 * 64
 
 
-@pytest.mark.parametrize("make", [annealed, stochastic])
+METHODS = {"annealed": Annealed(), "stochastic": MiniBatch()}
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("num_devices", [2, 4])
-def test_memory_is_that_of_the_compiled_step(make, num_devices):
+def test_memory_is_that_of_the_compiled_step(method, num_devices):
     mesh = sharding.make_mesh(jax.devices()[:num_devices])
-    problem, solver = make(PackingProblem(num_points=16_384, dim=96), sweep=Sweep(mesh))
-    state = jax.eval_shape(partial(solver.init_state, problem), jax.random.key(0))
-    shardings = sharding.tree_shardings(state, state.x.shape[0], mesh)
-    state = jax.tree.map(
-        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, shardings
-    )
-    found = scan.lower(solver, problem, state, 2).compile().memory_analysis()
+    problem = PackingProblem(num_points=16_384, dim=96)
+    found = Loop.of(METHODS[method], problem, Sweep(mesh)).lower(problem, 2).compile()
+    found = found.memory_analysis()
     machine = parse_devices(f"cpu:{num_devices}")
-    memory = step_cost(16_384, 96, machine, method=make.__name__).memory
+    memory = step_cost(16_384, 96, machine, method=method).memory
     assert memory.state == pytest.approx(found.argument_size_in_bytes, rel=0.01)
     held = found.argument_size_in_bytes + found.temp_size_in_bytes
     assert held / 1.3 < memory.total < held * 1.3

@@ -1,12 +1,10 @@
 """Known optima from random starts: annealed restarts, then the float64 polish, to 1e-9."""
 
 import jax
-import numpy as np
 import pytest
 
 from hyperface_jax import bounds
-from hyperface_jax.packing import PackingProblem, solve_restarts
-from hyperface_jax.packing.polish import polish
+from hyperface_jax.packing import PackingProblem, solve
 
 GOLDEN = (1 + 5**0.5) / 2
 OPTIMA = {
@@ -24,7 +22,7 @@ OPTIMA = {
 def test_optimum_is_found_to_1e_9(name):
     num_points, dim, optimum, restarts = OPTIMA[name]
     problem = PackingProblem(num_points=num_points, dim=dim)
-    found = solve_restarts(problem, jax.random.key(0), num_restarts=restarts, num_iterations=800)
-    polished = polish(np.asarray(found.x, np.float64))
+    key = jax.random.key(0)
+    polished = solve(problem, key, num_restarts=restarts, num_iterations=800, polish=True)
     assert polished.max_cosine == pytest.approx(optimum, abs=1e-9)
     assert polished.max_cosine >= bounds.tightest(num_points, dim).value - 1e-12

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from hyperface_jax import sharding, sphere
-from hyperface_jax.packing import LocalSpan, NearestRow, PackingProblem, annealed, solve, stochastic
+from hyperface_jax.packing import (
+    Annealed,
+    LocalSpan,
+    MiniBatch,
+    NearestRow,
+    PackingProblem,
+    solve,
+)
 from hyperface_jax.packing.constraints import gallery_pull
 from hyperface_jax.packing.manifolds import manifold_of
 
@@ -83,20 +90,17 @@ def test_points_settle_between_the_faces_of_a_great_circle():
     assert closest[0] < closest[1] - 1e-3
 
 
-@pytest.mark.parametrize("make", [annealed, stochastic])
-def test_shards_give_the_packing_of_one_device(sets, make):
+@pytest.mark.parametrize("method", [Annealed(), MiniBatch(num_groups=3, batch_size=8)])
+def test_shards_give_the_packing_of_one_device(sets, method):
     _, gallery = sets
     problem = PackingProblem(
         num_points=48, dim=12, gallery=gallery, alpha=1.0, manifold=LocalSpan(4)
     )
-    packings = []
-    for mesh in (None, sharding.make_mesh(jax.devices()[:3])):
-        from hyperface_jax.pairwise import Sweep
-
-        settings = {"num_groups": 3, "batch_size": 8} if make is stochastic else {}
-        spread, solver = make(problem, num_iterations=30, sweep=Sweep(mesh), **settings)
-        packings.append(solver(spread, solver.init_state(spread, jax.random.key(1))).x)
-    np.testing.assert_allclose(packings[0], packings[1], atol=2e-4)
+    one, many = (
+        solve(problem, jax.random.key(1), method=method, num_iterations=30, mesh=mesh).x
+        for mesh in (None, sharding.make_mesh(jax.devices()[:3]))
+    )
+    np.testing.assert_allclose(one, many, atol=2e-4)
 
 
 def test_more_neighbours_than_gallery_rows_are_refused(sets):

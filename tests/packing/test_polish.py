@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog, minimize
 
-from hyperface_jax.packing.polish import MAX_VARIABLES, polish
+from hyperface_jax.packing.interior_point import MAX_VARIABLES, polish
 
 GOLDEN = (1 + 5**0.5) / 2
 

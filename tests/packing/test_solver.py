@@ -5,18 +5,16 @@ import pytest
 
 from hyperface_jax import bounds, sphere
 from hyperface_jax.packing import (
+    Annealed,
     ClosestPair,
+    Loop,
+    MiniBatch,
     PackingProblem,
-    annealed,
-    farthest_first,
-    from_gallery,
-    from_points,
-    paper,
+    Paper,
     solve,
     solve_restarts,
-    stochastic,
+    starts,
 )
-from hyperface_jax.packing.solver import scan
 
 KNOWN = [(4, 3, -1 / 3), (6, 3, 0.0), (12, 3, 1 / 5**0.5), (7, 6, -1 / 6), (16, 8, 0.0)]
 
@@ -46,27 +44,30 @@ def test_same_seed_same_bits_other_seed_other_points():
     assert jnp.max(jnp.abs(runs[0] - runs[2])) > 0.1
 
 
-def test_the_length_of_the_inner_scan_does_not_matter(key):
-    problem, solver = annealed(PackingProblem(num_points=90, dim=6), num_iterations=60)
-    state = solver.init_state(problem, key)
-    one, _ = solver.advance(problem, solver.init_state(problem, key), 60)
+def test_the_length_of_a_chunk_does_not_matter(key):
+    problem = PackingProblem(num_points=90, dim=6)
+    whole = Loop.of(Annealed(num_iterations=60), problem)
+    placed = whole.place(problem)
+    one, _ = whole.advance(placed, whole.init(problem, placed, key, "uniform"), 60)
+    state = whole.init(problem, placed, key, "uniform")
     for _ in range(4):
-        state, _ = solver.advance(problem, state, 15)
-    np.testing.assert_array_equal(one.x, state.x)
-    np.testing.assert_array_equal(one.best_x, state.best_x)
+        state, _ = whole.advance(placed, state, 15)
+    np.testing.assert_array_equal(one.now.x, state.now.x)
+    np.testing.assert_array_equal(one.best.x, state.best.x)
 
 
+METHODS = [Annealed(), Paper(), MiniBatch(batch_size=10)]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_works_with_x64_enabled(dtype):
+def test_works_with_x64_enabled(method, dtype):
     """Some libraries switch x64 on for the whole process; points keep their precision."""
     with jax.enable_x64(True):
         x = sphere.sample_uniform(jax.random.key(0), 40, 6, dtype)
-        for recipe in (annealed, paper, stochastic):
-            extra = {"batch_size": 10} if recipe is stochastic else {}
-            problem = PackingProblem(num_points=40, dim=6, gallery=x[:10])
-            problem, solver = recipe(problem, num_iterations=20, initializer=lambda *_: x, **extra)
-            packing = solver(problem, solver.init_state(problem, jax.random.key(0)))
-            assert packing.x.dtype == dtype
+        problem = PackingProblem(num_points=40, dim=6, gallery=x[:10])
+        packing = solve(problem, jax.random.key(0), method=method, num_iterations=20, start=x)
+        assert packing.x.dtype == dtype
 
 
 def test_callback_sees_every_step(key):
@@ -75,7 +76,7 @@ def test_callback_sees_every_step(key):
         PackingProblem(num_points=20, dim=3),
         key,
         num_iterations=130,
-        callback=lambda state, records: seen.extend(records.step.tolist()),
+        callback=lambda progress: seen.extend(progress.records.step.tolist()),
     )
     assert seen == list(range(130))
 
@@ -83,7 +84,7 @@ def test_callback_sees_every_step(key):
 def test_a_good_start_never_gets_worse(key):
     start = solve(PackingProblem(num_points=60, dim=5), key, num_iterations=400)
     problem = PackingProblem(num_points=60, dim=5)
-    again = solve(problem, key, num_iterations=3, initializer=from_points(start.x))
+    again = solve(problem, key, num_iterations=3, start=start.x)
     assert again.max_cosine <= start.max_cosine + 1e-7
 
 
@@ -106,33 +107,41 @@ def test_one_new_point_beside_frozen_ones(key):
 
 def test_restarts_keep_the_best_and_extend(key):
     problem = PackingProblem(num_points=19, dim=3)
-    few = solve_restarts(problem, key, num_restarts=2, num_iterations=150)
-    many = solve_restarts(problem, key, num_restarts=12, num_iterations=150)
+    few = solve(problem, key, num_restarts=2, num_iterations=150)
+    many = solve(problem, key, num_restarts=12, num_iterations=150)
     assert many.max_cosine <= few.max_cosine + 1e-6
     assert many.history.max_cosine.shape == (150,)
+    every = solve_restarts(problem, key, num_restarts=12, num_iterations=150)
+    assert every.x.shape == (12, 19, 3)
+    assert jnp.min(every.max_cosine) == pytest.approx(float(many.max_cosine), abs=1e-5)
+
+
+def _one_step(problem, method, key, start="uniform"):
+    """Return the points before and after one step of a method."""
+    one = Loop.of(method, problem)
+    placed = one.place(problem)
+    state = one.init(problem, placed, key, start)
+    before = np.asarray(state.now.x)
+    state, _ = one.advance(placed, state, 1)
+    return before, np.asarray(state.now.x)
 
 
 def test_paper_moves_one_pair_a_step(key):
-    problem, solver = paper(PackingProblem(num_points=30, dim=5), num_iterations=1)
-    assert problem.energy == ClosestPair()
-    state = solver.init_state(problem, key)
-    before = np.asarray(state.x)
-    evaluation = problem.evaluate(state.x)
+    problem = PackingProblem(num_points=30, dim=5)
+    before, after = _one_step(problem, Paper(num_iterations=1), key)
+    assert Paper().make_energy() == ClosestPair()
+    evaluation = ClosestPair().evaluate(jnp.asarray(before))
     assert int(jnp.sum(jnp.any(evaluation.force != 0, axis=1))) == 2
-    after, _ = solver.advance(problem, state, 1)
-    moved = np.abs(np.asarray(after.x) - before).max(axis=1) > 1e-6
+    moved = np.abs(after - before).max(axis=1) > 1e-6
     assert moved.sum() == 2
 
 
 def test_paper_first_step_is_adam_then_normalise(key):
     """Algorithm 1 written out in NumPy."""
-    problem, solver = paper(
-        PackingProblem(num_points=12, dim=4, gallery=jnp.eye(4), alpha=0.5),
-        num_iterations=1,
-        learning_rate=0.1,
-    )
-    state = solver.init_state(problem, key)
-    x = np.asarray(state.x, np.float64)
+    problem = PackingProblem(num_points=12, dim=4, gallery=jnp.eye(4), alpha=0.5)
+    method = Paper(num_iterations=1, learning_rate=0.1)
+    before, after = _one_step(problem, method, key, start="gallery")
+    x = before.astype(np.float64)
     scores = x @ x.T - 3 * np.eye(12)
     i, j = np.unravel_index(scores.argmax(), scores.shape)
     gradient = -0.5 / 12 * np.eye(4)[x.argmax(axis=1)]
@@ -140,13 +149,33 @@ def test_paper_first_step_is_adam_then_normalise(key):
     gradient[j] += x[i]
     moved = x - 0.1 * gradient / (np.abs(gradient) + 1e-8)
     moved /= np.linalg.norm(moved, axis=1, keepdims=True)
-    after, _ = solver.advance(problem, state, 1)
-    np.testing.assert_allclose(after.x, moved, atol=1e-5)
+    np.testing.assert_allclose(after, moved, atol=1e-5)
+
+
+def test_paper_as_published_starts_at_rows_and_keeps_the_last_iterate(key):
+    gallery = sphere.sample_uniform(key, 40, 6)
+    problem = PackingProblem(num_points=30, dim=6, gallery=gallery)
+    start = solve(problem, key, method=Paper(num_iterations=0)).x
+    scores = start @ gallery.T
+    np.testing.assert_allclose(start, gallery[jnp.argmax(scores, axis=1)], atol=1e-7)
+    last, best = (
+        solve(problem, key, method=Paper(num_iterations=60, learning_rate=0.1, track_best=track))
+        for track in (False, True)
+    )
+    assert best.max_cosine < last.max_cosine
+    jittered = solve(problem, key, method=Paper(num_iterations=0, jitter=1e-2)).x
+    assert 1e-3 < jnp.max(jnp.abs(jittered - start)) < 0.05
+
+
+def _started(start, gallery, num_points, key):
+    problem = PackingProblem(num_points=num_points, dim=gallery.shape[1]).on(None)
+    object.__setattr__(problem, "gallery", gallery)
+    return starts.points(start, problem, key, jitter=1e-3)
 
 
 def test_farthest_first_takes_the_row_whose_nearest_chosen_one_is_farthest(key):
     gallery = sphere.sample_uniform(key, 60, 6).at[7].set(0.0)
-    start = np.asarray(farthest_first(gallery)(key, 20, 6))
+    start = np.asarray(_started("farthest", gallery, 20, key))
     scores = np.asarray(gallery) @ start.T
     chosen = np.argmax(scores, axis=0)
     assert len(set(chosen)) == 20
@@ -156,75 +185,69 @@ def test_farthest_first_takes_the_row_whose_nearest_chosen_one_is_farthest(key):
     for i in range(1, 20):
         nearest = (rows @ start[:i].T).max(axis=1).min()
         np.testing.assert_allclose((start[i] @ start[:i].T).max(), nearest, atol=5e-3)
-    by_chance = np.asarray(from_gallery(gallery)(key, 20, 6))
+    by_chance = np.asarray(_started("gallery", gallery, 20, key))
     closest = [(x @ x.T - 2 * np.eye(20)).max() for x in (start, by_chance)]
     assert closest[0] < closest[1]
-    many = farthest_first(gallery)(key, 80, 6)
+    many = _started("farthest", gallery, 80, key)
     np.testing.assert_allclose(jnp.linalg.norm(many, axis=1), 1, atol=1e-6)
     assert len(np.unique(np.asarray(many), axis=0)) == 80
 
 
 def test_from_gallery_takes_rows_and_fills_up(key):
     gallery = sphere.sample_uniform(key, 30, 6)
-    few = from_gallery(gallery)(key, 20, 6)
+    few = _started("gallery", gallery, 20, key)
     nearest = jnp.argmax(few @ gallery.T, axis=1)
     assert len(set(nearest.tolist())) == 20
     assert jnp.min(jnp.max(few @ gallery.T, axis=1)) > 0.999
-    many = from_gallery(gallery)(key, 50, 6)
+    many = _started("gallery", gallery, 50, key)
     np.testing.assert_allclose(jnp.linalg.norm(many, axis=1), 1, atol=1e-6)
 
 
-def test_initializers_name_a_wrong_shape(key):
-    for initializer in (from_points(jnp.ones((3, 2))), from_gallery(jnp.ones((3, 2)))):
-        with pytest.raises(ValueError, match="init has shape"):
-            initializer(key, 3, 5)
-    with pytest.raises(ValueError, match="3 rows and num_points is 4"):
-        from_points(jnp.ones((3, 2)))(key, 4, 2)
+def test_a_start_that_does_not_fit_is_refused(key):
+    problem = PackingProblem(num_points=4, dim=3)
+    for start, message in [
+        (jnp.ones((4, 2)), r"start has shape \[4, 2\]"),
+        (jnp.eye(3), "3 rows and num_points is 4"),
+        ("gallery", "no gallery"),
+        ("random", "start='random'"),
+        (lambda key, n, d: jnp.ones((n, d + 1)), r"shape \[4, 4\]"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            solve(problem, key, start=start)
 
 
 @pytest.mark.parametrize("with_gallery", [False, True])
 def test_a_step_needs_little_memory(with_gallery):
     """At n = 20,000 and d = 512, under 256 MiB beyond points, force and optimiser state."""
     n, d = 20_000, 512
-    gallery = jnp.ones((8, d)) if with_gallery else None
-    problem, solver = annealed(PackingProblem(num_points=n, dim=d, gallery=gallery))
-    shapes = jax.eval_shape(solver.init_state, problem, jax.random.key(0))
-    compiled = scan.lower(solver, problem, shapes, 10).compile()
-    temporary = compiled.memory_analysis().temp_size_in_bytes
+    gallery = sphere.sample_uniform(jax.random.key(0), 8, d) if with_gallery else None
+    problem = PackingProblem(num_points=n, dim=d, gallery=gallery)
+    lean = Loop.of(Annealed(), problem)
+    temporary = lean.lower(problem, 10).compile().memory_analysis().temp_size_in_bytes
     force = 4 * n * d
     assert temporary - force < 256 * 2**20
 
 
-def test_stochastic_moves_every_point_and_packs(key):
-    problem, solver = stochastic(
-        PackingProblem(num_points=203, dim=8), batch_size=50, num_iterations=400
-    )
-    state = solver.init_state(problem, key)
-    before, start = np.asarray(state.x), float(state.max_cosine)
-    state, _ = solver.advance(problem, state, 1)
-    assert np.all(np.abs(np.asarray(state.x) - before).max(axis=1) > 1e-6)
-    packing = solver(problem, state)
-    assert packing.max_cosine < start - 0.2
-    exact = packing.history.max_cosine[~jnp.isnan(packing.history.max_cosine)]
+def test_mini_batches_move_every_point_and_pack(key):
+    problem, method = PackingProblem(num_points=203, dim=8), MiniBatch(batch_size=50)
+    before, after = _one_step(problem, method, key)
+    assert np.all(np.abs(after - before).max(axis=1) > 1e-6)
+    packing = solve(problem, key, method=method, num_iterations=400)
+    assert packing.max_cosine < (before @ before.T - 3 * np.eye(203)).max() - 0.2
+    exact = packing.history.max_cosine[packing.history.is_exact]
+    assert 1 <= len(exact) <= 60
     assert packing.max_cosine <= float(jnp.min(exact)) + 1e-6
 
 
-def test_stochastic_with_gallery_and_frozen(key):
+def test_mini_batches_with_gallery_and_frozen(key):
     gallery = sphere.sample_uniform(key, 100, 8)
     frozen = sphere.sample_uniform(jax.random.key(5), 30, 8)
-    problem, solver = stochastic(
-        PackingProblem(num_points=100, dim=8, gallery=gallery, frozen=frozen),
-        batch_size=25,
-        num_iterations=200,
-    )
-    state = solver.init_state(problem, key)
-    start = float(state.max_cosine)
-    assert solver(problem, state).max_cosine < start - 0.1
+    problem = PackingProblem(num_points=100, dim=8, gallery=gallery, frozen=frozen)
+    method = MiniBatch(batch_size=25, num_iterations=200)
+    start = solve(problem, key, method=method, num_iterations=0)
+    assert solve(problem, key, method=method).max_cosine < start.max_cosine - 0.1
 
 
-def test_stochastic_refuses_row_max_energies(key):
-    problem, solver = stochastic(
-        PackingProblem(num_points=20, dim=4, energy=ClosestPair()), batch_size=5, num_iterations=1
-    )
-    with pytest.raises(TypeError, match="pair-sum"):
-        solver(problem, solver.init_state(problem, key))
+def test_mini_batches_refuse_row_max_energies():
+    with pytest.raises(ValueError, match="must sum a pair function"):
+        MiniBatch(pair_energy=ClosestPair())

@@ -1,0 +1,397 @@
+"""The front doors: :func:`run`, which can be traced, and :func:`solve`, which watches and shards."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.sharding import Mesh
+
+from hyperface_jax import sharding, sphere
+from hyperface_jax.codes import SphericalCode
+from hyperface_jax.errors import InputError
+from hyperface_jax.packing import starts
+from hyperface_jax.packing.inputs import prng_key, whole
+from hyperface_jax.packing.interior_point import polish as polish_rows
+from hyperface_jax.packing.loop import (
+    Final,
+    Loop,
+    LoopState,
+    StepRecord,
+    advance,
+    best_of,
+    coarse_sweep,
+    conclude,
+    first_state,
+    repaired,
+)
+from hyperface_jax.packing.methods import (
+    Annealed,
+    Method,
+    check_hashable,
+    check_method,
+    is_measured,
+)
+from hyperface_jax.packing.problem import PackingProblem
+from hyperface_jax.packing.result import Packing
+from hyperface_jax.packing.schedules import refining_annealing
+from hyperface_jax.packing.starts import Start
+from hyperface_jax.pairwise import Sweep
+from hyperface_jax.typing import Array, PRNGKey
+
+_STATES_AT_ONCE = 6
+"""Arrays of all points that a run needs at least: points, best, momentum, force, two in passing."""
+
+
+class Progress(NamedTuple):
+    """What a callback is told after every chunk of steps."""
+
+    step: int
+    """Steps done."""
+    num_iterations: int
+    """Steps in all."""
+    max_cosine: float
+    """Of the best iterate so far, where one is tracked and measured; else of the last step."""
+    state: LoopState
+    """It is donated to the next chunk: copy what you keep."""
+    records: StepRecord
+    """Figures of the steps of the chunk."""
+
+
+Callback = Callable[[Progress], Any]
+
+
+def run(
+    problem: PackingProblem,
+    key: PRNGKey,
+    *,
+    method: Method | None = None,
+    num_iterations: int | None = None,
+    start: Start | None = None,
+    sweep: Sweep | None = None,
+) -> Packing:
+    """Find a packing: a pure function, to be used under ``jit``, ``vmap`` and ``scan``.
+
+    Equal methods and sizes share one compilation, whatever the key, the weights and the rows of sets.
+    The points, the history and the figures are not differentiable by the problem: a run takes decisions
+    (nearest rows, best iterates). What is found can be: put ``stop_gradient(packing.x)`` into
+    :func:`~hyperface_jax.packing.max_cosine` or an objective.
+
+    Args:
+        problem: what to pack.
+        key: seed of everything random.
+        method: how; None is :class:`Annealed`, refining where the start is a code.
+        num_iterations: steps, in place of the method's own.
+        start: a name, a code, rows or a function; None means the gallery where there is one, else
+            uniform points.
+        sweep: how pairs are visited.
+
+    Returns:
+        The best packing seen, with the keep-out limit enforced and its exact figures.
+
+    Raises:
+        InputError: an argument that cannot be used, naming it.
+
+    Cost: ``3 n^2 d`` FLOPs a step of the full batch, O(n d) memory.
+
+    Examples:
+        >>> import jax
+        >>> keys = jax.random.split(jax.random.key(0), 4)
+        >>> problem = PackingProblem(num_points=6, dim=3)
+        >>> packings = jax.vmap(lambda key: run(problem, key, num_iterations=300))(keys)
+        >>> packings.x.shape
+        (4, 6, 3)
+    """
+    sweep = Sweep() if sweep is None else sweep
+    start = starts.checked(start, problem)
+    size = problem.num_points, problem.dim
+    method = chosen_method(method, num_iterations, start).resolve(*size, sweep.num_devices)
+    is_static = isinstance(start, (str, SphericalCode)) or callable(start)
+    rows = None if is_static else start
+    name = start if is_static else None
+    return _run(problem, prng_key(key), rows, name, method, sweep)
+
+
+@partial(jax.jit, static_argnums=(3, 4, 5))
+def _run(
+    problem: PackingProblem, key: Any, rows: Any, start: Any, method: Method, sweep: Sweep
+) -> Packing:
+    init_key, run_key = jax.random.split(key)
+    num_parts = method.num_parts(sweep.num_devices)
+    size = problem.num_points
+    size = size if num_parts == 1 else sharding.padded_size(size, num_parts)
+    given = start if rows is None else rows
+    x = starts.points(given, problem, init_key, jitter=method.jitter, size=size)
+    state = first_state(method, problem, x, run_key, sweep)
+    state, coarse = advance(
+        method, problem, state, method.coarse_steps, coarse_sweep(method, sweep)
+    )
+    state, exact = advance(method, problem, state, method.steps - method.coarse_steps, sweep)
+    x, row = repaired(problem, state, sweep)
+    final = conclude(method, problem, x, row, sweep=sweep)
+    return _packing(problem, final, state, [coarse, exact])
+
+
+def solve(
+    problem: PackingProblem,
+    key: PRNGKey,
+    *,
+    method: Method | None = None,
+    num_iterations: int | None = None,
+    start: Start | None = None,
+    num_restarts: int = 1,
+    polish: bool = False,
+    mesh: Mesh | None = None,
+    sweep: Sweep | None = None,
+    callback: Callback | None = None,
+) -> Packing:
+    """Find a packing on the host: :func:`run` in chunks, with progress, devices and restarts.
+
+    Args:
+        problem: what to pack.
+        key: seed of everything random.
+        method: how; None is :class:`Annealed`, refining where the start is a code.
+        num_iterations: steps, in place of the method's own.
+        start: a name, a code, rows or a function; None means the gallery where there is one, else
+            uniform points.
+        num_restarts: independent packings, side by side; the best is returned. For small problems:
+            ``4 r n^2 d`` FLOPs a step.
+        polish: end with :func:`~hyperface_jax.packing.polish`, in float64; for small problems
+            without gallery and keep-out.
+        mesh: devices over which rows are sharded, from
+            :func:`hyperface_jax.sharding.make_mesh`; the packing is the same as on one.
+        sweep: how pairs are visited, for experts; in place of ``mesh``.
+        callback: called with a :class:`Progress` after every chunk, such as
+            :class:`~hyperface_jax.packing.PrintProgress`.
+
+    Returns:
+        The best packing seen, with the keep-out limit enforced and its exact figures.
+
+    Raises:
+        InputError: an argument that cannot be used, naming it.
+
+    Examples:
+        >>> import jax
+        >>> packing = solve(PackingProblem(num_points=6, dim=3), jax.random.key(0), num_iterations=300)
+        >>> packing  # the octahedron  # doctest: +ELLIPSIS
+        Packing(6 points in 3 dimensions, max cosine ...0.00000, bound 0.00000, 300 steps)
+    """
+    num_restarts = whole("num_restarts", num_restarts, least=1)
+    restarts = num_restarts if num_restarts > 1 else None
+    sweep = chosen_sweep(mesh, sweep, restarts)
+    start = starts.checked(start, problem)
+    _check_polish(problem, polish, sweep)
+    method = chosen_method(method, num_iterations, start)
+    loop = Loop.of(method, problem, sweep, restarts)
+    check_memory(problem.num_points * num_restarts, problem.dim, sweep)
+    packing = _with_numbers(_driven(loop, problem, prng_key(key), start, callback))
+    return _polished(problem, packing) if polish else packing
+
+
+def solve_restarts(
+    problem: PackingProblem,
+    key: PRNGKey,
+    *,
+    num_restarts: int,
+    method: Method | None = None,
+    num_iterations: int | None = None,
+    start: Start | None = None,
+) -> Packing:
+    """Find independent packings side by side, and return all of them.
+
+    Args:
+        problem: what to pack.
+        key: seed; restart ``r`` is that of ``jax.random.fold_in(key, r)``, whatever their number.
+        num_restarts: how many.
+        method: how; None is :class:`Annealed`.
+        num_iterations: steps of each.
+        start: of each.
+
+    Returns:
+        A packing whose fields have a leading axis of restarts. ``solve(num_restarts=...)`` returns the
+        best alone.
+    """
+    count = whole("num_restarts", num_restarts, least=1)
+    keys = jax.vmap(partial(jax.random.fold_in, prng_key(key)))(jnp.arange(count))
+
+    def one(key: Any) -> Packing:
+        return run(problem, key, method=method, num_iterations=num_iterations, start=start)
+
+    return jax.vmap(one)(keys)
+
+
+def chosen_method(method: Method | None, num_iterations: int | None, start: Any) -> Method:
+    """Return the method to resolve, checked."""
+    if method is None:
+        is_code = isinstance(start, SphericalCode)
+        method = Annealed(annealing=refining_annealing) if is_code else Annealed()
+    check_method(method)
+    if num_iterations is not None:
+        method = replace(method, num_iterations=num_iterations)
+    check_hashable(method)
+    return method
+
+
+def chosen_sweep(mesh: Mesh | None, sweep: Sweep | None, num_restarts: int | None) -> Sweep:
+    """Return how pairs are visited."""
+    if mesh is not None and sweep is not None:
+        raise InputError("mesh and sweep: give the mesh to the sweep, Sweep(mesh=...)")
+    sweep = Sweep(mesh) if sweep is None else sweep
+    if num_restarts is not None and sweep.mesh is not None:
+        raise InputError(f"num_restarts={num_restarts}: restarts run on one device, drop the mesh")
+    return sweep
+
+
+def check_memory(num_points: int, dim: int, sweep: Sweep) -> None:
+    """Raise ``InputError`` if so many points cannot be in the memory of the devices.
+
+    Raises:
+        InputError: naming what is needed and what there is.
+    """
+    needed = 4.0 * num_points * dim * _STATES_AT_ONCE
+    there = _memory_bytes(sweep)
+    if needed > there:
+        raise InputError(
+            f"num_points={num_points}: {dim} dimensions need {needed / 2**30:.0f} GiB for the state "
+            f"alone and there are {there / 2**30:.0f}; take fewer points or more devices"
+        )
+
+
+def _memory_bytes(sweep: Sweep) -> float:
+    devices = [jax.devices()[0]] if sweep.mesh is None else list(sweep.mesh.devices.flat)
+    stats = None if devices[0].platform == "cpu" else devices[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return float(stats["bytes_limit"]) * len(devices)
+    if devices[0].platform != "cpu" or not hasattr(os, "sysconf"):
+        return math.inf
+    processes = len({device.process_index for device in devices})
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) * processes
+
+
+def _driven(
+    loop: Loop, problem: PackingProblem, key: Any, start: Any, callback: Callback | None
+) -> Packing:
+    placed = loop.place(problem)
+    state = loop.init(problem, placed, key, start)
+    records: list[StepRecord] = []
+    done, total = 0, loop.method.steps
+    while done < total:
+        length = loop.chunk_at(done)
+        state, chunk = loop.advance(placed, state, length)
+        done += length
+        records.append(chunk)
+        if callback:
+            callback(Progress(done, total, best_max_cosine(state, chunk), state, chunk))
+    if loop.num_restarts is not None:
+        state = best_of(state)
+    final = loop.finish(placed, state)
+    return _packing(problem, final, state, records)
+
+
+def best_max_cosine(state: LoopState, records: StepRecord) -> float:
+    """Return the figure that matters on the way."""
+    if state.best is not None and is_measured(state.best):
+        return float(jnp.min(state.best.max_cosine))
+    return float(records.max_cosine[-1])
+
+
+def _packing(
+    problem: PackingProblem, final: Final, state: LoopState, records: list[StepRecord]
+) -> Packing:
+    violations = keep_out_cosine = None
+    if final.keep_out is not None:
+        violations = jnp.sum(final.keep_out > problem.keep_out_cosine, dtype=jnp.int32)
+        keep_out_cosine = jnp.max(final.keep_out)
+    x, nearest, row = _in_order(final, problem.num_points)
+    best_step = state.now.step if state.best is None else state.best.step
+    return Packing(
+        x,
+        jnp.max(final.nearest),
+        nearest,
+        violations,
+        keep_out_cosine,
+        best_step,
+        _joined(problem, records),
+        row,
+        problem.num_frozen,
+    )
+
+
+def _with_numbers(packing: Packing) -> Packing:
+    """Turn the figures of a finished run into Python's own numbers."""
+    numbers: dict[str, Any] = {
+        "max_cosine": float(packing.max_cosine),
+        "best_step": int(packing.best_step),
+    }
+    if packing.violations is not None and packing.keep_out_cosine is not None:
+        numbers["violations"] = int(packing.violations)
+        numbers["keep_out_cosine"] = float(packing.keep_out_cosine)
+    return replace(packing, **numbers)
+
+
+def _joined(problem: PackingProblem, records: list[StepRecord]) -> StepRecord:
+    if records:
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *records)
+    none = jnp.zeros((0,))
+    gallery = None if problem.gallery is None else none
+    keep_out = None if problem.keep_out is None else none
+    step, is_exact = jnp.zeros((0,), jnp.int32), jnp.zeros((0,), bool)
+    return StepRecord(step, none, none, none, gallery, keep_out, is_exact)
+
+
+def _in_order(final: Final, num_points: int) -> tuple[Any, Any, Any]:
+    """Put points in the order of the identities, where one process holds them all."""
+    x, row, nearest = final.x, final.row, final.nearest
+    if not isinstance(x, Tracer) and not x.is_fully_addressable:
+        return x, nearest, row
+    return *_ordered(x, row, nearest, num_points), None
+
+
+@partial(jax.jit, static_argnums=3)
+def _ordered(x: Array, row: Array, nearest: Array, num_points: int) -> tuple[Any, Any]:
+    place = jnp.where(sphere.is_point(x), row, num_points)
+    points = jnp.zeros_like(x[:num_points]).at[place].set(x, mode="drop")
+    return points, jnp.zeros_like(nearest[:num_points]).at[place].set(nearest, mode="drop")
+
+
+def _polished(problem: PackingProblem, packing: Packing) -> Packing:
+    rows, cosine = polished(problem, packing.x)
+    everyone = rows
+    if problem.frozen is not None:
+        everyone = np.concatenate([rows, np.asarray(problem.frozen, np.float64)])
+    cosines = rows @ everyone.T
+    np.fill_diagonal(cosines, -np.inf)
+    values: dict[str, Any] = {
+        "x": rows,
+        "max_cosine": np.float64(cosine),
+        "nearest": cosines.max(axis=1),
+    }
+    return replace(packing, **values)
+
+
+def polished(problem: PackingProblem, x: Any) -> tuple[np.ndarray, float]:
+    """Take points beside the frozen ones of a problem to their float64 local optimum.
+
+    Returns:
+        The points, ``[n, d]``, and the max cosine of all pairs with one of them.
+    """
+    points, num_frozen = np.asarray(x, np.float64), problem.num_frozen
+    if problem.frozen is not None:
+        points = np.concatenate([np.asarray(problem.frozen, np.float64), points])
+    result = polish_rows(points, num_frozen=num_frozen)
+    return result.x[num_frozen:], result.max_cosine
+
+
+def _check_polish(problem: PackingProblem, polish: bool, sweep: Sweep) -> None:
+    if polish and (problem.gallery is not None or problem.keep_out is not None):
+        raise InputError("polish=True optimises the max cosine alone: drop gallery and keep_out")
+    if polish and sweep.mesh is not None:
+        raise InputError("polish=True runs on the host: drop the mesh")

@@ -1,0 +1,426 @@
+"""One loop that runs any method, and the wrapper that keeps the best iterate.
+
+Everything here can be traced. :class:`Loop` compiles it, for callers on the host that want to see a run
+advance: chunks of steps with the state in between, sharded over devices, side by side for restarts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from hyperface_jax import sharding
+from hyperface_jax.packing import starts
+from hyperface_jax.packing.constraints import nearest_rows, repair_keep_out
+from hyperface_jax.packing.energies import DEFAULT_SWEEP, row_max
+from hyperface_jax.packing.methods import Method, PackingState, Seen, unmeasured
+from hyperface_jax.packing.problem import PackingProblem
+from hyperface_jax.pairwise import Sweep
+from hyperface_jax.pairwise import max_cosine as highest
+from hyperface_jax.pairwise.parts import Report, sweep_in_parts
+from hyperface_jax.typing import Points, PRNGKey, Rows, Scalar
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+_CHUNK_FLOPS = 2e11
+_MAX_CHUNK = 100
+_GROUP_BYTES = 2**28
+
+
+class StepRecord(NamedTuple):
+    """Figures of one step; a history has a leading axis of steps."""
+
+    step: Any
+    energy: Scalar
+    max_cosine: Scalar
+    """Exact where ``is_exact``: of the points before the step, of mini-batches after it. Else of the
+    pairs that met."""
+    mean_nearest_cosine: Scalar
+    gallery_cosine: Scalar | None
+    keep_out_cosine: Scalar | None
+    is_exact: Any
+
+
+class Best(NamedTuple):
+    """The iterate of the lowest exact objective so far."""
+
+    x: Points
+    row: Any
+    objective: Scalar
+    max_cosine: Scalar
+    step: Any
+
+
+class LoopState(NamedTuple):
+    """Everything a run needs to go on: the method's state, and the best iterate where it is tracked."""
+
+    now: PackingState
+    best: Best | None
+
+
+class Final(NamedTuple):
+    """The points a run ends with, as they lie on the devices."""
+
+    x: Points
+    """``[rows, d]``; rows of zeros fill shards up."""
+    row: Any
+    """Identity of each row."""
+    nearest: Rows
+    """Exact cosine of each to its nearest other point, frozen ones included; ``-inf`` for no point."""
+    keep_out: Rows | None
+    """Exact cosine of each to its nearest keep-out row."""
+
+
+def first_state(
+    method: Method, problem: PackingProblem, x: Points, key: PRNGKey, sweep: Sweep = DEFAULT_SWEEP
+) -> LoopState:
+    """Return the state before the first step, at given points."""
+    zero = jnp.zeros((), jnp.int32)
+    row = jnp.arange(x.shape[0], dtype=jnp.int32)
+    neighbours = problem.manifold.num_neighbours
+    now = PackingState(
+        zero,
+        x,
+        method.make_optimizer().init(x),
+        method.first_max_cosine(problem, x, sweep),
+        jnp.zeros((x.shape[0], neighbours), jnp.int32),
+        row,
+        key,
+    )
+    if not method.track_best:
+        return LoopState(now, None)
+    # No two leaves may share a buffer: chunks donate them all.
+    largest = unmeasured(x)
+    best = Best(jnp.copy(x), jnp.copy(row), largest, jnp.copy(largest), jnp.copy(zero))
+    return LoopState(now, best)
+
+
+def step(
+    method: Method, problem: PackingProblem, state: LoopState, sweep: Sweep = DEFAULT_SWEEP
+) -> tuple[LoopState, StepRecord]:
+    """Evaluate the points, move them once, and keep what was best."""
+    before = method.prepare(state.now, sweep)
+    before = _search_gallery(method, problem, before, sweep)
+    evaluation = method.evaluate(problem, before, sweep)
+    figures = problem.regularise(
+        before.x,
+        evaluation,
+        share=method.gallery_share(before.step),
+        sweep=sweep,
+        gallery_index=before.gallery_index,
+    )
+    updates, opt_state = method.make_optimizer().update(figures.force, before.opt_state, before.x)
+    after = before._replace(
+        step=before.step + 1,
+        x=optax.apply_updates(before.x, updates),
+        opt_state=opt_state,
+        max_cosine=figures.max_cosine,
+    )
+    seen = method.look(problem, before, after, figures, sweep)
+    record = StepRecord(
+        before.step,
+        figures.value,
+        seen.max_cosine,
+        figures.mean_nearest_cosine,
+        figures.gallery_cosine,
+        figures.keep_out_cosine,
+        seen.is_exact,
+    )
+    return LoopState(after, _kept(state.best, seen, before.step)), record
+
+
+def advance(
+    method: Method,
+    problem: PackingProblem,
+    state: LoopState,
+    num_steps: int,
+    sweep: Sweep = DEFAULT_SWEEP,
+) -> tuple[LoopState, StepRecord]:
+    """Run a number of steps as one scan; the records have a leading axis of steps."""
+
+    def one(state: LoopState, _: Any) -> tuple[LoopState, StepRecord]:
+        state, record = step(method, problem, state, sweep)
+        return _held(state, sweep), record
+
+    return lax.scan(one, state, length=num_steps)
+
+
+def conclude(
+    method: Method,
+    problem: PackingProblem,
+    x: Points,
+    row: Any,
+    nearest: Rows | None = None,
+    sweep: Sweep = DEFAULT_SWEEP,
+) -> Final:
+    """Let the method finish repaired points, and measure them; ``nearest`` may be known already."""
+    if nearest is None:
+        nearest = row_max(x, problem.frozen, sweep=sweep)
+    x, nearest = method.finish(problem, x, nearest, sweep)
+    keep_out = problem.keep_out
+    keep_out = None if keep_out is None else sweep(x, keep_out, reduction=highest())
+    return Final(x, row, nearest, keep_out)
+
+
+def repaired(
+    problem: PackingProblem, state: LoopState, sweep: Sweep = DEFAULT_SWEEP
+) -> tuple[Points, Any]:
+    """Return the best points, or the last if none is tracked, moved out of the keep-out set's reach."""
+    x, row = final_rows(state)
+    if problem.keep_out is not None:
+        x = repair_keep_out(x, problem.keep_out, problem.keep_out_cosine, sweep=sweep)
+    return x, row
+
+
+def final_rows(state: LoopState) -> tuple[Points, Any]:
+    """Return the best points, or the last where they were not tracked, and whose each row is."""
+    kept = state.now if state.best is None else state.best
+    return kept.x, kept.row
+
+
+def best_of(states: LoopState) -> LoopState:
+    """Select the restart of the lowest objective; the first, where none was tracked."""
+    if states.best is None:
+        return jax.tree.map(lambda leaf: leaf[0], states)
+    chosen = jnp.argmin(states.best.objective)
+    return jax.tree.map(lambda leaf: leaf[chosen], states)
+
+
+def _search_gallery(
+    method: Method, problem: PackingProblem, state: PackingState, sweep: Sweep
+) -> PackingState:
+    """Find the nearest gallery rows, if there is a gallery and it is their turn."""
+    gallery = problem.gallery
+    if gallery is None:
+        return state
+
+    def search() -> Any:
+        return nearest_rows(state.x, gallery, problem.manifold.num_neighbours, sweep=sweep)
+
+    is_due = state.step % method.gallery_every == 0
+    return state._replace(gallery_index=lax.cond(is_due, search, lambda: state.gallery_index))
+
+
+def _kept(best: Best | None, seen: Seen, step: Any) -> Best | None:
+    if best is None:
+        return None
+    better = seen.objective < best.objective
+    return Best(
+        jnp.where(better, seen.x, best.x),
+        jnp.where(better, seen.row, best.row),
+        jnp.where(better, seen.objective, best.objective),
+        jnp.where(better, seen.max_cosine, best.max_cosine),
+        jnp.where(better, step, best.step),
+    )
+
+
+def _held(state: LoopState, sweep: Sweep) -> LoopState:
+    """Hold the rows of a traced state on their devices."""
+    if sweep.mesh is None:
+        return state
+    shardings = sharding.tree_shardings(state, state.now.x.shape[0], sweep.mesh)
+    return lax.with_sharding_constraint(state, shardings)
+
+
+# On the host
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A method on its devices, compiled: what ``solve`` and the command line drive.
+
+    Attributes:
+        method: resolved.
+        sweep: how pairs are visited; its mesh says over which devices rows are sharded.
+        num_restarts: independent packings side by side, as a leading axis of the state; None is a
+            single one without the axis.
+        chunk: steps of one compiled scan, at most.
+    """
+
+    method: Method
+    sweep: Sweep = DEFAULT_SWEEP
+    num_restarts: int | None = None
+    chunk: int = _MAX_CHUNK
+
+    @classmethod
+    def of(
+        cls,
+        method: Method,
+        problem: PackingProblem,
+        sweep: Sweep = DEFAULT_SWEEP,
+        num_restarts: int | None = None,
+    ) -> Loop:
+        """Resolve a method for the size of a problem, and choose the length of its chunks."""
+        size = problem.num_points, problem.dim
+        method = method.resolve(*size, sweep.num_devices)
+        chunk = min(chunk_steps(method.flops(*size)), _MAX_CHUNK)
+        return cls(method, sweep, num_restarts, chunk)
+
+    def place(self, problem: PackingProblem) -> PackingProblem:
+        """Put the sets of a problem on the devices."""
+        return problem.on(self.sweep.mesh, self.method.num_parts(self.sweep.num_devices))
+
+    def num_rows(self, num_points: int) -> int:
+        """Return the rows of the state's arrays: the points, filled up to whole parts."""
+        num_parts = self.method.num_parts(self.sweep.num_devices)
+        return num_points if num_parts == 1 else sharding.padded_size(num_points, num_parts)
+
+    def initial_points(self, problem: PackingProblem, key: PRNGKey, start: Any) -> Points:
+        """Create the points of a start, ``[rows, d]``.
+
+        Args:
+            problem: before it is placed.
+            key: of the run.
+            start: from :func:`.starts.checked`.
+        """
+        return self._points(problem, jax.random.split(key)[0], start, self.sweep.mesh)
+
+    def _points(
+        self, problem: PackingProblem, key: PRNGKey, start: Any, mesh: Mesh | None
+    ) -> Points:
+        size = self.num_rows(problem.num_points)
+        jitter = self.method.jitter
+        return starts.points(start, problem, key, jitter=jitter, size=size, mesh=mesh)
+
+    def init(
+        self, problem: PackingProblem, placed: PackingProblem, key: PRNGKey, start: Any
+    ) -> LoopState:
+        """Create the state before the first step, sharded from the beginning.
+
+        Restart ``r`` starts from ``fold_in(key, r)``: it is the same whatever their number.
+        """
+        if self.num_restarts is not None:
+            keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(self.num_restarts))
+            return _first_of_each(self, problem, placed, keys, start)
+        x = self.initial_points(problem, key, start)
+        shapes = self.shapes(placed)
+        first = jax.jit(
+            first_state,
+            static_argnums=(0, 4),
+            out_shardings=jax.tree.map(lambda leaf: leaf.sharding, shapes),
+        )
+        make = first if self.sweep.mesh is not None else _first_state
+        return make(self.method, placed, x, jax.random.split(key)[1], self.sweep)
+
+    def shapes(self, placed: PackingProblem) -> LoopState:
+        """Return shapes and shardings of the state, to compile for without running anything."""
+        rows = self.num_rows(placed.num_points)
+        x = jax.ShapeDtypeStruct((rows, placed.dim), jnp.float32)
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        first = partial(first_state, self.method, sweep=self.sweep)
+        shapes = jax.eval_shape(first, placed, x, key)
+        if self.num_restarts is not None:
+            count = self.num_restarts
+            return jax.tree.map(lambda a: jax.ShapeDtypeStruct((count, *a.shape), a.dtype), shapes)
+        if self.sweep.mesh is None:
+            return shapes
+        shardings = sharding.tree_shardings(shapes, rows, self.sweep.mesh)
+        return jax.tree.map(
+            lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, shardings
+        )
+
+    def chunk_at(self, step: int) -> int:
+        """Return the number of steps of the chunk that starts at ``step``."""
+        coarse, end = self.method.coarse_steps, self.method.steps
+        return min(self.chunk, (coarse if step < coarse else end) - step)
+
+    def advance(
+        self, placed: PackingProblem, state: LoopState, num_steps: int
+    ) -> tuple[LoopState, StepRecord]:
+        """Run a chunk: coarse early, exact late. The state passed in is donated.
+
+        With restarts the records are those of the lowest max cosine at each step.
+        """
+        is_coarse = _step_of(state) < self.method.coarse_steps
+        sweep = coarse_sweep(self.method, self.sweep) if is_coarse else self.sweep
+        if self.num_restarts is not None:
+            return _advance_each(self.method, placed, state, num_steps, sweep)
+        return _advance(self.method, placed, state, num_steps, sweep)
+
+    def lower(self, placed: PackingProblem, num_steps: int) -> Any:
+        """Lower a chunk for its shapes alone: ``.compile()`` tells its memory without running it."""
+        shapes = self.shapes(placed)
+        return _advance.lower(self.method, placed, shapes, num_steps, self.sweep)
+
+    def repaired(self, placed: PackingProblem, state: LoopState) -> tuple[Points, Any]:
+        """Return the best points out of reach of the keep-out set, and whose each row is."""
+        if placed.keep_out is None:
+            return final_rows(state)
+        return _repaired(placed, state, self.sweep)
+
+    def finish(
+        self, placed: PackingProblem, state: LoopState, report: Report | None = None
+    ) -> Final:
+        """Repair, finish and measure the best points.
+
+        Args:
+            placed: the problem on its devices.
+            state: of one packing: choose among restarts before, by :func:`best_of`.
+            report: told how much of the sweep over all pairs is done.
+        """
+        x, row = self.repaired(placed, state)
+        nearest = sweep_in_parts(x, reduction=highest(), sweep=self.sweep, report=report)
+        if placed.frozen is not None:
+            nearest = _with_frozen(x, nearest, placed.frozen, self.sweep)
+        return _conclude(self.method, placed, x, row, nearest, self.sweep)
+
+
+def coarse_sweep(method: Method, sweep: Sweep) -> Sweep:
+    """Return the sweep of the coarse steps."""
+    return replace(sweep, precision=method.coarse_precision)
+
+
+def chunk_steps(flops: float) -> int:
+    """Return how many steps of so many FLOPs are about a second or two of work on a CPU."""
+    return int(max(_CHUNK_FLOPS // max(flops, 1), 1))
+
+
+def _step_of(state: LoopState) -> int:
+    return int(jnp.max(state.now.step))
+
+
+_first_state = partial(jax.jit, static_argnums=(0, 4))(first_state)
+_advance = partial(jax.jit, static_argnums=(0, 3, 4), donate_argnums=2)(advance)
+_repaired = partial(jax.jit, static_argnums=2)(repaired)
+_conclude = partial(jax.jit, static_argnums=(0, 5))(conclude)
+
+
+@partial(jax.jit, static_argnums=3)
+def _with_frozen(x: Points, nearest: Rows, frozen: Points, sweep: Sweep) -> Rows:
+    return jnp.maximum(nearest, sweep(x, frozen, reduction=highest()))
+
+
+def _first_of_each(
+    loop: Loop, problem: PackingProblem, placed: PackingProblem, keys: Any, start: Any
+) -> LoopState:
+    def one(key: Any) -> LoopState:
+        init_key, run_key = jax.random.split(key)
+        x = loop._points(problem, init_key, start, None)
+        return first_state(loop.method, placed, x, run_key, loop.sweep)
+
+    return jax.jit(jax.vmap(one))(keys)
+
+
+@partial(jax.jit, static_argnums=(0, 3, 4), donate_argnums=2)
+def _advance_each(
+    method: Method, problem: PackingProblem, states: LoopState, num_steps: int, sweep: Sweep
+) -> tuple[LoopState, StepRecord]:
+    """As many restarts run side by side as have their scores in 256 MiB; groups follow one another."""
+
+    def run(state: LoopState) -> tuple[LoopState, StepRecord]:
+        return advance(method, problem, state, num_steps, sweep)
+
+    group = max(1, _GROUP_BYTES // (4 * problem.num_points**2))
+    count = states.now.step.shape[0]
+    states, records = lax.map(run, states, batch_size=min(group, count))
+    lowest = jnp.argmin(records.max_cosine, axis=0)
+    return states, jax.tree.map(
+        lambda leaf: jnp.take_along_axis(leaf, lowest[None], axis=0)[0], records
+    )

@@ -1,0 +1,270 @@
+"""Mini-batches (HyperFace, Algorithm 2), with reshuffled blocks so that every point moves.
+
+Each step shuffles the points into blocks of ``batch_size`` and lets pairs interact inside their
+block only: ``n B d`` work instead of ``n^2 d``. For an energy that sums a pair function the expected
+force is the full one (a pair shares a block with the same probability as any other), so descent
+minimises the same energy. A max-min is no such sum: the paper's Theorem 1 covers the pair sums of
+:mod:`.energies` (and the sum inside the soft maximum's logarithm), not the max cosine itself.
+
+The exact max cosine would take a full sweep, so it is measured now and then, of a sample where the run
+is short, and the best of those points is kept. At the end one full sweep measures all and pushes the
+closest pairs apart, which small blocks hardly ever bring together: see :mod:`.contacts`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.packing.blocks import evaluate_blocks, exchange
+from hyperface_jax.packing.contacts import CONTACT_SHARE, relax_contacts
+from hyperface_jax.packing.energies import Energy, Evaluation, PairEnergy, check_energy, row_max
+from hyperface_jax.packing.inputs import whole
+from hyperface_jax.packing.methods import (
+    Annealed,
+    PackingState,
+    Seen,
+    default_num_iterations,
+    unmeasured,
+)
+from hyperface_jax.packing.problem import Figures, PackingProblem
+from hyperface_jax.packing.rowwise import join_rows, split_rows
+from hyperface_jax.pairwise import Sweep, first_rows, max_cosine
+from hyperface_jax.typing import Points, Rows, Scalar
+
+if TYPE_CHECKING:
+    from typing import Self
+
+_EXACT_CHECKS = 50
+_GROUPS = 24
+_BLOCKS_OF_A_GROUP = 8
+_EXCHANGE = 2**31 - 1
+"""Folded into the key of an exchange, to keep it apart from that of the blocks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiniBatch(Annealed):
+    """Random blocks of points instead of all pairs, for packings of a hundred thousand and more.
+
+    Attributes:
+        batch_size: points of a block at most; None chooses from n.
+        num_groups: groups of rows that shuffle apart; the devices of the mesh share them. The result
+            depends on their number, not on that of the devices. None chooses from n and the devices.
+        exchange_every: steps between two exchanges of rows between the groups.
+        measure_every: steps between two measurements; the last step is always followed by one. None
+            measures as often as a quarter of the run's work allows.
+        measured_rows: rows whose max cosine over all others is measured; with None, where
+            ``measure_every`` is None too, as many as fit; else all, exactly.
+        relax: push the closest pairs apart at the end: about 1.2 sweeps over all pairs. A problem with
+            a keep-out set is only measured.
+        pair_energy: replaces the annealed soft maximum; any energy that sums a pair function.
+
+    ``num_iterations`` are block steps; None takes as many as cost the sweeps of the full batch.
+    """
+
+    batch_size: int | None = None
+    num_groups: int | None = None
+    exchange_every: int = 10
+    measure_every: int | None = None
+    measured_rows: int | None = None
+    relax: bool = True
+    pair_energy: PairEnergy | None = None
+    # A point meets its nearest neighbour in some blocks only: normalising each block's force by itself
+    # would let the gallery's steady pull win all the others.
+    b2: float = 0.9
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("batch_size", "num_groups", "measure_every", "measured_rows"):
+            if getattr(self, name) is not None:
+                least = 2 if name == "batch_size" else 1
+                self._set(name, whole(name, getattr(self, name), least=least))
+        if self.pair_energy is not None:
+            check_energy(self.pair_energy)
+            if not isinstance(self.pair_energy, PairEnergy):
+                raise InputError(f"pair_energy={self.pair_energy!r}: must sum a pair function")
+
+    def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> Self:
+        """Choose block size, groups, length and measurements."""
+        batch_size = min(self.batch_size or default_batch_size(num_points), num_points)
+        if batch_size < 2:
+            raise InputError(f"batch_size={batch_size}: a block needs at least 2 points")
+        num_groups = self.num_groups or default_num_groups(num_points, batch_size, num_devices)
+        check_groups(num_groups, num_points, num_devices)
+        num_iterations = self.num_iterations
+        if num_iterations is None:
+            sweeps = default_num_iterations(num_points, dim)
+            num_iterations = sweeps * max(num_points // batch_size, 1)
+        measure_every, measured_rows = self.measure_every, self.measured_rows
+        if measure_every is None:
+            checks, sampled = default_measurement(num_points, batch_size, num_iterations)
+            measure_every = max(num_iterations // checks, 1)
+            measured_rows = sampled if measured_rows is None else measured_rows
+        method = replace(
+            self,
+            batch_size=batch_size,
+            num_groups=num_groups,
+            num_iterations=num_iterations,
+            measure_every=measure_every,
+            measured_rows=measured_rows,
+        )
+        return super(MiniBatch, method).resolve(num_points, dim, num_devices)
+
+    def make_energy(self) -> Energy:
+        """Return a soft maximum of the annealed temperature, or the energy given."""
+        return super().make_energy() if self.pair_energy is None else self.pair_energy
+
+    def num_parts(self, num_devices: int) -> int:
+        """Return the number of groups."""
+        del num_devices
+        return self._groups
+
+    def flops(self, num_points: int, dim: int) -> float:
+        """Return the FLOPs of a block step."""
+        return 3.0 * num_points * self._block * dim
+
+    def first_max_cosine(self, problem: PackingProblem, x: Points, sweep: Sweep) -> Scalar:
+        """Measure a sample of the start."""
+        del problem
+        return self._sampled(x, self._block, sweep)
+
+    def prepare(self, state: PackingState, sweep: Sweep) -> PackingState:
+        """Deal the rows of every group out to all groups, if it is their turn."""
+        if self._groups == 1:
+            return state
+        moving = state.x, state.row, state.gallery_index, state.opt_state
+        rows, rest = split_rows(moving, state.x.shape[0])
+        key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), _EXCHANGE)
+
+        def dealt() -> list[Any]:
+            return [exchange(leaf, key, self._groups, sweep.mesh) for leaf in rows]
+
+        rows = lax.cond(state.step % self.exchange_every == 0, dealt, lambda: rows)
+        x, row, gallery_index, opt_state = join_rows(rows, rest)
+        return state._replace(x=x, row=row, gallery_index=gallery_index, opt_state=opt_state)
+
+    def evaluate(self, problem: PackingProblem, state: PackingState, sweep: Sweep) -> Evaluation:
+        """Estimate the energy from random blocks."""
+        energy = self.make_energy()
+        assert isinstance(energy, PairEnergy)
+        return evaluate_blocks(
+            energy,
+            state.x,
+            jax.random.fold_in(state.key, state.step),
+            min(self._block, problem.num_points),
+            num_groups=self._groups,
+            frozen=problem.frozen,
+            step=state.step,
+            shift=state.max_cosine,
+            sweep=sweep,
+        )
+
+    def look(
+        self,
+        problem: PackingProblem,
+        before: PackingState,
+        after: PackingState,
+        figures: Figures,
+        sweep: Sweep,
+    ) -> Seen:
+        """Measure the points after the step if it is due, all or a sample."""
+        del before
+        every = self.measure_every or self.steps
+        is_due = (after.step % every == 0) | (after.step == self.steps)
+
+        def measure() -> tuple[Scalar, Scalar]:
+            return self._measured(problem, after.x, sweep)
+
+        def skip() -> tuple[Scalar, Scalar]:
+            return unmeasured(after.x), figures.max_cosine
+
+        objective, highest = lax.cond(is_due, measure, skip)
+        return Seen(after.x, after.row, objective, highest, is_due)
+
+    def finish(
+        self, problem: PackingProblem, x: Points, nearest: Rows, sweep: Sweep
+    ) -> tuple[Points, Rows]:
+        """Push the closest pairs apart, unless a keep-out set could be in the way."""
+        if not self.relax or problem.keep_out is not None:
+            return x, nearest
+        return relax_contacts(
+            x,
+            nearest,
+            problem.frozen,
+            share=CONTACT_SHARE,
+            num_points=problem.num_points,
+            sweep=sweep,
+        )
+
+    def _measured(self, problem: PackingProblem, x: Points, sweep: Sweep) -> tuple[Scalar, Scalar]:
+        if self.measured_rows is None:
+            highest = jnp.max(row_max(x, problem.frozen, sweep=sweep))
+        else:
+            highest = self._sampled(x, self.measured_rows, sweep)
+        unforced = Evaluation(jnp.zeros((), x.dtype), x, jnp.full_like(x[:, 0], highest))
+        figures = problem.regularise(x, unforced, sweep=sweep)
+        return figures.objective, figures.max_cosine
+
+    def _sampled(self, x: Points, num_rows: int, sweep: Sweep) -> Scalar:
+        """Find the largest cosine of some rows of every group to all others."""
+        rows = first_rows(x, num_rows, self._groups)
+        return jnp.max(sweep.among(rows, x, reduction=max_cosine()))
+
+    @property
+    def _groups(self) -> int:
+        return self.num_groups or 1
+
+    @property
+    def _block(self) -> int:
+        if self.batch_size is None:
+            raise ValueError("batch_size=None: resolve the method first")
+        return self.batch_size
+
+
+def default_batch_size(num_points: int) -> int:
+    """Choose an eighth of the points, between 256 and 4096."""
+    return min(max(num_points // 8, 256), 4096, num_points)
+
+
+def default_num_groups(num_points: int, batch_size: int, num_devices: int = 1) -> int:
+    """Choose one group for a small problem on one device, else at least 24.
+
+    24 groups, or a multiple, run on 1, 2, 3, 4, 6, 8, 12 and 24 devices alike. A group should hold
+    several blocks, or its points would meet the same others until the next exchange.
+    """
+    fits = num_points >= _GROUPS * max(_BLOCKS_OF_A_GROUP * batch_size, _GROUPS)
+    return math.lcm(_GROUPS if fits else 1, num_devices)
+
+
+def default_measurement(
+    num_points: int, batch_size: int, num_iterations: int
+) -> tuple[int, int | None]:
+    """Choose how often to measure, and how many rows: a quarter of the run's work at most.
+
+    Returns:
+        The number of measurements, and the rows of each: None for all of them.
+    """
+    sweeps = 0.25 * 3 * batch_size * num_iterations / num_points
+    if sweeps >= 1:
+        return int(min(sweeps, _EXACT_CHECKS)), None
+    return 1, max(int(sweeps * num_points / 2), min(num_points, batch_size))
+
+
+def check_groups(num_groups: int, num_points: int, num_devices: int) -> None:
+    """Raise ``InputError`` unless the devices can share the groups, and these can exchange points."""
+    if num_groups % num_devices:
+        raise InputError(
+            f"num_groups={num_groups}: {num_devices} devices cannot share them evenly; use a number "
+            "of devices that divides it"
+        )
+    if num_points < num_groups**2:
+        raise InputError(
+            f"num_groups={num_groups}: {num_points} points are too few to exchange among them; use "
+            "the full batch or fewer devices"
+        )

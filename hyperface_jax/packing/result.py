@@ -1,0 +1,144 @@
+"""What a packing is: its points, how good they are, and how they came about."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from hyperface_jax import bounds
+from hyperface_jax.errors import InputError
+from hyperface_jax.packing.loop import StepRecord
+from hyperface_jax.typing import Array, Indices, Int, Points, Rows, Scalar
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+_HISTORY = "history_"
+_ABOUT = "about"
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=[
+        "x",
+        "max_cosine",
+        "nearest",
+        "violations",
+        "keep_out_cosine",
+        "best_step",
+        "history",
+        "row",
+    ],
+    meta_fields=["num_frozen"],
+)
+@dataclass(frozen=True, eq=False, repr=False)
+class Packing:
+    """A finished packing. A pytree; under ``vmap`` every field has a leading axis.
+
+    ``solve`` gives its figures as Python numbers, ``run`` as arrays.
+
+    Attributes:
+        x: free points, ``[n, d]`` unit rows; frozen ones are not repeated. float32, or float64 and in
+            NumPy if polished.
+        max_cosine: exact max cosine over all pairs with a free point.
+        nearest: exact cosine of each point to its nearest other one, frozen ones included, ``[n]``.
+        violations: points inside the keep-out limit, which no repair could move out; None without a
+            keep-out set.
+        keep_out_cosine: largest cosine of a point to a keep-out row; None without such a set.
+        best_step: step that found the points.
+        history: one :class:`StepRecord` whose leaves have a leading axis of steps.
+        row: identity of each row of ``x``; None where they are in order. Points spread over several
+            processes come as they lie, filled up with rows of zeros.
+        num_frozen: frozen points, which the lower bound counts too.
+    """
+
+    x: Points
+    max_cosine: Scalar | float
+    nearest: Rows
+    violations: Int[Array, ""] | int | None
+    keep_out_cosine: Scalar | float | None
+    best_step: Int[Array, ""] | int
+    history: StepRecord
+    row: Indices | None = None
+    num_frozen: int = 0
+
+    @property
+    def num_points(self) -> int:
+        """Free points."""
+        return self.nearest.shape[-1]
+
+    @property
+    def lower_bound(self) -> bounds.Bound:
+        """The tightest proven lower bound on the max cosine of so many points, with its name."""
+        return bounds.tightest(self.num_points + self.num_frozen, self.x.shape[-1])
+
+    @property
+    def gap(self) -> Any:
+        """How far the max cosine is above the lower bound: nothing can be better than 0."""
+        return self.max_cosine - self.lower_bound.value
+
+    @property
+    def min_angle(self) -> Any:
+        """Smallest angle between two points, in radians."""
+        angle = jnp.arccos(jnp.clip(jnp.asarray(self.max_cosine), -1.0, 1.0))
+        return float(angle) if isinstance(self.max_cosine, float) else angle
+
+    def __repr__(self) -> str:
+        size = f"{self.num_points} points in {self.x.shape[-1]} dimensions"
+        if not _is_one(self.max_cosine):
+            return f"Packing({size}, {getattr(self.max_cosine, 'shape', '')} side by side)"
+        bound = self.lower_bound
+        steps = self.history.step.shape[-1]
+        violations = "" if self.violations is None else f", {int(self.violations)} violations"
+        return (
+            f"Packing({size}, max cosine {float(self.max_cosine):.5f}, "
+            f"bound {bound.value:.5f}{violations}, {steps} steps)"
+        )
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write all of it to a ``.npz`` file, whole or not at all.
+
+        The array ``embeddings`` holds the points.
+        """
+        from hyperface_jax.io.files import atomic_save_npz
+
+        arrays: dict[str, Any] = {"embeddings": np.asarray(self.x)}
+        for name in ("max_cosine", "nearest", "violations", "keep_out_cosine", "best_step", "row"):
+            if getattr(self, name) is not None:
+                arrays[name] = np.asarray(getattr(self, name))
+        for name, values in self.history._asdict().items():
+            if values is not None:
+                arrays[_HISTORY + name] = np.asarray(values)
+        about = {"format": "hyperface_jax packing", "num_frozen": self.num_frozen}
+        arrays[_ABOUT] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+        atomic_save_npz(path, **arrays)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Packing:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InputError: the file is no such packing, naming it.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            about = json.loads(arrays[_ABOUT].tobytes())
+            history: dict[str, Any] = {n: arrays.get(_HISTORY + n) for n in StepRecord._fields}
+            named = {f.name: arrays.get(f.name) for f in fields(cls)}
+            named |= {"x": arrays["embeddings"], "num_frozen": about["num_frozen"]}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: is no packing written by Packing.save ({error})") from None
+        values: dict[str, Any] = named | {"history": StepRecord(**history)}
+        return cls(**values)
+
+
+def _is_one(value: Any) -> bool:
+    return not isinstance(value, Tracer) and np.ndim(value) == 0

@@ -1,0 +1,205 @@
+"""Where a packing starts: by name, from a spherical code, from given rows, or from a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from hyperface_jax import sharding, sphere
+from hyperface_jax.codes import SphericalCode
+from hyperface_jax.errors import InputError
+from hyperface_jax.packing.inputs import unit_rows
+from hyperface_jax.packing.problem import PackingProblem
+from hyperface_jax.typing import Gallery, Points, PRNGKey
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+Named = Literal["uniform", "gallery", "farthest"]
+Start: TypeAlias = "Named | SphericalCode | Points | Callable[[Any, int, int], Any]"
+"""A name, a spherical code, rows ``[n, d]``, or a function ``(key, num_points, dim) -> rows``.
+
+``"uniform"``: independent uniform points. ``"gallery"``: random gallery rows, without repetition while
+they last; further points are normalised means of two random rows, which lie between faces.
+``"farthest"``: gallery rows far from each other, by farthest-first traversal (a random row, then always
+the one whose nearest chosen row is farthest); the smallest distance is at least half of what any choice
+of so many rows reaches (Gonzalez, *Clustering to minimize the maximum intercluster distance*, 1985), at
+``2 n m d`` FLOPs in n steps. A code is rotated at random.
+"""
+
+_ROWS_AT_ONCE = 32_768
+
+
+def checked(start: Any, problem: PackingProblem) -> Any:
+    """Return a start that fits a problem; None becomes the gallery where there is one, else uniform.
+
+    Raises:
+        InputError: it does not fit, or is none.
+    """
+    if start is None:
+        return "uniform" if problem.gallery is None else "gallery"
+    if isinstance(start, str):
+        if start not in get_args(Named):
+            names = ", ".join(map(repr, get_args(Named)))
+            raise InputError(f"start={start!r}: give {names}, a spherical code or rows")
+        if start != "uniform" and problem.gallery is None:
+            raise InputError(f"start={start!r}: the problem has no gallery")
+        return start
+    if isinstance(start, SphericalCode):
+        _check_room(start, problem.num_points, problem.dim)
+        return start
+    if callable(start):
+        return start
+    rows = unit_rows("start", start, problem.dim)
+    if rows.shape[0] != problem.num_points:
+        raise InputError(f"start has {rows.shape[0]} rows and num_points is {problem.num_points}")
+    return rows
+
+
+def points(
+    start: Any,
+    problem: PackingProblem,
+    key: PRNGKey,
+    *,
+    jitter: float,
+    size: int | None = None,
+    mesh: Mesh | None = None,
+) -> Points:
+    """Create a checked start, filled up with rows of zeros and sharded: the same points on any mesh.
+
+    Args:
+        start: from :func:`checked`.
+        problem: before its sets are placed on the mesh.
+        key: seed.
+        jitter: of a start from the gallery, radians.
+        size: rows to fill up to; None fills up nothing.
+        mesh: devices that share the rows; none holds more than its own.
+
+    Returns:
+        ``[size, d]``.
+    """
+    size = size or problem.num_points
+    if not isinstance(start, (str, SphericalCode)) and not callable(start):
+        if mesh is not None:
+            return sharding.shard_rows(start, mesh, size)
+        return sharding.pad_rows(jnp.asarray(start), size)
+    gallery = problem.gallery if start in ("gallery", "farthest") else None
+    shape = problem.num_points, problem.dim, size
+    return _sharded_maker(mesh)(start, shape, jitter, key, gallery)
+
+
+def _make(start: Any, shape: tuple[int, int, int], jitter: float, key: Any, gallery: Any) -> Points:
+    num_points, dim, size = shape
+    if start == "uniform":
+        rows = sphere.sample_uniform(key, num_points, dim)
+    elif isinstance(start, str):
+        order = _farthest_order if start == "farthest" else _random_order
+        rows = _gallery_rows(key, jnp.asarray(gallery), num_points, order, jitter)
+    elif isinstance(start, SphericalCode):
+        rows = _code_rows(start, key, num_points, dim)
+    else:
+        rows = _function_rows(start, key, num_points, dim)
+    return sharding.pad_rows(rows, size)
+
+
+def _sharded_maker(mesh: Mesh | None) -> Any:
+    if mesh is None:
+        return _make_on_one
+    return jax.jit(_make, static_argnums=(0, 1, 2), out_shardings=sharding.rows(mesh))
+
+
+_make_on_one = partial(jax.jit, static_argnums=(0, 1, 2))(_make)
+
+
+def _function_rows(start: Any, key: PRNGKey, num_points: int, dim: int) -> Points:
+    rows = jnp.asarray(start(key, num_points, dim))
+    if rows.shape != (num_points, dim):
+        raise InputError(
+            f"start returned rows of shape {list(rows.shape)}: give [{num_points}, {dim}]"
+        )
+    return rows if rows.dtype == jnp.float64 else rows.astype(jnp.float32)
+
+
+def _gallery_rows(
+    key: PRNGKey, faces: Gallery, num_points: int, order: Callable[..., Any], jitter: float
+) -> Points:
+    order_key, mix_key, jitter_key = jax.random.split(key, 3)
+    chosen = order(order_key, faces, num_points)
+    first, second = _two_rows(chosen, mix_key, faces, num_points)
+    mixed = sphere.normalize(faces[first] + faces[second])
+    rows = jnp.where((first == second)[:, None], faces[first], mixed)
+    return _jittered(jitter_key, rows, jitter) if jitter else rows
+
+
+def _code_rows(code: SphericalCode, key: PRNGKey, num_points: int, dim: int) -> Points:
+    """Make the first points of a code: ``2 n d^2`` FLOPs, a few blocks of rows beside the result."""
+    rows = rotated_rows(code, sphere.sample_rotation(key, dim))
+    num_blocks = -(-num_points // _ROWS_AT_ONCE)
+    size = -(-num_points // num_blocks)
+    # Blocks of strided rows: each device makes its own part of every block.
+    index = jnp.arange(size)[None] * num_blocks + jnp.arange(num_blocks)[:, None]
+    made = lax.map(rows, jnp.minimum(index, num_points - 1))
+    return made.swapaxes(0, 1).reshape(-1, dim)[:num_points]
+
+
+def rotated_rows(code: SphericalCode, rotation: Any) -> Callable[[Any], Any]:
+    """Return the function that makes rows of a code, rotated: ``index [k] -> points [k, d]``."""
+
+    def rows(index: Any) -> Points:
+        part = rotation[: code.dim]
+        return sphere.normalize(jnp.matmul(code.rows(index), part, precision=lax.Precision.HIGHEST))
+
+    return rows
+
+
+def _random_order(key: PRNGKey, gallery: Gallery, num_points: int):
+    """Shuffle the gallery rows; those without a point come last."""
+    del num_points
+    order = jax.random.permutation(key, gallery.shape[0])
+    return order[jnp.argsort(~sphere.is_point(gallery)[order])]
+
+
+def _farthest_order(key: PRNGKey, gallery: Gallery, num_points: int):
+    """Order gallery rows by farthest-first traversal, as many as are needed."""
+    is_point = sphere.is_point(gallery)
+    start = jnp.argmax(jnp.where(is_point, jax.random.uniform(key, is_point.shape), -1))
+
+    def visit(i, state):
+        order, nearest = state
+        row = jnp.where(i == 0, start, jnp.argmin(nearest)).astype(jnp.int32)
+        cosine = jnp.matmul(gallery, gallery[row], precision=lax.Precision.HIGHEST)
+        # Chosen rows and those without a point are as near as can be.
+        nearest = jnp.maximum(nearest, cosine).at[row].set(jnp.inf)
+        return order.at[i].set(row), nearest
+
+    count = min(num_points, gallery.shape[0])
+    nearest = jnp.where(is_point, -jnp.inf, jnp.inf).astype(gallery.dtype)
+    return lax.fori_loop(0, count, visit, (jnp.zeros((count,), jnp.int32), nearest))[0]
+
+
+def _two_rows(order: Any, mix_key: PRNGKey, gallery: Gallery, num_points: int):
+    """Choose two gallery rows to average for each point: the same one twice while they last."""
+    num_rows = jnp.sum(sphere.is_point(gallery))
+    point = jnp.arange(num_points)
+    drawn = order[jax.random.randint(mix_key, (2, num_points), 0, num_rows)]
+    own = order[jnp.minimum(point, order.shape[0] - 1)]
+    is_own = point < num_rows
+    return jnp.where(is_own, own, drawn[0]), jnp.where(is_own, own, drawn[1])
+
+
+def _jittered(key: PRNGKey, x: Points, jitter: float) -> Points:
+    noise = jax.random.normal(key, x.shape, x.dtype) * (jitter / x.shape[1] ** 0.5)
+    return sphere.normalize(x + noise)
+
+
+def _check_room(code: SphericalCode, num_points: int, dim: int) -> None:
+    if code.num_points < num_points or code.dim > dim:
+        raise InputError(
+            f"start: {code.name} has {code.num_points} points in {code.dim} dimensions, and "
+            f"{num_points} in {dim} are needed"
+        )
