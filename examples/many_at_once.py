@@ -20,7 +20,8 @@ def separation(alpha):
     return hf.run(near, jax.random.key(2), num_iterations=100).max_cosine
 
 
-for alpha, cosine in zip((0.0, 1.0, 5.0), jax.vmap(separation)(jnp.array([0.0, 1.0, 5.0]))):
+alphas = jnp.array([0.0, 1.0, 5.0])
+for alpha, cosine in zip(alphas, jax.vmap(separation)(alphas), strict=True):
     print(f"alpha {alpha}: max cosine {cosine:.4f}")
 
 

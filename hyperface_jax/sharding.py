@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from hyperface_jax.errors import PeerError
-
-if TYPE_CHECKING:
-    from hyperface_jax.typing import Points
+from hyperface_jax.typing import Points
 
 ROWS = "rows"
 """Name of the mesh axis."""

@@ -6,15 +6,12 @@ each row as its own point. Tangent vectors at ``x`` are rows orthogonal to the m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float
-
-    from hyperface_jax.typing import Points, PRNGKey
+from hyperface_jax.typing import Array, Bool, Float, Points, PRNGKey
 
 _TINY = 1e-30
 
@@ -64,18 +61,20 @@ def retract(x: Float[Array, "... d"], u: Float[Array, "... d"]) -> Float[Array, 
 
 def exp(x: Float[Array, "... d"], u: Float[Array, "... d"]) -> Float[Array, "... d"]:
     """Follow the geodesic from ``x`` with initial velocity ``u`` (radians) for unit time."""
-    angle = jnp.linalg.norm(u, axis=-1, keepdims=True)
+    angle = _length(u)
     return jnp.cos(angle) * x + jnp.sinc(angle / jnp.pi) * u
 
 
 def log(x: Float[Array, "... d"], y: Float[Array, "... d"]) -> Float[Array, "... d"]:
     """Tangent at ``x`` that :func:`exp` maps to ``y``; zero where ``y`` equals ``x``.
 
-    Undefined (a vector of arbitrary direction) where ``y = -x``.
+    Undefined (a vector of arbitrary direction) where ``y = -x``. Derivatives are finite everywhere.
     """
     tangent = project(x, y)
-    length = jnp.linalg.norm(tangent, axis=-1, keepdims=True)
-    return distance(x, y)[..., None] * tangent / jnp.maximum(length, _TINY)
+    length = _length(tangent)
+    is_short = length < _TINY
+    factor = distance(x, y)[..., None] / jnp.where(is_short, 1, length)
+    return jnp.where(is_short, 1, factor) * tangent
 
 
 def transport(x: Float[Array, "... d"], v: Float[Array, "... d"]) -> Float[Array, "... d"]:
@@ -87,17 +86,26 @@ def transport(x: Float[Array, "... d"], v: Float[Array, "... d"]) -> Float[Array
 
 
 def distance(x: Float[Array, "... d"], y: Float[Array, "... d"]) -> Float[Array, "..."]:
-    """Great-circle distance in radians between matching rows, accurate near 0 and pi."""
-    chord = jnp.linalg.norm(x - y, axis=-1)
-    return 2 * jnp.arctan2(chord, jnp.linalg.norm(x + y, axis=-1))
+    """Great-circle distance in radians between matching rows, accurate near 0 and pi.
+
+    It has a kink at equal and at opposite points; the derivative there is taken as zero.
+    """
+    return 2 * jnp.arctan2(_length(x - y), _length(x + y))[..., 0]
 
 
-def sample_uniform(key: PRNGKey, num_points: int, dim: int, dtype=jnp.float32) -> Points:
+def _length(u: Float[Array, "... d"]) -> Float[Array, "... 1"]:
+    """Length of each row; zero at a row of zeros, with a derivative of zero."""
+    square = jnp.sum(u * u, axis=-1, keepdims=True)
+    is_zero = square == 0
+    return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, square)))
+
+
+def sample_uniform(key: PRNGKey, num_points: int, dim: int, dtype: Any = jnp.float32) -> Points:
     """Draw ``[num_points, dim]`` independent uniform points on the sphere."""
     return normalize(jax.random.normal(key, (num_points, dim), dtype))
 
 
-def sample_rotation(key: PRNGKey, dim: int, dtype=jnp.float32) -> Float[Array, "d d"]:
+def sample_rotation(key: PRNGKey, dim: int, dtype: Any = jnp.float32) -> Float[Array, "d d"]:
     """Draw an orthogonal matrix, uniformly over all of them (Haar measure).
 
     References:

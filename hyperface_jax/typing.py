@@ -35,4 +35,7 @@ Rows: TypeAlias = Float[Array, " n"]
 Indices: TypeAlias = Int[Array, " n"]
 Mask: TypeAlias = Bool[Array, " n"]
 Scalar: TypeAlias = Float[Array, ""]
+Number: TypeAlias = Any
+"""A Python number from the host, an array where it is traced or one of many."""
+
 PRNGKey: TypeAlias = Key[Array, ""]

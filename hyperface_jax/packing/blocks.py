@@ -7,23 +7,19 @@ communication; now and then :func:`exchange` deals the rows of all groups out ag
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from hyperface_jax import sharding, sphere
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, Evaluation, PairEnergy, row_max
 from hyperface_jax.pairwise import PairSum, Sweep
 from hyperface_jax.pairwise.reductions import empty
 from hyperface_jax.sharding import ROWS
-
-if TYPE_CHECKING:
-    from jax.sharding import Mesh
-
-    from hyperface_jax.typing import Points, PRNGKey
+from hyperface_jax.typing import Points, PRNGKey
 
 
 def evaluate_blocks(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -17,7 +16,6 @@ from hyperface_jax.typing import Array, Gallery, Int, Points, Rows, Scalar
 _KEEP_OUT_WEIGHT = 200.0
 _KEEP_OUT_MARGIN = 0.01
 _REPAIR_MARGIN = 1e-5
-_ON_TOP = 1e-12
 
 
 class Pull(NamedTuple):
@@ -134,17 +132,10 @@ def repair_keep_out(
     def move(carry):
         iteration, x, found = carry
         row = sweep.take(keep_out, found.column)
-        away = _away(row, x)
+        away = sphere.normalize(sphere.project(row, x))
         moved = sphere.normalize(limit * row + jnp.sqrt(1 - limit**2) * away)
         x = jnp.where(violated(found)[:, None], moved, x)
         return iteration + 1, x, search(x)
 
     return lax.while_loop(go_on, move, (0, x, search(x)))[1]
 
-
-def _away(row: Points, x: Points) -> Points:
-    """Return unit tangents from keep-out rows to points; any tangent for a point on its row."""
-    tangent = sphere.project(row, x)
-    axis = jax.nn.one_hot(jnp.argmin(jnp.abs(row), axis=1), row.shape[1], dtype=row.dtype)
-    is_there = sphere.inner(tangent, tangent) < _ON_TOP
-    return sphere.normalize(jnp.where(is_there, sphere.project(row, axis), tangent))

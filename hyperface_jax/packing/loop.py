@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.sharding import Mesh
 
 from hyperface_jax import sharding
 from hyperface_jax.packing import starts
@@ -25,9 +26,6 @@ from hyperface_jax.pairwise import Sweep
 from hyperface_jax.pairwise import max_cosine as highest
 from hyperface_jax.pairwise.parts import Report, sweep_in_parts
 from hyperface_jax.typing import Points, PRNGKey, Rows, Scalar
-
-if TYPE_CHECKING:
-    from jax.sharding import Mesh
 
 _CHUNK_FLOPS = 2e11
 _MAX_CHUNK = 100

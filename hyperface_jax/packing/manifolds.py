@@ -12,14 +12,12 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 
 from hyperface_jax import sphere
-
-if TYPE_CHECKING:
-    from hyperface_jax.typing import Points
+from hyperface_jax.typing import Points
 
 
 class Manifold(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
 import optax
@@ -37,9 +37,6 @@ from hyperface_jax.packing.schedules import (
 from hyperface_jax.packing.transforms import retract_updates, riemannian_adam
 from hyperface_jax.pairwise import Precision, Sweep
 from hyperface_jax.typing import Points, PRNGKey, Rows, Scalar
-
-if TYPE_CHECKING:
-    from typing import Self
 
 PAPER_ITERATIONS = 100_000
 _PAPER_DECAY_STEPS = 5_000

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -37,9 +37,6 @@ from hyperface_jax.packing.problem import Figures, PackingProblem
 from hyperface_jax.packing.rowwise import join_rows, split_rows
 from hyperface_jax.pairwise import Sweep, first_rows, max_cosine
 from hyperface_jax.typing import Points, Rows, Scalar
-
-if TYPE_CHECKING:
-    from typing import Self
 
 _EXACT_CHECKS = 50
 _GROUPS = 24

@@ -7,10 +7,11 @@ serves every problem of a shape.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from hyperface_jax import sharding, sphere
 from hyperface_jax.errors import InputError
@@ -20,9 +21,6 @@ from hyperface_jax.packing.inputs import real, unit_rows, whole
 from hyperface_jax.packing.manifolds import NEAREST_ROW, Manifold
 from hyperface_jax.pairwise import Sweep
 from hyperface_jax.typing import Gallery, Points, Scalar
-
-if TYPE_CHECKING:
-    from jax.sharding import Mesh
 
 _VIOLATION_PENALTY = 10.0
 _SETS = ("gallery", "keep_out", "frozen")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +16,7 @@ from jax.core import Tracer
 from hyperface_jax import bounds
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.loop import StepRecord
-from hyperface_jax.typing import Array, Indices, Int, Points, Rows, Scalar
-
-if TYPE_CHECKING:
-    from os import PathLike
+from hyperface_jax.typing import Indices, Number, Points, Rows
 
 _HISTORY = "history_"
 _ABOUT = "about"
@@ -60,11 +58,11 @@ class Packing:
     """
 
     x: Points
-    max_cosine: Scalar | float
+    max_cosine: Number
     nearest: Rows
-    violations: Int[Array, ""] | int | None
-    keep_out_cosine: Scalar | float | None
-    best_step: Int[Array, ""] | int
+    violations: Number | None
+    keep_out_cosine: Number | None
+    best_step: Number
     history: StepRecord
     row: Indices | None = None
     num_frozen: int = 0
@@ -80,12 +78,12 @@ class Packing:
         return bounds.tightest(self.num_points + self.num_frozen, self.x.shape[-1])
 
     @property
-    def gap(self) -> Any:
+    def gap(self) -> Number:
         """How far the max cosine is above the lower bound: nothing can be better than 0."""
         return self.max_cosine - self.lower_bound.value
 
     @property
-    def min_angle(self) -> Any:
+    def min_angle(self) -> Number:
         """Smallest angle between two points, in radians."""
         angle = jnp.arccos(jnp.clip(jnp.asarray(self.max_cosine), -1.0, 1.0))
         return float(angle) if isinstance(self.max_cosine, float) else angle
@@ -132,12 +130,16 @@ class Packing:
                 arrays = {name: archive[name] for name in archive.files}
             about = json.loads(arrays[_ABOUT].tobytes())
             history: dict[str, Any] = {n: arrays.get(_HISTORY + n) for n in StepRecord._fields}
-            named = {f.name: arrays.get(f.name) for f in fields(cls)}
+            named = {f.name: _plain(arrays.get(f.name)) for f in fields(cls)}
             named |= {"x": arrays["embeddings"], "num_frozen": about["num_frozen"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: is no packing written by Packing.save ({error})") from None
         values: dict[str, Any] = named | {"history": StepRecord(**history)}
         return cls(**values)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if value is not None and value.ndim == 0 else value
 
 
 def _is_one(value: Any) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import Mesh
 
 from hyperface_jax import sharding, sphere
 from hyperface_jax.codes import SphericalCode
@@ -16,9 +17,6 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.packing.inputs import unit_rows
 from hyperface_jax.packing.problem import PackingProblem
 from hyperface_jax.typing import Gallery, Points, PRNGKey
-
-if TYPE_CHECKING:
-    from jax.sharding import Mesh
 
 Named = Literal["uniform", "gallery", "farthest"]
 Start: TypeAlias = "Named | SphericalCode | Points | Callable[[Any, int, int], Any]"

@@ -10,20 +10,18 @@ The last one returns ``retract(x, u) - x``, so that plain ``optax.apply_updates`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from hyperface_jax import sphere
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.energies import Energy, SoftMax
 from hyperface_jax.packing.objectives import as_objective
 from hyperface_jax.pairwise import Sweep
-
-if TYPE_CHECKING:
-    from jax.sharding import Mesh
 
 _EPS = 1e-30
 

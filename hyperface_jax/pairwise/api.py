@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
+from jax.sharding import Mesh
 
 from hyperface_jax.pairwise import blockwise, reference, ring
 from hyperface_jax.pairwise.precision import Precision
 from hyperface_jax.pairwise.reductions import Reduction
 from hyperface_jax.pairwise.rows import Rows, foreign, numbered
-
-if TYPE_CHECKING:
-    from jax.sharding import Mesh
-
-    from hyperface_jax.typing import Gallery, Indices, Points
+from hyperface_jax.typing import Gallery, Indices, Points
 
 Implementation = Literal["reference", "blockwise", "pallas"]
 

@@ -7,7 +7,7 @@ rows to accumulators; :mod:`.ring` calls them once for every pair of shards that
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,7 @@ from jax import lax
 from hyperface_jax.pairwise.precision import Precision, scores
 from hyperface_jax.pairwise.reductions import Reduction, empty, masked
 from hyperface_jax.pairwise.rows import Rows, as_rows, blocked, numbered, put, take
-
-if TYPE_CHECKING:
-    from hyperface_jax.typing import Gallery, Points
+from hyperface_jax.typing import Gallery, Points
 
 _MAX_BLOCK = 512
 _MIN_BLOCK = 256

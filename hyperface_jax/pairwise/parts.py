@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 
 from hyperface_jax.pairwise.api import Sweep
+from hyperface_jax.pairwise.blockwise import Folds
 from hyperface_jax.pairwise.reductions import Reduction, empty
 from hyperface_jax.pairwise.rows import numbered
-
-if TYPE_CHECKING:
-    from hyperface_jax.pairwise.blockwise import Folds
-    from hyperface_jax.typing import Points
+from hyperface_jax.typing import Points
 
 Report = Callable[[float], None]
 """Called with the share of a long task that is done, 0 to 1."""

@@ -6,13 +6,12 @@ Error of a cosine, largest / root mean square: float32 2e-7 / 2e-8, tf32 and bf1
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from jax import lax
 
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+from hyperface_jax.typing import Array, Float
 
 Precision = Literal["float32", "tf32", "bf16"]
 

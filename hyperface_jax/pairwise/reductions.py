@@ -13,19 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from hyperface_jax.pairwise.precision import Precision, weighted_sum
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int
-
-    from hyperface_jax.typing import Indices, Points, Rows
-
+from hyperface_jax.typing import Array, Float, Indices, Int, Points, Rows
 
 _NO_INDEX = 2**31 - 1
 """Column of a row that has none."""

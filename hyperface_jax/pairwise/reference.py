@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hyperface_jax.pairwise.precision import Precision, scores
 from hyperface_jax.pairwise.reductions import Reduction, empty, masked
 from hyperface_jax.pairwise.rows import Rows, as_rows
-
-if TYPE_CHECKING:
-    from hyperface_jax.typing import Gallery
+from hyperface_jax.typing import Gallery
 
 
 def among(

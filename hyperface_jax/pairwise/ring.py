@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,7 @@ from hyperface_jax.pairwise.blockwise import Folds, default_block_size
 from hyperface_jax.pairwise.reductions import Reduction, empty
 from hyperface_jax.pairwise.rows import Rows, numbered
 from hyperface_jax.sharding import ROWS
-
-if TYPE_CHECKING:
-    from hyperface_jax.typing import Gallery, Indices, Points
+from hyperface_jax.typing import Gallery, Indices, Points
 
 _MAX_CHUNKS = 64
 _MIN_CHUNK = 2048

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from hyperface_jax import sphere
-
-if TYPE_CHECKING:
-    from hyperface_jax.typing import Indices, Points
+from hyperface_jax.typing import Indices, Points
 
 _ELSEWHERE = 2**31 - 2
 _ABSENT = -1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,7 @@ from hyperface_jax import sharding
 from hyperface_jax.pairwise.api import Sweep
 from hyperface_jax.pairwise.reductions import Reduction, empty
 from hyperface_jax.pairwise.rows import foreign, numbered, with_ids
-
-if TYPE_CHECKING:
-    from hyperface_jax.typing import Points
+from hyperface_jax.typing import Points
 
 PASSING_ROWS = 8192
 """Rows of a block that passes a held one, at most."""
