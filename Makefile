@@ -1,13 +1,23 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PACKAGE := $(shell find hyperface_jax -type f -not -path '*/__pycache__/*')
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test install lint unit-tests test-newest test-oldest wheel wheel-check docs bench clean
 
 demo: $(VENV)/.installed  ## the whole method in a world of toy faces, from a gallery to a report
 	$(BIN)/hyperface demo --out runs/demo
 
-test: $(VENV)/.installed $(VENV)/.aot lint  ## everything that CI runs
+test:  ## everything that CI runs
+	$(MAKE) timed-install timed-lint timed-unit-tests timed-wheel
+	$(MAKE) --jobs 2 --output-sync=recurse timed-test-newest timed-test-oldest timed-wheel-check
+
+timed-%:
+	@start=$$(date +%s); $(MAKE) --no-print-directory $* && echo "== $*: $$(($$(date +%s) - start)) s"
+
+install: $(VENV)/.installed $(VENV)/.aot
+
+unit-tests: install
 	$(BIN)/python -m pytest --ignore tests/recognition
 	$(BIN)/python -m pytest tests/recognition
 
@@ -15,6 +25,15 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+test-newest: wheel  ## the core on the newest JAX
+	.ci/core newest 3.13 3.12
+
+test-oldest: wheel  ## the core on the oldest JAX
+	.ci/core oldest 3.11
+
+wheel-check: wheel  ## the wheel, installed and run away from the checkout
+	.ci/wheel $(BIN)/python
 
 docs: $(VENV)/.installed  ## the documentation as pages, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site
@@ -39,9 +58,17 @@ bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchm
 	$(BIN)/python -m benchmarks.tutorial
 	$(BIN)/python -m benchmarks.tables
 
+wheel: build/wheel/.built
+
+# Without build/lib: what it still holds of deleted modules would come along.
+build/wheel/.built: $(PACKAGE) pyproject.toml README.md LICENSE $(VENV)/.installed
+	rm -rf build/lib build/wheel
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir build/wheel .
+	touch $@
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(INSTALL) --editable '.[cli,recognition,onnx,synthesis,docs,dev]'
+	$(INSTALL) --editable '.[all,docs,dev]'
 	touch $@
 
 # Apart from the environment: an installed libtpu makes every program look for a TPU.

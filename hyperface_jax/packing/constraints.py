@@ -132,10 +132,17 @@ def repair_keep_out(
     def move(carry):
         iteration, x, found = carry
         row = sweep.take(keep_out, found.column)
-        away = sphere.normalize(sphere.project(row, x))
-        moved = sphere.normalize(limit * row + jnp.sqrt(1 - limit**2) * away)
+        moved = sphere.normalize(limit * row + jnp.sqrt(1 - limit**2) * _direction(row, x))
         x = jnp.where(violated(found)[:, None], moved, x)
         return iteration + 1, x, search(x)
 
     return lax.while_loop(go_on, move, (0, x, search(x)))[1]
 
+
+def _direction(row: Points, x: Points) -> Points:
+    """Return the tangents at ``row`` towards ``x``, and any tangents where the two are one point."""
+    towards = sphere.project(row, x)
+    smallest = jnp.argmin(jnp.abs(row), axis=1, keepdims=True)
+    axis = (jnp.arange(row.shape[1])[None] == smallest).astype(row.dtype)
+    is_apart = jnp.linalg.norm(towards, axis=1, keepdims=True) > 8 * jnp.finfo(row.dtype).eps
+    return sphere.normalize(jnp.where(is_apart, towards, sphere.project(row, axis)))

@@ -30,7 +30,7 @@ def test_eight_devices_and_three_give_the_packing_of_one(num_points, count):
     many = _packed(problem, count, Annealed(num_iterations=50))
     assert many.x.shape == (num_points, 128)
     np.testing.assert_allclose(many.x, one.x, atol=1e-5)
-    assert many.max_cosine == pytest.approx(float(one.max_cosine), abs=1e-6)
+    assert many.max_cosine == pytest.approx(float(one.max_cosine), abs=2e-6)
 
 
 METHODS = [

@@ -1,9 +1,12 @@
 """The fused GPU kernel against the blockwise folds: emulated on the CPU, and lowered for CUDA."""
 
+from dataclasses import fields
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, PartitionSpec
 
 from hyperface_jax import sharding, sphere
 from hyperface_jax.packing.energies import SoftMax
@@ -113,8 +116,18 @@ def test_a_schedule_is_evaluated_outside_the_kernel(key):
     assert "pow" not in str(kernel)
 
 
-def _lowered_for_cuda(function, *shapes):
-    return jax.jit(function).trace(*shapes).lower(lowering_platforms=("cuda",)).as_text()
+def _absent_gpus(number):
+    """GPUs that are not here. Since jax 0.11 a Triton kernel is lowered for a kind of device."""
+    about = {"device_kind": "NVIDIA H100", "num_cores": None, "platform": "cuda"}
+    known = {field.name for field in fields(AbstractDevice)}
+    device = AbstractDevice(**{name: about[name] for name in known})
+    return AbstractMesh((number,), (sharding.ROWS,), (AxisType.Auto,), abstract_device=device)
+
+
+def _lowered_for_cuda(function, *shapes, num_devices, spec):
+    mesh = _absent_gpus(num_devices)
+    mapped = jax.jit(jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec))
+    return mapped.trace(*shapes).lower(lowering_platforms=("cuda",)).as_text()
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
@@ -128,23 +141,22 @@ def test_lowers_for_cuda_without_a_score_matrix(name, precision):
 
     x = jax.ShapeDtypeStruct((4096, 512), jnp.float32)
     step, shift = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.float32)
-    text = _lowered_for_cuda(swept, x, step, shift)
+    text = _lowered_for_cuda(swept, x, step, shift, num_devices=1, spec=PartitionSpec())
     assert "xla.gpu.triton" in text or "triton_kernel_call" in text
     assert "4096x512" in text
     assert "4096x4096" not in text
 
 
 def test_lowers_within_a_ring():
-    mesh = sharding.make_mesh(jax.devices()[:2])
-    spec = jax.sharding.PartitionSpec(sharding.ROWS)
     reduction = pair_sum(_exp_pair)
 
     def swept(x):
         rows = numbered(x)
         return PallasFolds(reduction).within(_empty(reduction, rows), rows)
 
-    mapped = jax.shard_map(swept, mesh=mesh, in_specs=spec, out_specs=spec)
-    assert "triton" in _lowered_for_cuda(mapped, jax.ShapeDtypeStruct((256, 64), jnp.float32))
+    x = jax.ShapeDtypeStruct((256, 64), jnp.float32)
+    text = _lowered_for_cuda(swept, x, num_devices=2, spec=PartitionSpec(sharding.ROWS))
+    assert "triton" in text
 
 
 def test_rows_that_do_not_fit_on_chip_are_refused():
