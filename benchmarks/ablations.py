@@ -18,13 +18,13 @@ from benchmarks.common import write_result
 from hyperface_jax.packing import (
     AnnealedStep,
     Annealing,
+    Custom,
+    MiniBatch,
     PackingProblem,
     SoftMax,
-    annealed,
     default_annealing,
     riemannian_adam,
     solve,
-    stochastic,
 )
 from hyperface_jax.packing.schedules import default_momentum
 
@@ -88,20 +88,15 @@ def _row(name: str, sweeps: int, run: Callable[[Any], float]) -> dict[str, Any]:
 
 
 def _run(recipe: Recipe, key: Any) -> float:
-    problem = PackingProblem(num_points=N, dim=D, energy=SoftMax(recipe.annealing))
-    _, solver = annealed(problem, num_iterations=SWEEPS)
     step = AnnealedStep(recipe.annealing, recipe.factor, recipe.max_step)
-    solver = replace(solver, optimizer=riemannian_adam(step, recipe.b1, recipe.b2))
-    return solver(problem, solver.init_state(problem, key)).max_cosine
+    optimizer = riemannian_adam(step, recipe.b1, recipe.b2)
+    method = Custom(SoftMax(recipe.annealing), optimizer, num_iterations=SWEEPS)
+    return solve(PackingProblem(num_points=N, dim=D), key, method=method).max_cosine
 
 
 def _mini(batch_size: int, key: Any) -> float:
-    problem, solver = stochastic(
-        PackingProblem(num_points=N, dim=D),
-        batch_size=batch_size,
-        num_iterations=SWEEPS * N // batch_size,
-    )
-    return solver(problem, solver.init_state(problem, key)).max_cosine
+    method = MiniBatch(batch_size=batch_size, num_iterations=SWEEPS * N // batch_size)
+    return solve(PackingProblem(num_points=N, dim=D), key, method=method).max_cosine
 
 
 def _long(sweeps: int, key: Any) -> float:

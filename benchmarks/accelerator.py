@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -20,7 +19,16 @@ import jax.numpy as jnp
 
 from benchmarks.common import seconds, spread, write_result
 from hyperface_jax import sphere
-from hyperface_jax.packing import PackingProblem, PackingState, SoftMax, annealed, stochastic
+from hyperface_jax.packing import (
+    Annealed,
+    Loop,
+    Method,
+    MiniBatch,
+    PackingProblem,
+    Progress,
+    SoftMax,
+    solve,
+)
 from hyperface_jax.pairwise import Implementation, Precision, Sweep, nearest
 
 PARTS = ("parity", "rate", "milestones", "precision")
@@ -123,17 +131,18 @@ def milestones(*, is_quick: bool) -> list[dict[str, Any]]:
 
 
 def _timed(n: int, method: str, steps: int, coarse_share: float) -> dict[str, Any]:
-    problem, solver = _solver(n, 512, method, steps, coarse_share)
-    solver.advance(problem, solver.init_state(problem, jax.random.key(1)), 1)
+    chosen = _method(method, steps, coarse_share)
+    problem = PackingProblem(num_points=n, dim=512)
+    loop = Loop.of(chosen, problem)
+    warm_up = loop.init(problem, loop.place(problem), jax.random.key(1), "uniform")
+    jax.block_until_ready(loop.advance(loop.place(problem), warm_up, loop.chunk_at(0)))
     trace: list[tuple[float, float]] = []
-    state = jax.block_until_ready(solver.init_state(problem, jax.random.key(0)))
     start = time.perf_counter()
 
-    def note(state: PackingState, records: Any) -> None:
-        del records
-        trace.append((time.perf_counter(), float(state.best_max_cosine)))
+    def note(progress: Progress) -> None:
+        trace.append((time.perf_counter(), progress.max_cosine))
 
-    packing = solver(problem, state, callback=note)
+    packing = solve(problem, jax.random.key(0), method=chosen, callback=note)
     reached = [at - start for at, cosine in trace if cosine <= _TARGET]
     return {
         "n": n,
@@ -153,10 +162,9 @@ def precision(*, is_quick: bool) -> list[dict[str, Any]]:
     n, d, steps, seeds = (200, 16, 50, 1) if is_quick else (2000, 128, 200, 3)
     rows = []
     for share in COARSE_SHARES:
-        problem, solver = _solver(n, d, "annealed", steps, share)
+        problem, method = PackingProblem(num_points=n, dim=d), _method("annealed", steps, share)
         cosines = [
-            solver(problem, solver.init_state(problem, jax.random.key(seed))).max_cosine
-            for seed in range(seeds)
+            solve(problem, jax.random.key(seed), method=method).max_cosine for seed in range(seeds)
         ]
         mean = sum(cosines) / seeds
         row = {"n": n, "d": d, "steps": steps, "coarse_share": share}
@@ -164,10 +172,9 @@ def precision(*, is_quick: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def _solver(n: int, d: int, method: str, steps: int, coarse_share: float):
-    make = stochastic if method == "stochastic" else annealed
-    problem, solver = make(PackingProblem(num_points=n, dim=d), num_iterations=steps)
-    return problem, replace(solver, coarse_steps=int(coarse_share * steps))
+def _method(name: str, steps: int, coarse_share: float) -> Method:
+    kind = MiniBatch if name == "stochastic" else Annealed
+    return kind(num_iterations=steps, coarse_steps=int(coarse_share * steps))
 
 
 def _evaluated(x: Any, sweep: Sweep):

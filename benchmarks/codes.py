@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -26,19 +27,16 @@ from benchmarks.common import SHARED, read_result, write_result
 from hyperface_jax import bounds, sphere
 from hyperface_jax.codes import best_known, quadratic, refinable, restricted, shortened, verify
 from hyperface_jax.packing import (
-    Initializer,
+    Annealed,
     PackingProblem,
-    annealed,
     default_annealing,
-    from_code,
-    from_gallery,
-    from_points,
     refining_annealing,
-    uniform,
+    solve,
+    starts,
 )
 from hyperface_jax.packing.figures import measure
+from hyperface_jax.packing.methods import default_num_iterations
 from hyperface_jax.packing.schedules import Annealing, ChooseAnnealing
-from hyperface_jax.packing.solver import default_num_iterations
 from hyperface_jax.pairwise import nearest, sweep
 
 DIMS = (128, 256, 512)
@@ -87,11 +85,11 @@ def cell(num_points: int, dim: int, uniform_start: dict[str, Any] | None = None)
     if num_points in SIZES and num_points > 2 * dim:
         row["steps"] = steps = default_num_iterations(num_points, dim)
         row["uniform"] = uniform_start or _packed(
-            num_points, dim, steps, uniform, default_annealing
+            num_points, dim, steps, "uniform", default_annealing
         )
         start = refinable(num_points, dim)
         row["start_name"] = start.name
-        row["refined"] = _packed(num_points, dim, steps, from_code(start), refining_annealing)
+        row["refined"] = _packed(num_points, dim, steps, start, refining_annealing)
     print(row, flush=True)
     return row
 
@@ -107,21 +105,15 @@ def _packed(
     num_points: int,
     dim: int,
     steps: int,
-    start: Initializer,
+    start: Any,
     choose_annealing: ChooseAnnealing,
 ) -> dict[str, Any]:
-    problem, solver = annealed(
-        PackingProblem(num_points=num_points, dim=dim),
-        num_iterations=steps,
-        initializer=start,
-        choose_annealing=choose_annealing,
-    )
-    state = solver.init_state(problem, jax.random.key(0))
+    problem = PackingProblem(num_points=num_points, dim=dim)
+    method = Annealed(num_iterations=steps, annealing=choose_annealing)
     begin = time.perf_counter()
-    packing = solver(problem, state)
+    packing = solve(problem, jax.random.key(0), method=method, start=start)
     seconds = time.perf_counter() - begin
-    best_step = int(packing.state.best_step)
-    return {"max_cosine": packing.max_cosine, "best_step": best_step, "seconds": seconds}
+    return {"max_cosine": packing.max_cosine, "best_step": packing.best_step, "seconds": seconds}
 
 
 def refined_words() -> list[dict[str, Any]]:
@@ -141,7 +133,7 @@ def refined_words() -> list[dict[str, Any]]:
     assert words.shape == (num_points, dim), words.shape
     rows = [{"name": "the shortened code, and any of its words", "max_cosine": code.max_cosine}]
     for choose in (_warm_annealing, refining_annealing):
-        refined = _packed(num_points, dim, WORD_STEPS, from_points(words), choose)
+        refined = _packed(num_points, dim, WORD_STEPS, words, choose)
         end = choose(dim, WORD_STEPS).end
         name = f"words that share symbols, after {WORD_STEPS} steps to beta = {end:,.0f}"
         rows.append({"name": name, **refined})
@@ -171,8 +163,8 @@ def near_a_gallery() -> list[dict[str, Any]]:
     dim = gallery.shape[1]
     problem = PackingProblem(num_points=NUM_POINTS, dim=dim, gallery=gallery, alpha=ALPHA)
     starts = {
-        "gallery rows": (from_gallery(gallery), default_annealing),
-        "code, rotated at random": (from_code(refinable(NUM_POINTS, dim)), refining_annealing),
+        "gallery rows": ("gallery", default_annealing),
+        "code, rotated at random": (refinable(NUM_POINTS, dim), refining_annealing),
         "code, nearest to the gallery": (_nearest_points(gallery), refining_annealing),
     }
     found = []
@@ -188,7 +180,7 @@ def near_a_gallery() -> list[dict[str, Any]]:
     return found
 
 
-def _nearest_points(gallery: Any, rounds: int = 10) -> Initializer:
+def _nearest_points(gallery: Any, rounds: int = 10) -> Callable[[Any, int, int], Any]:
     """Choose the points of a larger code that come nearest to the gallery, in a rotation towards it.
 
     By turns from a random rotation: the nearest points, then the rotation that takes them to their
@@ -197,7 +189,7 @@ def _nearest_points(gallery: Any, rounds: int = 10) -> Initializer:
     code = best_known(POOL, gallery.shape[1])
 
     def initialize(key: Any, num_points: int, dim: int) -> Any:
-        rows = from_code(code)(key, POOL, dim)
+        rows = starts.points(code, PackingProblem(num_points=POOL, dim=dim), key, jitter=0.0)
         rotation = jnp.eye(dim)
         for _ in range(rounds):
             found = sweep(sphere.normalize(rows @ rotation), gallery, reduction=nearest())
@@ -212,14 +204,14 @@ def _nearest_points(gallery: Any, rounds: int = 10) -> Initializer:
 
 
 def _near(
-    problem: PackingProblem, start: Initializer, choose: ChooseAnnealing, seed: int
+    problem: PackingProblem, start: Any, choose: ChooseAnnealing, seed: int
 ) -> dict[str, float]:
-    ready, solver = annealed(
-        problem, num_iterations=STEPS, initializer=start, choose_annealing=choose
+    method, key = Annealed(annealing=choose), jax.random.key(seed)
+    at_start, packed = (
+        solve(problem, key, method=method, start=start, num_iterations=steps).x
+        for steps in (0, STEPS)
     )
-    state = solver.init_state(ready, jax.random.key(seed))
-    at_start = _figures(problem, state.x, "start_")
-    return at_start | _figures(problem, solver(ready, state).x, "")
+    return _figures(problem, at_start, "start_") | _figures(problem, packed, "")
 
 
 def _figures(problem: PackingProblem, x: Any, prefix: str) -> dict[str, float]:

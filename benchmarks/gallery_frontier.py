@@ -4,7 +4,7 @@
 
 Gallery: the first 10,000 sentence embeddings of ``text_gallery_12k.npy`` (384-d); start: its last
 2,000; 2,000 identities, 400 sweeps. The paper's Algorithm 1 runs on the same problem, best of three
-learning rates. Also draws ``docs/pictures/frontier.png``, and packs with keep-out rows.
+learning rates, its best iterate. Also draws ``docs/pictures/frontier.png``, and packs with keep-out.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.common import PICTURES, SHARED, write_result
-from hyperface_jax.packing import PackingProblem, annealed, from_points, paper
-from hyperface_jax.packing.constraints import repair_keep_out
+from hyperface_jax.packing import Annealed, Method, PackingProblem, Paper, solve
 from hyperface_jax.packing.figures import count_violations, measure
-from hyperface_jax.packing.solver import PackingSolver
 
 ALPHAS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 LEARNING_RATES = (0.1, 0.01, 0.001)
@@ -56,10 +54,9 @@ def _problem(gallery: Any, alpha: float, **extra: Any) -> PackingProblem:
     return PackingProblem(num_points=NUM_POINTS, dim=dim, gallery=gallery, alpha=alpha, **extra)
 
 
-def _run(problem: PackingProblem, solver: PackingSolver) -> tuple[Any, float]:
-    state = solver.init_state(problem, jax.random.key(0))
+def _run(problem: PackingProblem, method: Method, start: Any) -> tuple[Any, float]:
     begin = time.perf_counter()
-    packing = solver(problem, state)
+    packing = solve(problem, jax.random.key(0), method=method, start=start)
     return packing.x, time.perf_counter() - begin
 
 
@@ -74,23 +71,17 @@ def _figures(problem: PackingProblem, x: Any) -> dict[str, float]:
 
 
 def _annealed(gallery: Any, start: Any, alpha: float, steps: int) -> dict[str, float]:
-    problem, solver = annealed(
-        _problem(gallery, alpha), num_iterations=steps, initializer=from_points(start)
-    )
-    x, seconds = _run(problem, solver)
+    problem = _problem(gallery, alpha)
+    x, seconds = _run(problem, Annealed(num_iterations=steps), start)
     row = {"alpha": alpha, **_figures(problem, x), "seconds": seconds}
     print("annealed", row, flush=True)
     return row
 
 
 def _paper(gallery: Any, start: Any, rate: float, steps: int) -> dict[str, float]:
-    problem, solver = paper(
-        _problem(gallery, 0.5),
-        num_iterations=steps,
-        learning_rate=rate,
-        initializer=from_points(start),
-    )
-    x, seconds = _run(problem, solver)
+    problem = _problem(gallery, 0.5)
+    method = Paper(num_iterations=steps, learning_rate=rate, track_best=True)
+    x, seconds = _run(problem, method, start)
     row = {"alpha": 0.5, "learning_rate": rate, **_figures(problem, x), "seconds": seconds}
     print("paper", row, flush=True)
     return row
@@ -100,10 +91,7 @@ def _keep_out(gallery: Any, start: Any, steps: int) -> dict[str, Any]:
     """Hold 3,000 gallery rows apart: they leave the gallery and become the keep-out set."""
     keep_out, rest = gallery[:NUM_KEEP_OUT], gallery[NUM_KEEP_OUT:]
     problem = _problem(rest, 0.5, keep_out=keep_out, keep_out_cosine=KEEP_OUT_COSINE)
-    problem, solver = annealed(problem, num_iterations=steps, initializer=from_points(start))
-    x, seconds = _run(problem, solver)
-    before = count_violations(problem, measure(problem, x))
-    x = jax.jit(repair_keep_out)(x, keep_out, KEEP_OUT_COSINE)
+    x, seconds = _run(problem, Annealed(num_iterations=steps), start)
     figures = measure(problem, x)
     assert figures.keep_out is not None
     row = {
@@ -111,7 +99,6 @@ def _keep_out(gallery: Any, start: Any, steps: int) -> dict[str, Any]:
         "keep_out_rows": NUM_KEEP_OUT,
         "keep_out_cosine": KEEP_OUT_COSINE,
         "violations_at_start": count_violations(problem, measure(problem, start)),
-        "violations_before_repair": before,
         "violations": count_violations(problem, figures),
         "closest_approach": float(jnp.max(figures.keep_out)),
         "seconds": seconds,

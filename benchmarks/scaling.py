@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,12 +29,12 @@ from matplotlib.figure import Figure
 from benchmarks.common import PICTURES, read_result, result_path, write_result
 from benchmarks.hlo import Program
 from hyperface_jax import sharding, sphere
-from hyperface_jax.packing import PackingProblem, PackingSolver, annealed, stochastic
+from hyperface_jax.packing import Annealed, Loop, MiniBatch, PackingProblem, PackingState
 from hyperface_jax.packing.blocks import block_shape, exchange
 from hyperface_jax.packing.cost import StepCost, step_cost
 from hyperface_jax.packing.machines import KINDS, Machine, parse_devices
-from hyperface_jax.packing.solver import scan
-from hyperface_jax.packing.stochastic import StochasticSolver
+from hyperface_jax.packing.methods import Seen, unmeasured
+from hyperface_jax.packing.problem import Figures
 from hyperface_jax.pairwise import Sweep
 from hyperface_jax.pairwise.blockwise import default_block_size
 
@@ -98,13 +99,12 @@ def compiled(method: str, scaling: str, num_devices: int) -> dict[str, Any]:
     """Compile one step, and set the program beside the model."""
     size = num_points(method, scaling, num_devices)
     mesh = sharding.make_mesh(jax.devices()[:num_devices]) if num_devices > 1 else None
-    problem, solver = _built(method, size, DIM, BATCH, GROUPS, mesh)
-    state = solver.state_shapes(problem)
-    program = scan.lower(solver, problem, state, 1).compile()
+    problem, loop = _built(method, size, DIM, BATCH, GROUPS, mesh)
+    program = loop.lower(problem, 1).compile()
     memory = program.memory_analysis()
     assert memory is not None
     model = _model(method, size, DIM, parse_devices(f"cpu:{num_devices}"), BATCH, GROUPS)
-    read = _parsed(program, _triangle_rows(solver, model))
+    read = _parsed(program, _triangle_rows(loop, model))
     flops = read.traffic().flops
     held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
     row = {
@@ -123,8 +123,8 @@ def compiled(method: str, scaling: str, num_devices: int) -> dict[str, Any]:
         "collectives": count_collectives(read),
         "model_sent_bytes": model.sent_bytes,
     }
-    if isinstance(solver, StochasticSolver) and mesh is not None:
-        row["exchange_collectives"] = _exchange(solver, state.x, mesh)
+    if isinstance(loop.method, MiniBatch) and mesh is not None:
+        row["exchange_collectives"] = _exchange(loop.shapes(problem).now.x, mesh)
     print(
         f"{method} {scaling} D={num_devices} n={size}: "
         f"{flops / 1e9:.2f} GFLOP (model {model.flops / 1e9:.2f}), "
@@ -134,13 +134,36 @@ def compiled(method: str, scaling: str, num_devices: int) -> dict[str, Any]:
     return row
 
 
+@dataclass(frozen=True, kw_only=True)
+class _BlockSteps(MiniBatch):
+    """The steps between two exchanges and two measurements, for one device to count."""
+
+    def prepare(self, state: PackingState, sweep: Sweep) -> PackingState:
+        """Leave the rows where they are."""
+        del sweep
+        return state
+
+    def look(
+        self,
+        problem: PackingProblem,
+        before: PackingState,
+        after: PackingState,
+        figures: Figures,
+        sweep: Sweep,
+    ) -> Seen:
+        """Measure nothing."""
+        del problem, before, sweep
+        large = unmeasured(after.x)
+        return Seen(after.x, after.row, large, figures.max_cosine, jnp.asarray(False))
+
+
 def _built(
     method: str, size: int, dim: int, batch_size: int | None, num_groups: int | None, mesh: Any
-) -> tuple[PackingProblem, PackingSolver]:
-    problem, sweep = PackingProblem(num_points=size, dim=dim), Sweep(mesh)
-    if method == "annealed":
-        return annealed(problem, sweep=sweep)
-    return stochastic(problem, batch_size=batch_size, num_groups=num_groups, sweep=sweep)
+) -> tuple[PackingProblem, Loop]:
+    problem = PackingProblem(num_points=size, dim=dim)
+    chosen = _BlockSteps(batch_size=batch_size, num_groups=num_groups)
+    loop = Loop.of(Annealed() if method == "annealed" else chosen, problem, Sweep(mesh))
+    return problem, loop
 
 
 def _model(
@@ -153,16 +176,16 @@ def _model(
     )
 
 
-def _triangle_rows(solver: PackingSolver, model: StepCost) -> int:
+def _triangle_rows(loop: Loop, model: StepCost) -> int:
     """Return how many rows meet each other in a symmetric fold of a device."""
-    if isinstance(solver, StochasticSolver):
-        return block_shape(model.rows * solver.sweep.num_devices // GROUPS, BATCH)[1]
+    if isinstance(loop.method, MiniBatch):
+        return block_shape(model.rows * loop.sweep.num_devices // GROUPS, BATCH)[1]
     return model.rows
 
 
-def _exchange(solver: StochasticSolver, x: Any, mesh: Any) -> dict[str, Any]:
+def _exchange(x: Any, mesh: Any) -> dict[str, Any]:
     def exchanged(x: Any, key: Any) -> Any:
-        return exchange(x, key, solver.num_groups, mesh)
+        return exchange(x, key, GROUPS, mesh)
 
     program = jax.jit(exchanged).lower(x, jax.random.key(0)).compile()
     return count_collectives(_parsed(program, 1))
@@ -276,13 +299,13 @@ def _fastest(function: Callable[[], Any], runs: int) -> _Time:
 
 def timed(method: str, size: int, dim: int, batch_size: int | None) -> dict[str, Any]:
     """Time steps of one shape: the fastest of three scans."""
-    problem, solver = _built(method, size, dim, batch_size, None, None)
+    problem, loop = _built(method, size, dim, batch_size, None, None)
     model = _model(method, size, dim, KINDS["cpu"], batch_size, None)
     steps = max(int(2e10 // model.flops), 1)
-    states = [solver.init_state(problem, jax.random.key(0))]
+    states = [loop.init(problem, loop.place(problem), jax.random.key(0), "uniform")]
 
     def run() -> Any:
-        states[0], _ = scan(solver, problem, states[0], steps)
+        states[0], _ = loop.advance(problem, states[0], steps)
         return states[0]
 
     jax.block_until_ready(run())

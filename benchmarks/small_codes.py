@@ -22,9 +22,8 @@ import numpy as np
 
 from benchmarks.common import SHARED, write_result
 from hyperface_jax import bounds
-from hyperface_jax.packing import PackingProblem, annealed
-from hyperface_jax.packing.polish import MAX_VARIABLES, polish
-from hyperface_jax.packing.restarts import advance_restarts, init_restarts
+from hyperface_jax.packing import PackingProblem, solve_restarts
+from hyperface_jax.packing.interior_point import MAX_VARIABLES, polish
 
 TOLERANCES = (1e-6, 1e-4, 1e-2)
 _STEPS = 800
@@ -113,16 +112,15 @@ def _max_cosine(x: np.ndarray) -> float:
 
 
 def _restarts(n: int, d: int, budget: float, seed: int) -> tuple[list[Any], int]:
-    problem, solver = annealed(PackingProblem(num_points=n, dim=d), num_iterations=_STEPS)
+    problem = PackingProblem(num_points=n, dim=d)
     batch = max(1, min(32, _BATCH_PAIRS // (n * n)))
     best: list[tuple[float, Any]] = []
     deadline, done = time.perf_counter() + budget, 0
     while done == 0 or time.perf_counter() < deadline:
         key = jax.random.fold_in(jax.random.key(seed), done)
-        states = init_restarts(solver, problem, key, batch)
-        states, _ = advance_restarts(solver, problem, states, _STEPS)
-        order = jnp.argsort(states.best_objective)[:_KEPT]
-        best += [(float(states.best_objective[i]), states.best_x[i]) for i in order]
+        found = solve_restarts(problem, key, num_restarts=batch, num_iterations=_STEPS)
+        order = jnp.argsort(found.max_cosine)[:_KEPT]
+        best += [(float(found.max_cosine[i]), found.x[i]) for i in order]
         best = sorted(best, key=lambda pair: pair[0])[:_KEPT]
         done += batch
     return [x for _, x in best], done

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from benchmarks.common import write_result
-from hyperface_jax.packing import PackingProblem, annealed
+from hyperface_jax.packing import PackingProblem, solve
 
 MILESTONES = {
     (2000, 128): [(200, 0.1030), (400, 0.1010), (800, 0.1000)],
@@ -34,10 +34,9 @@ def _milestones(seed: int) -> list[dict[str, Any]]:
     rows = []
     for (n, d), goals in MILESTONES.items():
         for steps, goal in goals:
-            problem, solver = annealed(PackingProblem(num_points=n, dim=d), num_iterations=steps)
-            start = solver.init_state(problem, jax.random.key(seed))
+            problem = PackingProblem(num_points=n, dim=d)
             begin = time.perf_counter()
-            packing = solver(problem, start)
+            packing = solve(problem, jax.random.key(seed), num_iterations=steps)
             row = {
                 "n": n,
                 "d": d,

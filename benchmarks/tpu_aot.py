@@ -13,7 +13,7 @@ import argparse
 import itertools
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +23,7 @@ from jax.experimental import topologies
 from benchmarks.common import write_result
 from benchmarks.hlo import Permute, Program, Traffic
 from hyperface_jax import sharding
-from hyperface_jax.packing import PackingProblem, annealed
-from hyperface_jax.packing.solver import scan
+from hyperface_jax.packing import Annealed, Loop, PackingProblem
 from hyperface_jax.pairwise import Precision, Sweep
 from hyperface_jax.pairwise.blockwise import default_block_size
 
@@ -172,10 +171,9 @@ def compiled(
     mesh = slice_mesh(topology)
     sweep = Sweep(mesh, precision=precision, implementation="blockwise")
     problem = PackingProblem(num_points=num_points, dim=dim)
-    problem, solver = annealed(problem, num_iterations=200, sweep=sweep)
-    solver = replace(solver, track_best=track_best)
-    program = scan.lower(solver, problem, solver.state_shapes(problem), _STEPS).compile()
-    local_rows = solver.num_rows(num_points) // mesh.size
+    loop = Loop.of(Annealed(num_iterations=200, track_best=track_best), problem, sweep)
+    program = loop.lower(problem, _STEPS).compile()
+    local_rows = loop.num_rows(num_points) // mesh.size
     block = default_block_size(local_rows)
     return Step(
         CHIPS[topology.partition(":")[0]],

@@ -104,7 +104,7 @@ def test_every_public_name_has_an_entry(site):
     assert not [name for name in missing if name not in _ALIASES]
 
 
-_ALIASES = ("packing.Initializer", "pairwise.Implementation", "pairwise.Precision")
+_ALIASES = ("packing.Start", "pairwise.Implementation", "pairwise.Precision")
 """Names of types."""
 
 
@@ -151,7 +151,9 @@ def _check_toy_world(names, printed):
 def _check_optax(names, printed):
     assert names["values"][-1] < names["values"][0] - 0.2
     assert names["apart"] < names["together"] - 0.02
-    assert names["packing"].max_cosine <= float(names["records"].max_cosine[-1]) + 1e-6
+    assert names["final"].nearest.max() <= float(names["records"].max_cosine.min()) + 1e-6
+    assert names["many"].x.shape == (3, 24, 4)
+    assert names["gradient"](names["near_x"], names["near"]).shape == (300, 32)
 
 
 def _check_faces(names, printed):

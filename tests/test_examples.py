@@ -48,6 +48,26 @@ def test_own_loop_lowers_the_objective():
     assert last < first - 0.2
 
 
+def test_own_loop_with_a_gallery_lowers_the_objective():
+    first, last = _figures(_lines("own_loop_with_gallery")[0])
+    assert last < first - 0.2
+
+
+def test_many_at_once_trades_separation_for_nearness():
+    lines = _lines("many_at_once")
+    cosines = [_figures(line)[1] for line in lines if line.startswith("alpha")]
+    assert len(cosines) == 3
+    assert cosines == sorted(cosines)
+    assert _figures(lines[0])[0] < 0.56
+
+
+def test_the_command_line_in_python():
+    lines = _lines("pack_like_the_command")
+    assert len(lines) == 10
+    polished = _figures(next(line for line in lines if line.startswith("--polish")))[0]
+    assert _figures(lines[-1])[0] == pytest.approx(polished, abs=1e-5)
+
+
 def test_dispersion_parts_the_prototypes():
     (_, without), (_, with_dispersion) = map(_figures, _lines("class_prototypes"))
     assert with_dispersion < without - 0.02

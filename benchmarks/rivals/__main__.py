@@ -36,9 +36,8 @@ from hyperface_jax import bounds
 from hyperface_jax.codes import refinable
 from hyperface_jax.packing import (
     PackingProblem,
-    from_code,
-    from_points,
     refining_annealing,
+    starts,
 )
 from hyperface_jax.packing.figures import measure
 from hyperface_jax.sphere import sample_uniform
@@ -223,7 +222,7 @@ def compare(
 
 def our_row(task: Task, budget: Budget, seed: int) -> dict[str, Any]:
     """Run the annealed solver from the common start."""
-    start = from_points(jnp.asarray(task.start))
+    start = task.start
     trace, steps = our_solver.run(task.problem, start, budget, seed=seed)
     return _row(task, "hyperface_jax annealed", {"steps": steps}, trace)
 
@@ -232,7 +231,7 @@ def code_row(task: Task, budget: Budget, seed: int) -> dict[str, Any]:
     """Run it from a spherical code, which is another start than the rivals have."""
     n, d = task.start.shape
     code = refinable(n, d)
-    start = from_points(from_code(code)(jax.random.key(seed), n, d))
+    start = starts.points(code, task.problem, jax.random.key(seed), jitter=0.0)
     trace, steps = our_solver.run(
         task.problem, start, budget, seed=seed, choose_annealing=refining_annealing
     )

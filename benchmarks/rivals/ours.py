@@ -13,11 +13,12 @@ import numpy as np
 
 from benchmarks.rivals.core import Budget, Cost, Trace
 from hyperface_jax.packing import (
-    Initializer,
+    Annealed,
+    Loop,
+    LoopState,
     PackingProblem,
-    PackingSolver,
-    annealed,
     default_annealing,
+    starts,
 )
 from hyperface_jax.packing.cost import step_cost
 from hyperface_jax.packing.machines import parse_devices
@@ -32,7 +33,7 @@ _MOST_STEPS = 10**6
 
 def run(
     problem: PackingProblem,
-    start: Initializer,
+    start: Any,
     budget: Budget,
     *,
     seed: int,
@@ -48,19 +49,16 @@ def run(
         choose_annealing: From d and the number of steps.
     """
 
-    def solver_of(num_steps: int) -> tuple[PackingProblem, PackingSolver]:
-        return annealed(
-            problem,
-            num_iterations=num_steps,
-            initializer=start,
-            choose_annealing=choose_annealing,
-        )
+    def loop_of(num_steps: int) -> Loop:
+        method = Annealed(num_iterations=num_steps, annealing=choose_annealing)
+        return Loop.of(method, problem)
 
-    num_steps = _steps_for(problem, solver_of, budget)
+    start = starts.checked(start, problem)
+    num_steps = _steps_for(problem, start, loop_of, budget)
     while True:
-        num_steps, inner = _whole_scans(num_steps, solver_of(num_steps)[1].inner_iterations)
-        ready, solver = solver_of(num_steps)
-        trace = _timed(ready, replace(solver, inner_iterations=inner), seed)
+        loop = loop_of(num_steps)
+        num_steps, chunk = _whole_chunks(num_steps, loop.chunk)
+        trace = _timed(replace(loop_of(num_steps), chunk=chunk), problem, start, seed)
         seconds = trace.seconds[-1]
         if seconds <= budget.seconds or num_steps == 1:
             return trace, num_steps
@@ -77,49 +75,49 @@ def total_flops(problem: PackingProblem, num_steps: int, gallery_every: int = 10
     return flops + math.ceil(num_steps / gallery_every) * 2.0 * n * problem.gallery.shape[0] * d
 
 
-def _whole_scans(num_steps: int, longest: int) -> tuple[int, int]:
-    """Return so many steps or a few fewer, and the length of the equal scans they make up."""
-    num_scans = -(-num_steps // longest)
-    inner = num_steps // num_scans
-    return num_scans * inner, inner
+def _whole_chunks(num_steps: int, longest: int) -> tuple[int, int]:
+    """Return so many steps or a few fewer, and the length of the equal chunks they make up."""
+    num_chunks = -(-num_steps // longest)
+    chunk = num_steps // num_chunks
+    return num_chunks * chunk, chunk
 
 
-def _timed(problem: PackingProblem, solver: PackingSolver, seed: int) -> Trace:
-    warm_up = solver.init_state(problem, jax.random.key(1))
-    jax.block_until_ready(solver.advance(problem, warm_up, solver.inner_iterations))
-    state = jax.block_until_ready(solver.init_state(problem, jax.random.key(seed)))
+def _timed(loop: Loop, problem: PackingProblem, start: Any, seed: int) -> Trace:
+    placed = loop.place(problem)
+    warm_up = loop.init(problem, placed, jax.random.key(1), start)
+    jax.block_until_ready(loop.advance(placed, warm_up, loop.chunk))
+    state = jax.block_until_ready(loop.init(problem, placed, jax.random.key(seed), start))
     watch = _Watch(problem)
-    packing = solver(problem, state, callback=watch.observe)
-    return watch.trace(packing.x)
+    for _ in range(loop.method.steps // loop.chunk):
+        state, _ = loop.advance(placed, state, loop.chunk)
+        watch.observe(state)
+    return watch.trace(loop.finish(placed, state).x)
 
 
 def _steps_for(
-    problem: PackingProblem,
-    solver_of: Callable[[int], tuple[PackingProblem, PackingSolver]],
-    budget: Budget,
+    problem: PackingProblem, start: Any, loop_of: Callable[[int], Loop], budget: Budget
 ) -> int:
     if math.isfinite(budget.flops):
         num_steps = int(budget.flops / (total_flops(problem, 1000) / 1000))
         while num_steps > 1 and total_flops(problem, num_steps) > budget.flops:
             num_steps -= 1
     else:
-        ready, solver = solver_of(_MOST_STEPS)
-        num_steps = int(_PLANNED_SHARE * budget.seconds / _step_seconds(ready, solver, budget))
+        seconds = _step_seconds(problem, start, loop_of(_MOST_STEPS), budget)
+        num_steps = int(_PLANNED_SHARE * budget.seconds / seconds)
     return max(num_steps, 1)
 
 
-def _step_seconds(problem: PackingProblem, solver: PackingSolver, budget: Budget) -> float:
-    inner = solver.inner_iterations
-    if problem.gallery is not None:
-        inner = max(inner, solver.gallery_every)
-    state = solver.init_state(problem, jax.random.key(0))
-    state, _ = jax.block_until_ready(solver.advance(problem, state, inner))
+def _step_seconds(problem: PackingProblem, start: Any, loop: Loop, budget: Budget) -> float:
+    chunk = loop.chunk if problem.gallery is None else max(loop.chunk, loop.method.gallery_every)
+    placed = loop.place(problem)
+    state = loop.init(problem, placed, jax.random.key(0), start)
+    state, _ = jax.block_until_ready(loop.advance(placed, state, chunk))
     times = []
     deadline = time.perf_counter() + _CALIBRATION_SHARE * budget.seconds
     while not times or time.perf_counter() < deadline:
         begin = time.perf_counter()
-        state, _ = jax.block_until_ready(solver.advance(problem, state, inner))
-        times.append((time.perf_counter() - begin) / inner)
+        state, _ = jax.block_until_ready(loop.advance(placed, state, chunk))
+        times.append((time.perf_counter() - begin) / chunk)
     return float(np.median(times))
 
 
@@ -131,11 +129,11 @@ class _Watch:
         self._rows: list[tuple[float, float, float]] = []
         self._begin = time.perf_counter()
 
-    def observe(self, state: Any, records: Any) -> None:
-        del records
-        objective = float(state.best_objective)
+    def observe(self, state: LoopState) -> None:
+        assert state.best is not None
+        objective = float(state.best.objective)
         seconds = time.perf_counter() - self._begin
-        self._rows.append((seconds, objective, total_flops(self._problem, int(state.step))))
+        self._rows.append((seconds, objective, total_flops(self._problem, int(state.now.step))))
 
     def trace(self, x: Any) -> Trace:
         seconds, objective, flops = (list(column) for column in zip(*self._rows, strict=True))

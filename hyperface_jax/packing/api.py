@@ -15,7 +15,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import Mesh
 
-from hyperface_jax import sharding, sphere
+from hyperface_jax import sphere
 from hyperface_jax.codes import SphericalCode
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing import starts
@@ -31,6 +31,7 @@ from hyperface_jax.packing.loop import (
     coarse_sweep,
     conclude,
     first_state,
+    padded_rows,
     repaired,
 )
 from hyperface_jax.packing.methods import (
@@ -114,9 +115,7 @@ def run(
     start = starts.checked(start, problem)
     size = problem.num_points, problem.dim
     method = chosen_method(method, num_iterations, start).resolve(*size, sweep.num_devices)
-    is_static = isinstance(start, (str, SphericalCode)) or callable(start)
-    rows = None if is_static else start
-    name = start if is_static else None
+    rows, name = (start, None) if starts.are_rows(start) else (None, start)
     return _run(problem, prng_key(key), rows, name, method, sweep)
 
 
@@ -125,9 +124,7 @@ def _run(
     problem: PackingProblem, key: Any, rows: Any, start: Any, method: Method, sweep: Sweep
 ) -> Packing:
     init_key, run_key = jax.random.split(key)
-    num_parts = method.num_parts(sweep.num_devices)
-    size = problem.num_points
-    size = size if num_parts == 1 else sharding.padded_size(size, num_parts)
+    size = padded_rows(method, problem.num_points, sweep)
     given = start if rows is None else rows
     x = starts.points(given, problem, init_key, jitter=method.jitter, size=size)
     state = first_state(method, problem, x, run_key, sweep)
@@ -137,7 +134,8 @@ def _run(
     state, exact = advance(method, problem, state, method.steps - method.coarse_steps, sweep)
     x, row = repaired(problem, state, sweep)
     final = conclude(method, problem, x, row, sweep=sweep)
-    return _packing(problem, final, state, [coarse, exact])
+    history = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), coarse, exact)
+    return _packing(problem, method, final, state, history)
 
 
 def solve(
@@ -293,7 +291,7 @@ def _driven(
     if loop.num_restarts is not None:
         state = best_of(state)
     final = loop.finish(placed, state)
-    return _packing(problem, final, state, records)
+    return _packing(problem, loop.method, final, state, _joined(problem, records))
 
 
 def best_max_cosine(state: LoopState, records: StepRecord) -> float:
@@ -304,22 +302,17 @@ def best_max_cosine(state: LoopState, records: StepRecord) -> float:
 
 
 def _packing(
-    problem: PackingProblem, final: Final, state: LoopState, records: list[StepRecord]
+    problem: PackingProblem, method: Method, final: Final, state: LoopState, history: StepRecord
 ) -> Packing:
-    violations = keep_out_cosine = None
-    if final.keep_out is not None:
-        violations = jnp.sum(final.keep_out > problem.keep_out_cosine, dtype=jnp.int32)
-        keep_out_cosine = jnp.max(final.keep_out)
-    x, nearest, row = _in_order(final, problem.num_points)
-    best_step = state.now.step if state.best is None else state.best.step
+    x, nearest, row = _in_order(final, method, problem.num_points)
     return Packing(
         x,
-        jnp.max(final.nearest),
+        final.max_cosine,
         nearest,
-        violations,
-        keep_out_cosine,
-        best_step,
-        _joined(problem, records),
+        final.violations,
+        final.keep_out_cosine,
+        state.now.step if state.best is None else state.best.step,
+        history,
         row,
         problem.num_frozen,
     )
@@ -339,17 +332,20 @@ def _with_numbers(packing: Packing) -> Packing:
 
 def _joined(problem: PackingProblem, records: list[StepRecord]) -> StepRecord:
     if records:
-        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *records)
-    none = jnp.zeros((0,))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *map(jax.device_get, records))
+    none = np.zeros((0,), np.float32)
     gallery = None if problem.gallery is None else none
     keep_out = None if problem.keep_out is None else none
-    step, is_exact = jnp.zeros((0,), jnp.int32), jnp.zeros((0,), bool)
-    return StepRecord(step, none, none, none, gallery, keep_out, is_exact)
+    step, is_exact = np.zeros((0,), np.int32), np.zeros((0,), bool)
+    history: tuple[Any, ...] = (step, none, none, none, gallery, keep_out, is_exact)
+    return StepRecord(*history)
 
 
-def _in_order(final: Final, num_points: int) -> tuple[Any, Any, Any]:
+def _in_order(final: Final, method: Method, num_points: int) -> tuple[Any, Any, Any]:
     """Put points in the order of the identities, where one process holds them all."""
     x, row, nearest = final.x, final.row, final.nearest
+    if x.shape[0] == num_points and method.num_parts(1) == 1:
+        return x, nearest, None
     if not isinstance(x, Tracer) and not x.is_fully_addressable:
         return x, nearest, row
     return *_ordered(x, row, nearest, num_points), None

@@ -24,7 +24,7 @@ from hyperface_jax.packing.methods import Method, PackingState, Seen, unmeasured
 from hyperface_jax.packing.problem import PackingProblem
 from hyperface_jax.pairwise import Sweep
 from hyperface_jax.pairwise import max_cosine as highest
-from hyperface_jax.pairwise.parts import Report, sweep_in_parts
+from hyperface_jax.pairwise.parts import Report, num_parts, sweep_in_parts
 from hyperface_jax.typing import Points, PRNGKey, Rows, Scalar
 
 _CHUNK_FLOPS = 2e11
@@ -74,6 +74,10 @@ class Final(NamedTuple):
     """Exact cosine of each to its nearest other point, frozen ones included; ``-inf`` for no point."""
     keep_out: Rows | None
     """Exact cosine of each to its nearest keep-out row."""
+    max_cosine: Scalar
+    violations: Any
+    """Points inside the keep-out limit."""
+    keep_out_cosine: Scalar | None
 
 
 def first_state(
@@ -162,9 +166,12 @@ def conclude(
     if nearest is None:
         nearest = row_max(x, problem.frozen, sweep=sweep)
     x, nearest = method.finish(problem, x, nearest, sweep)
-    keep_out = problem.keep_out
-    keep_out = None if keep_out is None else sweep(x, keep_out, reduction=highest())
-    return Final(x, row, nearest, keep_out)
+    max_cosine = jnp.max(nearest)
+    if problem.keep_out is None:
+        return Final(x, row, nearest, None, max_cosine, None, None)
+    keep_out = sweep(x, problem.keep_out, reduction=highest())
+    violations = jnp.sum(keep_out > problem.keep_out_cosine, dtype=jnp.int32)
+    return Final(x, row, nearest, keep_out, max_cosine, violations, jnp.max(keep_out))
 
 
 def repaired(
@@ -267,8 +274,7 @@ class Loop:
 
     def num_rows(self, num_points: int) -> int:
         """Return the rows of the state's arrays: the points, filled up to whole parts."""
-        num_parts = self.method.num_parts(self.sweep.num_devices)
-        return num_points if num_parts == 1 else sharding.padded_size(num_points, num_parts)
+        return padded_rows(self.method, num_points, self.sweep)
 
     def initial_points(self, problem: PackingProblem, key: PRNGKey, start: Any) -> Points:
         """Create the points of a start, ``[rows, d]``.
@@ -297,15 +303,17 @@ class Loop:
         if self.num_restarts is not None:
             keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(self.num_restarts))
             return _first_of_each(self, problem, placed, keys, start)
+        if self.sweep.mesh is None:
+            is_rows = starts.are_rows(start)
+            rows, name = (start, None) if is_rows else (None, start)
+            return _begin(self, name, problem, placed, rows, key)
         x = self.initial_points(problem, key, start)
-        shapes = self.shapes(placed)
         first = jax.jit(
             first_state,
             static_argnums=(0, 4),
-            out_shardings=jax.tree.map(lambda leaf: leaf.sharding, shapes),
+            out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.shapes(placed)),
         )
-        make = first if self.sweep.mesh is not None else _first_state
-        return make(self.method, placed, x, jax.random.split(key)[1], self.sweep)
+        return first(self.method, placed, x, jax.random.split(key)[1], self.sweep)
 
     def shapes(self, placed: PackingProblem) -> LoopState:
         """Return shapes and shardings of the state, to compile for without running anything."""
@@ -336,7 +344,8 @@ class Loop:
 
         With restarts the records are those of the lowest max cosine at each step.
         """
-        is_coarse = _step_of(state) < self.method.coarse_steps
+        coarse = self.method.coarse_steps
+        is_coarse = coarse > 0 and int(jnp.max(state.now.step)) < coarse
         sweep = coarse_sweep(self.method, self.sweep) if is_coarse else self.sweep
         if self.num_restarts is not None:
             return _advance_each(self.method, placed, state, num_steps, sweep)
@@ -363,11 +372,19 @@ class Loop:
             state: of one packing: choose among restarts before, by :func:`best_of`.
             report: told how much of the sweep over all pairs is done.
         """
+        if num_parts(final_rows(state)[0]) == 1:
+            return _finish(self.method, placed, state, self.sweep)
         x, row = self.repaired(placed, state)
         nearest = sweep_in_parts(x, reduction=highest(), sweep=self.sweep, report=report)
         if placed.frozen is not None:
             nearest = _with_frozen(x, nearest, placed.frozen, self.sweep)
         return _conclude(self.method, placed, x, row, nearest, self.sweep)
+
+
+def padded_rows(method: Method, num_points: int, sweep: Sweep) -> int:
+    """Return the rows of a state's arrays: the points, filled up to whole parts."""
+    parts = method.num_parts(sweep.num_devices)
+    return num_points if parts == 1 else sharding.padded_size(num_points, parts)
 
 
 def coarse_sweep(method: Method, sweep: Sweep) -> Sweep:
@@ -380,11 +397,21 @@ def chunk_steps(flops: float) -> int:
     return int(max(_CHUNK_FLOPS // max(flops, 1), 1))
 
 
-def _step_of(state: LoopState) -> int:
-    return int(jnp.max(state.now.step))
+@partial(jax.jit, static_argnums=(0, 1))
+def _begin(
+    loop: Loop, start: Any, problem: PackingProblem, placed: PackingProblem, rows: Any, key: Any
+) -> LoopState:
+    init_key, run_key = jax.random.split(key)
+    x = loop._points(problem, init_key, start if rows is None else rows, None)
+    return first_state(loop.method, placed, x, run_key, loop.sweep)
 
 
-_first_state = partial(jax.jit, static_argnums=(0, 4))(first_state)
+@partial(jax.jit, static_argnums=(0, 3))
+def _finish(method: Method, problem: PackingProblem, state: LoopState, sweep: Sweep) -> Final:
+    x, row = repaired(problem, state, sweep)
+    return conclude(method, problem, x, row, sweep=sweep)
+
+
 _advance = partial(jax.jit, static_argnums=(0, 3, 4), donate_argnums=2)(advance)
 _repaired = partial(jax.jit, static_argnums=2)(repaired)
 _conclude = partial(jax.jit, static_argnums=(0, 5))(conclude)

@@ -59,6 +59,11 @@ def checked(start: Any, problem: PackingProblem) -> Any:
     return rows
 
 
+def are_rows(start: Any) -> bool:
+    """Tell whether a checked start is an array of rows, which is no static value."""
+    return not isinstance(start, (str, SphericalCode)) and not callable(start)
+
+
 def points(
     start: Any,
     problem: PackingProblem,
@@ -82,7 +87,7 @@ def points(
         ``[size, d]``.
     """
     size = size or problem.num_points
-    if not isinstance(start, (str, SphericalCode)) and not callable(start):
+    if are_rows(start):
         if mesh is not None:
             return sharding.shard_rows(start, mesh, size)
         return sharding.pad_rows(jnp.asarray(start), size)

@@ -37,19 +37,32 @@ def sweep_in_parts(
     Returns:
         What ``sweep(x, reduction=reduction)`` returns.
     """
-    num_parts = int(x.shape[0] ** 2 * x.shape[1] / _FLOPS_OF_A_PART) + 1
+    parts = num_parts(x)
     folds = sweep.folds(reduction, x)
-    if num_parts == 1 or folds is None:
-        result = jax.jit(partial(sweep, reduction=reduction))(x)
+    if parts == 1 or folds is None:
+        result = _at_once(sweep, reduction, x)
         if report:
             report(1.0)
         return result
-    carry = jax.jit(partial(empty, reduction))(x)
-    for first, stop, share in _parts(-(-x.shape[0] // folds.block_size), num_parts):
+    carry = _empty(reduction, x)
+    for first, stop, share in _parts(-(-x.shape[0] // folds.block_size), parts):
         carry = jax.block_until_ready(_within(folds, carry, x, first, stop))
         if report:
             report(share)
     return reduction.finalize(carry)
+
+
+def num_parts(x: Points) -> int:
+    """Return the parts that a sweep of a set is cut into."""
+    return int(x.shape[0] ** 2 * x.shape[1] / _FLOPS_OF_A_PART) + 1
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _at_once(sweep: Sweep, reduction: Reduction, x: Points) -> Any:
+    return sweep(x, reduction=reduction)
+
+
+_empty = partial(jax.jit, static_argnums=0)(empty)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)

@@ -1,0 +1,254 @@
+"""A packing is a JAX function: compiled once, traced anywhere, the same as on the host."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hyperface_jax as hf
+from hyperface_jax import sphere
+from hyperface_jax.packing import Riesz
+from hyperface_jax.packing.api import _run
+
+N, D, STEPS = 40, 6, 30
+
+
+@pytest.fixture(scope="module")
+def gallery():
+    return sphere.sample_uniform(jax.random.key(7), 60, D)
+
+
+def near(gallery, alpha=0.5):
+    return hf.PackingProblem(num_points=N, dim=D, gallery=gallery, alpha=alpha)
+
+
+METHODS = {
+    "annealed": hf.Annealed(),
+    "paper": hf.Paper(),
+    "mini-batches": hf.MiniBatch(batch_size=20, num_groups=2),
+    "custom": hf.Custom(Riesz(4.0)),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_run_is_solve(name, gallery, key):
+    settings = {"method": METHODS[name], "num_iterations": STEPS}
+    pure = jax.jit(partial(hf.run, **settings))(near(gallery), key)
+    host = hf.solve(near(gallery), key, **settings)
+    np.testing.assert_allclose(pure.x, host.x, atol=1e-5)
+    assert float(pure.max_cosine) == pytest.approx(host.max_cosine, abs=1e-5)
+    np.testing.assert_array_equal(pure.history.is_exact, host.history.is_exact)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_vmap_over_keys_gives_the_single_runs(name, gallery):
+    keys = jax.random.split(jax.random.key(3), 3)
+    run = partial(hf.run, method=METHODS[name], num_iterations=STEPS)
+    many = jax.vmap(lambda key: run(near(gallery), key))(keys)
+    for i, key in enumerate(keys):
+        one = run(near(gallery), key)
+        np.testing.assert_allclose(many.x[i], one.x, atol=1e-5)
+        assert float(many.max_cosine[i]) == pytest.approx(float(one.max_cosine), abs=1e-5)
+
+
+def test_vmap_over_weights_and_galleries(gallery, key):
+    alphas = jnp.array([0.0, 1.0, 4.0])
+    galleries = jnp.stack([gallery, -gallery, gallery[::-1]])
+
+    def one(alpha, rows):
+        return hf.run(near(rows, alpha), key, num_iterations=STEPS).max_cosine
+
+    many = jax.vmap(one)(alphas, galleries)
+    single = [float(one(float(a), rows)) for a, rows in zip(alphas, galleries, strict=True)]
+    np.testing.assert_allclose(many, single, atol=1e-5)
+    batched = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(near(g) for g in galleries))
+    stacked = jax.vmap(lambda p: hf.run(p, key, num_iterations=STEPS).max_cosine)(batched)
+    assert stacked.shape == (3,)
+
+
+def test_nested_in_a_scan(key):
+    frozen = sphere.sample_uniform(key, 6, 4)
+
+    def grow(frozen, key):
+        problem = hf.PackingProblem(num_points=3, dim=4, frozen=frozen)
+        packing = hf.run(problem, key, num_iterations=STEPS)
+        return jnp.concatenate([frozen[3:], packing.x]), packing.max_cosine
+
+    keys = jax.random.split(key, 2)
+    _, cosines = jax.lax.scan(grow, frozen, keys)
+    for i in range(2):
+        frozen, cosine = grow(frozen, keys[i])
+        assert float(cosines[i]) == pytest.approx(float(cosine), abs=1e-5)
+
+
+def test_keep_out_is_enforced_inside_jit(key):
+    people = sphere.sample_uniform(jax.random.key(1), 30, D)
+    problem = hf.PackingProblem(num_points=N, dim=D, keep_out=people, keep_out_cosine=0.8)
+    packing = jax.jit(partial(hf.run, num_iterations=STEPS))(problem, key)
+    assert int(packing.violations) == 0
+    assert float(jnp.max(packing.x @ people.T)) <= 0.8
+
+
+class Compilations:
+    """Counts what JAX compiles."""
+
+    def __init__(self):
+        self.count = 0
+        jax.monitoring.register_event_duration_secs_listener(self._note)
+
+    def _note(self, name, *_, **__):
+        self.count += "backend_compile" in name
+
+
+@pytest.mark.parametrize("door", [hf.solve, hf.run])
+def test_other_values_compile_nothing_anew(door, gallery):
+    counter = Compilations()
+    other, keys = np.asarray(-gallery), [jax.random.key(seed) for seed in range(2)]
+
+    def pack(key, alpha, rows):
+        problem = hf.PackingProblem(num_points=N, dim=D, gallery=rows, alpha=alpha)
+        return jax.block_until_ready(door(problem, key, num_iterations=17).x)
+
+    pack(keys[0], 0.5, np.asarray(gallery))
+    first = counter.count
+    assert 0 < first <= 4
+    pack(keys[1], 2, other)
+    assert counter.count == first
+
+
+def test_equal_methods_are_one_trace(key):
+    """Solves with methods made anew, each with its own optimiser, share the compiled program."""
+    problem = hf.PackingProblem(num_points=N, dim=D)
+    hf.run(problem, key, method=hf.Annealed(num_iterations=13))
+    before = _run._cache_size()
+    hf.run(problem, key, method=hf.Annealed(), num_iterations=13)
+    hf.run(problem, jax.random.key(5), num_iterations=13)
+    assert _run._cache_size() == before
+
+
+def test_what_was_found_can_be_differentiated(key):
+    x = hf.solve(hf.PackingProblem(num_points=N, dim=D), key, num_iterations=STEPS).x
+    gradient = np.asarray(jax.grad(hf.max_cosine)(x))
+    scores = np.asarray(x @ x.T) - 3 * np.eye(N)
+    i, j = np.unravel_index(scores.argmax(), scores.shape)
+    assert set(np.flatnonzero(gradient.any(axis=1))) == {i, j}
+    np.testing.assert_allclose(gradient[i], x[j], atol=1e-6)
+    soft = jax.grad(hf.as_objective(hf.SoftMax(20.0)))(x)
+    assert np.isfinite(np.asarray(soft)).all()
+
+
+def test_max_cosine_is_exact_at_any_size():
+    x = sphere.sample_uniform(jax.random.key(0), 3000, 8)
+    scores = np.asarray(x, np.float64) @ np.asarray(x, np.float64).T
+    assert float(hf.max_cosine(x)) == pytest.approx((scores - 3 * np.eye(3000)).max(), abs=1e-6)
+    y = sphere.sample_uniform(jax.random.key(1), 70, 8)
+    assert float(hf.max_cosine(x, y)) == pytest.approx(float(jnp.max(x @ y.T)), abs=1e-6)
+
+
+# The regularised objective, and energies from a function
+
+
+def test_the_regularised_objective_is_the_problems(gallery, key):
+    people, frozen = sphere.sample_uniform(key, 9, D), sphere.sample_uniform(jax.random.key(2), 5, D)
+    problem = hf.PackingProblem(
+        num_points=N,
+        dim=D,
+        gallery=gallery,
+        alpha=0.7,
+        keep_out=people,
+        keep_out_cosine=0.4,
+        frozen=frozen,
+    )
+    x = sphere.sample_uniform(jax.random.key(4), N, D)
+    objective = hf.as_objective(hf.SoftMax(20.0))
+
+    def dense(x):
+        everyone = jnp.concatenate([x, frozen])
+        scores = everyone @ everyone.T
+        index = jnp.arange(N + 5)
+        is_pair = (index[:, None] != index[None]) & ((index[:, None] < N) | (index[None] < N))
+        soft = jax.nn.logsumexp(jnp.where(is_pair, 20.0 * scores, -jnp.inf)) / 20.0
+        pull = jnp.mean(1 - jnp.max(x @ gallery.T, axis=1))
+        push = 200 * jnp.sum(jnp.maximum(x @ people.T - 0.39, 0) ** 2) / N
+        return soft + 0.7 * pull + push
+
+    value, gradient = jax.value_and_grad(objective)(x, problem=problem)
+    want, slope = jax.value_and_grad(dense)(x)
+    assert float(value) == pytest.approx(float(want), rel=1e-5)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-3, atol=1e-6)
+    bound = hf.as_objective(hf.SoftMax(20.0), problem)
+    assert float(bound(x)) == float(value)
+
+
+def test_the_problem_of_an_objective_may_be_traced(gallery):
+    x = sphere.sample_uniform(jax.random.key(4), N, D)
+    objective = hf.as_objective(hf.SoftMax(20.0))
+
+    def slope(alpha):
+        return jax.grad(objective)(x, problem=near(gallery, alpha))
+
+    many = jax.jit(jax.vmap(slope))(jnp.array([0.0, 1.0]))
+    np.testing.assert_allclose(many[1], slope(1.0), atol=1e-6)
+
+
+def test_a_function_of_the_cosine_is_an_energy(key):
+    """Its derivative is JAX's, also where the function is not finite for no pair at all."""
+    x = sphere.sample_uniform(key, 50, 5)
+    riesz = hf.pair_energy(lambda cosine: 1 / (2 - 2 * cosine))
+    log = hf.pair_energy(lambda cosine: -jnp.log(2 - 2 * cosine))
+    want, got = Riesz(2.0).evaluate(x), riesz.evaluate(x)
+    np.testing.assert_allclose(got.value, want.value, rtol=1e-6)
+    np.testing.assert_allclose(got.force, want.force, rtol=1e-4, atol=1e-7)
+    assert np.isfinite(np.asarray(log.evaluate(x).force)).all()
+    problem = hf.PackingProblem(num_points=50, dim=5)
+    packed = hf.solve(problem, key, method=hf.Custom(riesz), num_iterations=200)
+    assert packed.max_cosine < float(hf.max_cosine(x)) - 0.1
+
+
+# What comes back
+
+
+def test_a_packing_is_saved_and_read(gallery, key, tmp_path):
+    packing = hf.solve(near(gallery), key, num_iterations=STEPS)
+    packing.save(tmp_path / "p.npz")
+    again = hf.Packing.load(tmp_path / "p.npz")
+    assert repr(again) == repr(packing)
+    for want, got in zip(jax.tree.leaves(packing), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(got, want)
+    assert again.gap == packing.gap
+    (tmp_path / "bad.npz").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"bad\.npz: is no packing"):
+        hf.Packing.load(tmp_path / "bad.npz")
+
+
+def test_one_line_says_what_it_is(gallery, key):
+    packing = hf.solve(near(gallery), key, num_iterations=5)
+    assert repr(packing).startswith("Packing(40 points in 6 dimensions, max cosine 0.")
+    many = jax.vmap(lambda key: hf.run(near(gallery), key, num_iterations=5))
+    assert "side by side" in repr(many(jax.random.split(key, 2)))
+    assert "\n" not in repr(packing)
+
+
+def test_polish_in_one_argument(key):
+    problem = hf.PackingProblem(num_points=12, dim=3)
+    packing = hf.solve(problem, key, num_iterations=300, polish=True)
+    assert packing.x.dtype == np.float64
+    assert packing.max_cosine == pytest.approx(5**-0.5, abs=1e-9)
+    np.testing.assert_allclose(packing.nearest, 5**-0.5, atol=1e-9)
+    more = hf.PackingProblem(num_points=4, dim=3, frozen=packing.x)
+    added = hf.solve(more, key, polish=True)
+    scores = added.x @ np.concatenate([added.x, packing.x]).T
+    np.fill_diagonal(scores, -1)
+    assert added.max_cosine == pytest.approx(scores.max(), abs=1e-7), "frozen in float32"
+
+
+def test_progress_is_printed(key, capsys):
+    problem = hf.PackingProblem(num_points=20, dim=3)
+    hf.solve(problem, key, num_iterations=250, callback=hf.PrintProgress(every=0.0))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("step 100 of 250: max cosine 0.")
+    assert "steps/s" in lines[-1]
+    assert "0 s left" in lines[-1]
