@@ -138,11 +138,6 @@ def compiled(method: str, scaling: str, num_devices: int) -> dict[str, Any]:
 class _BlockSteps(MiniBatch):
     """The steps between two exchanges and two measurements, for one device to count."""
 
-    def prepare(self, state: PackingState, sweep: Sweep) -> PackingState:
-        """Leave the rows where they are."""
-        del sweep
-        return state
-
     def look(
         self,
         problem: PackingProblem,

@@ -31,6 +31,12 @@ Points: TypeAlias = Float[Array, "n d"]
 Gallery: TypeAlias = Float[Array, "m d"]
 """m unit vectors that stand for the face manifold."""
 
+Frozen: TypeAlias = Float[Array, "f d"]
+"""f unit vectors that do not move."""
+
+RowsLike: TypeAlias = Any
+"""Rows as callers have them: a JAX, NumPy or torch array, a memory map or a list, ``[n, d]``."""
+
 Rows: TypeAlias = Float[Array, " n"]
 Indices: TypeAlias = Int[Array, " n"]
 Mask: TypeAlias = Bool[Array, " n"]

@@ -60,9 +60,8 @@ class Pack:
     annealed). The steps that count are in float32."""
     learning_rate: float = 0.01
     """Adam's learning rate (--method paper)."""
-    last_iterate: bool | None = None
-    """Keep the last iterate instead of the best one. Default: as published for --method paper, the best
-    for ours."""
+    iterate: Literal["best", "last"] | None = None
+    """Which iterate counts. Default: the last for --method paper, as published; the best for ours."""
     frozen: Path | None = None
     """FILE of an existing packing to extend: its rows do not move and come first in the output."""
     keep_out: Path | None = None

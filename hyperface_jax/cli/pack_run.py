@@ -112,8 +112,8 @@ def build(config: Pack, inputs: Inputs, run: RunDirectory) -> Job:
 
 def _method(config: Pack, num_groups: int | None) -> Method:
     settings: dict[str, Any] = {"num_iterations": config.steps}
-    if config.last_iterate is not None:
-        settings["track_best"] = not config.last_iterate
+    if config.iterate is not None:
+        settings["track_best"] = config.iterate == "best"
     if config.method == "paper":
         return Paper(learning_rate=config.learning_rate, **settings)
     if config.method == "stochastic":
@@ -147,7 +147,7 @@ def _resolved(config: Pack, inputs: Inputs, job: Job) -> dict[str, Any]:
         steps=method.steps,
         batch_size=getattr(method, "batch_size", None),
         num_groups=getattr(method, "num_groups", None),
-        last_iterate=not method.track_best,
+        iterate="best" if method.track_best else "last",
         chunk=job.loop.chunk,
     )
 

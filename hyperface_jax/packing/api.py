@@ -26,7 +26,7 @@ from hyperface_jax.packing.loop import (
     Loop,
     LoopState,
     StepRecord,
-    advance,
+    advance_prepared,
     best_of,
     coarse_sweep,
     conclude,
@@ -128,10 +128,12 @@ def _run(
     given = start if rows is None else rows
     x = starts.points(given, problem, init_key, jitter=method.jitter, size=size)
     state = first_state(method, problem, x, run_key, sweep)
-    state, coarse = advance(
+    state, coarse = advance_prepared(
         method, problem, state, method.coarse_steps, coarse_sweep(method, sweep)
     )
-    state, exact = advance(method, problem, state, method.steps - method.coarse_steps, sweep)
+    state, exact = advance_prepared(
+        method, problem, state, method.steps - method.coarse_steps, sweep
+    )
     x, row = repaired(problem, state, sweep)
     final = conclude(method, problem, x, row, sweep=sweep)
     history = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), coarse, exact)

@@ -19,7 +19,7 @@ from hyperface_jax.packing.energies import DEFAULT_SWEEP, Evaluation, PairEnergy
 from hyperface_jax.pairwise import PairSum, Sweep
 from hyperface_jax.pairwise.reductions import empty
 from hyperface_jax.sharding import ROWS
-from hyperface_jax.typing import Points, PRNGKey
+from hyperface_jax.typing import Frozen, Gallery, Points, PRNGKey
 
 
 def evaluate_blocks(
@@ -29,7 +29,7 @@ def evaluate_blocks(
     batch_size: int,
     *,
     num_groups: int = 1,
-    frozen: Points | None = None,
+    frozen: Frozen | None = None,
     step: Any = 0,
     shift: Any = None,
     sweep: Sweep = DEFAULT_SWEEP,
@@ -83,13 +83,13 @@ class _Groups(NamedTuple):
         key: PRNGKey,
         batch_size: int,
         num_groups: int,
-        frozen: Points | None,
+        frozen: Frozen | None,
         mesh: Mesh | None,
     ) -> tuple[PairSum, PairSum | None]:
         """Return the sums over each point's block, and over the frozen points it met."""
         scale = _pair_scale(x.shape[0] // num_groups, num_groups, batch_size)
 
-        def one(group: tuple[Any, Points, Points | None]) -> tuple[PairSum, PairSum | None]:
+        def one(group: tuple[Any, Points, Frozen | None]) -> tuple[PairSum, PairSum | None]:
             number, x, frozen = group
             order_key, frozen_key = jax.random.split(jax.random.fold_in(key, number))
             own = _scaled(self._over_blocks(x, order_key, batch_size), scale)
@@ -97,7 +97,7 @@ class _Groups(NamedTuple):
                 return own, None
             return own, self._over_window(x, frozen, frozen_key, batch_size)
 
-        def local(numbers: Any, x: Points, frozen: Points | None) -> Any:
+        def local(numbers: Any, x: Points, frozen: Frozen | None) -> Any:
             count = numbers.shape[0]
             groups = numbers, _grouped(x, count), _grouped(frozen, count)
             return jax.tree.map(_ungrouped, lax.map(one, groups))
@@ -126,14 +126,14 @@ class _Groups(NamedTuple):
         nothing = empty(reduction, x)
         return lax.scan(add, nothing, order.reshape(num_blocks, block_size))[0]
 
-    def _over_window(self, x: Points, frozen: Points, key: PRNGKey, batch_size: int) -> PairSum:
+    def _over_window(self, x: Points, frozen: Frozen, key: PRNGKey, batch_size: int) -> PairSum:
         size = min(batch_size, frozen.shape[0])
         start = jax.random.randint(key, (), 0, frozen.shape[0])
         window = jnp.concatenate([frozen, frozen[: size - 1]])
         window = lax.dynamic_slice_in_dim(window, start, size)
         return _scaled(self._sums(x, window), frozen.shape[0] / size)
 
-    def _sums(self, x: Points, y: Points | None = None) -> PairSum:
+    def _sums(self, x: Points, y: Gallery | None = None) -> PairSum:
         return self.energy.sums(x, y, step=self.step, shift=self.shift, sweep=self.sweep)
 
 

@@ -20,7 +20,7 @@ from hyperface_jax.packing.energies import DEFAULT_SWEEP, Hinge
 from hyperface_jax.pairwise import Rows as Chosen
 from hyperface_jax.pairwise import Sweep, max_cosine
 from hyperface_jax.sharding import ROWS
-from hyperface_jax.typing import Indices, Mask, Points, Rows, Scalar
+from hyperface_jax.typing import Frozen, Indices, Mask, Points, Rows, Scalar
 
 CONTACT_SHARE = 0.01
 """Of the points, those in closest contact."""
@@ -33,7 +33,7 @@ CONTACT_SWEEPS = 1 + (4 * _NUM_MOVES + 7) * CONTACT_SHARE
 def relax_contacts(
     x: Points,
     nearest: Rows,
-    frozen: Points | None = None,
+    frozen: Frozen | None = None,
     *,
     share: float = CONTACT_SHARE,
     num_moves: int = _NUM_MOVES,
@@ -103,7 +103,7 @@ def _pushed(
     sweep: Sweep,
     num_moves: int,
     x: Points,
-    frozen: Points | None,
+    frozen: Frozen | None,
     index: Indices,
     level: Any,
 ) -> tuple[Points, Scalar]:
@@ -156,7 +156,7 @@ def _with_rows(sweep: Sweep, x: Points, index: Indices, rows: Points) -> Points:
 def _measured_again(
     sweep: Sweep,
     x: Points,
-    frozen: Points | None,
+    frozen: Frozen | None,
     moved: Points,
     nearest: Rows,
     is_stale: Mask,
@@ -182,7 +182,7 @@ def _measured_again(
     return lax.while_loop(lambda s: s[0] < num_stale, measure, (first, values))[1]
 
 
-def _of_rows(sweep: Sweep, x: Points, frozen: Points | None, index: Indices) -> Rows:
+def _of_rows(sweep: Sweep, x: Points, frozen: Frozen | None, index: Indices) -> Rows:
     rows = _rows(sweep, x, index)
     own = sweep.among(rows, x, reduction=max_cosine())
     if frozen is None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ from hyperface_jax.pairwise import (
     nearest,
     pair_sum,
 )
-from hyperface_jax.typing import Points, Rows, Scalar
+from hyperface_jax.typing import Frozen, Gallery, Number, Points, Rows, Scalar
 
 Schedule = Callable[[Any], Any]
 """Step number to value, as in optax."""
@@ -62,6 +62,7 @@ class Evaluation(NamedTuple):
         return jnp.max(self.row_max)
 
 
+@runtime_checkable
 class Energy(Protocol):
     """What a solver needs of an energy."""
 
@@ -69,7 +70,7 @@ class Energy(Protocol):
         self,
         x: Points,
         *,
-        frozen: Points | None = None,
+        frozen: Frozen | None = None,
         step: Any = 0,
         shift: Any = None,
         sweep: Sweep = DEFAULT_SWEEP,
@@ -107,7 +108,7 @@ class PairEnergy:
         self,
         x: Points,
         *,
-        frozen: Points | None = None,
+        frozen: Frozen | None = None,
         step: Any = 0,
         shift: Any = None,
         sweep: Sweep = DEFAULT_SWEEP,
@@ -129,7 +130,7 @@ class PairEnergy:
         )
 
     def sums(
-        self, x: Points, y: Points | None = None, *, step: Any, shift: Any, sweep: Sweep
+        self, x: Points, y: Gallery | None = None, *, step: Any, shift: Any, sweep: Sweep
     ) -> PairSum:
         """Return the row sums of ``phi`` over ``x`` itself or over the rows of ``y``."""
         reduction = self.reduction(step=step, shift=shift, precision=sweep.precision)
@@ -180,7 +181,7 @@ class SoftMax(PairEnergy):
         True
     """
 
-    inverse_temperature: float | Schedule
+    inverse_temperature: Number | Schedule
 
     def __post_init__(self):
         if not callable(self.inverse_temperature):
@@ -215,7 +216,7 @@ class Riesz(PairEnergy):
     Large exponents approach packing.
     """
 
-    exponent: float = 1.0
+    exponent: Number = 1.0
 
     def __post_init__(self):
         check_positive("exponent", self.exponent)
@@ -232,7 +233,10 @@ class Riesz(PairEnergy):
 class Hinge(PairEnergy):
     """Mean squared excess over a cosine, ``max(0, s - threshold)^2``, over ordered pairs."""
 
-    threshold: float
+    threshold: Number
+
+    def __post_init__(self):
+        real("threshold", self.threshold)
 
     def pair(self, scores: Any, *, step: Any, shift: Any) -> tuple[Any, Any]:
         """Return the squared excess and its derivative."""
@@ -304,7 +308,7 @@ class RowMaxEnergy:
         self,
         x: Points,
         *,
-        frozen: Points | None = None,
+        frozen: Frozen | None = None,
         step: Any = 0,
         shift: Any = None,
         sweep: Sweep = DEFAULT_SWEEP,
@@ -343,7 +347,7 @@ class ClosestPair(RowMaxEnergy):
         )
 
 
-def row_max(x: Points, frozen: Points | None = None, *, sweep: Sweep = DEFAULT_SWEEP) -> Rows:
+def row_max(x: Points, frozen: Frozen | None = None, *, sweep: Sweep = DEFAULT_SWEEP) -> Rows:
     """Exact cosine of every row to its nearest other row, frozen rows included, ``[n]``.
 
     Cost: ``n^2 d + 2 n m d`` FLOPs.

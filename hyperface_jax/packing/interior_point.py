@@ -17,16 +17,14 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hyperface_jax.errors import InputError
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    Array = np.ndarray[Any, np.dtype[Any]]
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 MAX_VARIABLES = 5000
 """Largest ``(n - num_frozen) (d - 1)`` accepted: one dense Cholesky of that order a Newton step."""

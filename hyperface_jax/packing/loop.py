@@ -25,7 +25,7 @@ from hyperface_jax.packing.problem import PackingProblem
 from hyperface_jax.pairwise import Sweep
 from hyperface_jax.pairwise import max_cosine as highest
 from hyperface_jax.pairwise.parts import Report, num_parts, sweep_in_parts
-from hyperface_jax.typing import Points, PRNGKey, Rows, Scalar
+from hyperface_jax.typing import Frozen, Points, PRNGKey, Rows, Scalar
 
 _CHUNK_FLOPS = 2e11
 _MAX_CHUNK = 100
@@ -108,8 +108,7 @@ def step(
     method: Method, problem: PackingProblem, state: LoopState, sweep: Sweep = DEFAULT_SWEEP
 ) -> tuple[LoopState, StepRecord]:
     """Evaluate the points, move them once, and keep what was best."""
-    before = method.prepare(state.now, sweep)
-    before = _search_gallery(method, problem, before, sweep)
+    before = _search_gallery(method, problem, state.now, sweep)
     evaluation = method.evaluate(problem, before, sweep)
     figures = problem.regularise(
         before.x,
@@ -145,13 +144,43 @@ def advance(
     num_steps: int,
     sweep: Sweep = DEFAULT_SWEEP,
 ) -> tuple[LoopState, StepRecord]:
-    """Run a number of steps as one scan; the records have a leading axis of steps."""
+    """Run a number of steps as one scan, none of them prepared; records have an axis of steps."""
 
     def one(state: LoopState, _: Any) -> tuple[LoopState, StepRecord]:
         state, record = step(method, problem, state, sweep)
         return _held(state, sweep), record
 
     return lax.scan(one, state, length=num_steps)
+
+
+def advance_prepared(
+    method: Method,
+    problem: PackingProblem,
+    state: LoopState,
+    num_steps: int,
+    sweep: Sweep = DEFAULT_SWEEP,
+) -> tuple[LoopState, StepRecord]:
+    """Run steps from one that is to be prepared, and prepare all whose turn it is."""
+    every = method.prepare_every
+    if every is None or num_steps == 0:
+        return advance(method, problem, state, num_steps, sweep)
+
+    def segment(state: LoopState, length: int) -> tuple[LoopState, StepRecord]:
+        state = _held(prepared(method, state, sweep), sweep)
+        return advance(method, problem, state, length, sweep)
+
+    whole, rest = divmod(num_steps, every)
+    state, records = lax.scan(lambda s, _: segment(s, every), state, length=whole)
+    records = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), records)
+    if not rest:
+        return state, records
+    state, last = segment(state, rest)
+    return state, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), records, last)
+
+
+def prepared(method: Method, state: LoopState, sweep: Sweep = DEFAULT_SWEEP) -> LoopState:
+    """Return the state with the method's own preparation of the next step."""
+    return state._replace(now=method.prepare(state.now, sweep))
 
 
 def conclude(
@@ -335,17 +364,24 @@ class Loop:
     def chunk_at(self, step: int) -> int:
         """Return the number of steps of the chunk that starts at ``step``."""
         coarse, end = self.method.coarse_steps, self.method.steps
-        return min(self.chunk, (coarse if step < coarse else end) - step)
+        length = min(self.chunk, (coarse if step < coarse else end) - step)
+        every = self.method.prepare_every
+        return length if every is None else min(length, every - step % every)
 
     def advance(
         self, placed: PackingProblem, state: LoopState, num_steps: int
     ) -> tuple[LoopState, StepRecord]:
         """Run a chunk: coarse early, exact late. The state passed in is donated.
 
-        With restarts the records are those of the lowest max cosine at each step.
+        Preparation and steps are compiled apart, so that neither needs the memory of the other. With
+        restarts the records are those of the lowest max cosine at each step.
         """
-        coarse = self.method.coarse_steps
-        is_coarse = coarse > 0 and int(jnp.max(state.now.step)) < coarse
+        coarse, every = self.method.coarse_steps, self.method.prepare_every
+        step = int(jnp.max(state.now.step)) if coarse or every else 0
+        if every and step % every == 0:
+            prepare = prepared if self.num_restarts is None else _prepared_each
+            state = prepare(self.method, state, self.sweep)
+        is_coarse = step < coarse
         sweep = coarse_sweep(self.method, self.sweep) if is_coarse else self.sweep
         if self.num_restarts is not None:
             return _advance_each(self.method, placed, state, num_steps, sweep)
@@ -418,7 +454,7 @@ _conclude = partial(jax.jit, static_argnums=(0, 5))(conclude)
 
 
 @partial(jax.jit, static_argnums=3)
-def _with_frozen(x: Points, nearest: Rows, frozen: Points, sweep: Sweep) -> Rows:
+def _with_frozen(x: Points, nearest: Rows, frozen: Frozen, sweep: Sweep) -> Rows:
     return jnp.maximum(nearest, sweep(x, frozen, reduction=highest()))
 
 
@@ -431,6 +467,11 @@ def _first_of_each(
         return first_state(loop.method, placed, x, run_key, loop.sweep)
 
     return jax.jit(jax.vmap(one))(keys)
+
+
+@partial(jax.jit, static_argnums=(0, 2), donate_argnums=1)
+def _prepared_each(method: Method, states: LoopState, sweep: Sweep) -> LoopState:
+    return jax.vmap(lambda state: prepared(method, state, sweep))(states)
 
 
 @partial(jax.jit, static_argnums=(0, 3, 4), donate_argnums=2)

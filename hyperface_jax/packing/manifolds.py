@@ -12,7 +12,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
@@ -20,6 +20,7 @@ from hyperface_jax import sphere
 from hyperface_jax.typing import Points
 
 
+@runtime_checkable
 class Manifold(Protocol):
     """What the gallery term needs of a model of the manifold. Hashable: it is static in a problem."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import optax
@@ -113,7 +113,7 @@ class Method(ABC):
             raise ValueError("num_iterations=None: resolve the method first")
         return self.num_iterations
 
-    def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> Self:
+    def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> Method:
         """Return the method with everything chosen that was left open, checked against the size.
 
         Raises:
@@ -150,6 +150,11 @@ class Method(ABC):
     def first_max_cosine(self, problem: PackingProblem, x: Points, sweep: Sweep) -> Scalar:
         """Measure the start: a shift for the first step."""
         return jnp.max(row_max(x, problem.frozen, sweep=sweep))
+
+    @property
+    def prepare_every(self) -> int | None:
+        """Steps between two calls of :meth:`prepare`, the first before step 0; None never calls it."""
+        return None
 
     def prepare(self, state: PackingState, sweep: Sweep) -> PackingState:
         """Change the state before a step."""
@@ -199,15 +204,17 @@ class Annealed(Method):
     momentum: float | None = None
     b2: float = 0.0
 
-    def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> Self:
+    def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> Annealed:
         """Choose length, annealing and momentum."""
-        method = super().resolve(num_points, dim, num_devices)
-        annealing, momentum = method.annealing, method.momentum
-        if not isinstance(annealing, Annealing):
-            annealing = annealing(dim, method.steps)
-        if momentum is None:
-            momentum = default_momentum(method.steps)
-        return replace(method, annealing=annealing, momentum=momentum)
+        steps = super().resolve(num_points, dim, num_devices).steps
+        return replace(self, num_iterations=steps, **self._schedules(dim, steps))
+
+    def _schedules(self, dim: int, steps: int) -> dict[str, Any]:
+        annealing, momentum = self.annealing, self.momentum
+        return {
+            "annealing": annealing if isinstance(annealing, Annealing) else annealing(dim, steps),
+            "momentum": default_momentum(steps) if momentum is None else momentum,
+        }
 
     def make_energy(self) -> Energy:
         """Return a soft maximum of the annealed temperature."""
@@ -290,7 +297,7 @@ class Paper(Method):
         super().__post_init__()
         check_positive("learning_rate", self.learning_rate)
 
-    def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> Self:
+    def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> Paper:
         """Take 100,000 steps unless told otherwise."""
         del num_points, dim, num_devices
         given = self.num_iterations

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +87,7 @@ class MiniBatch(Annealed):
             if not isinstance(self.pair_energy, PairEnergy):
                 raise InputError(f"pair_energy={self.pair_energy!r}: must sum a pair function")
 
-    def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> Self:
+    def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> MiniBatch:
         """Choose block size, groups, length and measurements."""
         batch_size = min(self.batch_size or default_batch_size(num_points), num_points)
         if batch_size < 2:
@@ -103,15 +103,16 @@ class MiniBatch(Annealed):
             checks, sampled = default_measurement(num_points, batch_size, num_iterations)
             measure_every = max(num_iterations // checks, 1)
             measured_rows = sampled if measured_rows is None else measured_rows
-        method = replace(
+        return replace(
             self,
             batch_size=batch_size,
             num_groups=num_groups,
             num_iterations=num_iterations,
             measure_every=measure_every,
             measured_rows=measured_rows,
+            coarse_steps=self.coarse_steps - self.coarse_steps % self.exchange_every,
+            **self._schedules(dim, num_iterations),
         )
-        return super(MiniBatch, method).resolve(num_points, dim, num_devices)
 
     def make_energy(self) -> Energy:
         """Return a soft maximum of the annealed temperature, or the energy given."""
@@ -131,19 +132,19 @@ class MiniBatch(Annealed):
         del problem
         return self._sampled(x, self._block, sweep)
 
+    @property
+    def prepare_every(self) -> int | None:
+        """Steps between two exchanges, if there are groups."""
+        return None if self._groups == 1 else self.exchange_every
+
     def prepare(self, state: PackingState, sweep: Sweep) -> PackingState:
-        """Deal the rows of every group out to all groups, if it is their turn."""
-        if self._groups == 1:
-            return state
+        """Deal the rows of every group out to all groups."""
         moving = state.x, state.row, state.gallery_index, state.opt_state
         rows, rest = split_rows(moving, state.x.shape[0])
         key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), _EXCHANGE)
-
-        def dealt() -> list[Any]:
-            return [exchange(leaf, key, self._groups, sweep.mesh) for leaf in rows]
-
-        rows = lax.cond(state.step % self.exchange_every == 0, dealt, lambda: rows)
-        x, row, gallery_index, opt_state = join_rows(rows, rest)
+        # On the host one after the other: each needs memory for further copies of its leaf.
+        dealt = [_exchanged(leaf, key, self._groups, sweep.mesh) for leaf in rows]
+        x, row, gallery_index, opt_state = join_rows(dealt, rest)
         return state._replace(x=x, row=row, gallery_index=gallery_index, opt_state=opt_state)
 
     def evaluate(self, problem: PackingProblem, state: PackingState, sweep: Sweep) -> Evaluation:
@@ -222,6 +223,9 @@ class MiniBatch(Annealed):
         if self.batch_size is None:
             raise ValueError("batch_size=None: resolve the method first")
         return self.batch_size
+
+
+_exchanged = partial(jax.jit, static_argnums=(2, 3), donate_argnums=0)(exchange)
 
 
 def default_batch_size(num_points: int) -> int:

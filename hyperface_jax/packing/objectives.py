@@ -13,7 +13,7 @@ from hyperface_jax.packing.inputs import unit_rows
 from hyperface_jax.packing.problem import PackingProblem
 from hyperface_jax.pairwise import Sweep
 from hyperface_jax.pairwise import max_cosine as highest
-from hyperface_jax.typing import Points, Scalar
+from hyperface_jax.typing import Points, RowsLike, Scalar
 
 
 def as_objective(
@@ -80,7 +80,7 @@ def _evaluated(
     return evaluation.value, evaluation.force
 
 
-def max_cosine(x: Any, y: Any = None, *, sweep: Sweep = DEFAULT_SWEEP) -> Scalar:
+def max_cosine(x: RowsLike, y: RowsLike | None = None, *, sweep: Sweep = DEFAULT_SWEEP) -> Scalar:
     """Exact largest cosine of two rows, in full precision and at any size.
 
     Args:

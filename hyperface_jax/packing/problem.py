@@ -20,7 +20,7 @@ from hyperface_jax.packing.energies import DEFAULT_SWEEP, Evaluation
 from hyperface_jax.packing.inputs import real, unit_rows, whole
 from hyperface_jax.packing.manifolds import NEAREST_ROW, Manifold
 from hyperface_jax.pairwise import Sweep
-from hyperface_jax.typing import Gallery, Points, Scalar
+from hyperface_jax.typing import Number, Points, RowsLike, Scalar
 
 _VIOLATION_PENALTY = 10.0
 _SETS = ("gallery", "keep_out", "frozen")
@@ -71,12 +71,12 @@ class PackingProblem:
 
     num_points: int
     dim: int
-    gallery: Gallery | None = None
-    alpha: Any = 0.5
+    gallery: RowsLike | None = None
+    alpha: Number = 0.5
     manifold: Manifold = NEAREST_ROW
-    keep_out: Gallery | None = None
-    keep_out_cosine: Any = None
-    frozen: Points | None = None
+    keep_out: RowsLike | None = None
+    keep_out_cosine: Number | None = None
+    frozen: RowsLike | None = None
 
     def __post_init__(self):
         dim = whole("dim", self.dim, least=2)
@@ -179,7 +179,7 @@ class PackingProblem:
             value, force = value + weight * pull.value, force + weight * pull.force
             objective += self.alpha * pull.value
             gallery_cosine = 1 - pull.value
-        if self.keep_out is not None:
+        if self.keep_out is not None and self.keep_out_cosine is not None:
             push = keep_out_push(x, self.keep_out, self.keep_out_cosine, sweep=sweep)
             value, force = value + push.value, force + push.force
             keep_out_cosine = jnp.max(push.cosine)

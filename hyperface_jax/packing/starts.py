@@ -16,10 +16,10 @@ from hyperface_jax.codes import SphericalCode
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.inputs import unit_rows
 from hyperface_jax.packing.problem import PackingProblem
-from hyperface_jax.typing import Gallery, Points, PRNGKey
+from hyperface_jax.typing import Gallery, Points, PRNGKey, RowsLike
 
 Named = Literal["uniform", "gallery", "farthest"]
-Start: TypeAlias = "Named | SphericalCode | Points | Callable[[Any, int, int], Any]"
+Start: TypeAlias = Named | SphericalCode | Callable[[Any, int, int], Any] | RowsLike
 """A name, a spherical code, rows ``[n, d]``, or a function ``(key, num_points, dim) -> rows``.
 
 ``"uniform"``: independent uniform points. ``"gallery"``: random gallery rows, without repetition while

@@ -90,7 +90,7 @@ class Sweep:
             return ring.symmetric(x, make_folds, self.mesh)
         return blockwise.symmetric(x, make_folds(x.shape[0]))
 
-    def among(self, rows: Rows, y: Points | Rows, *, reduction: Reduction) -> Any:
+    def among(self, rows: Rows, y: Gallery | Rows, *, reduction: Reduction) -> Any:
         """Reduce over all pairs of some rows of ``y`` and the others of ``y``.
 
         Args:
@@ -119,7 +119,7 @@ class Sweep:
         folds = make_folds and make_folds(x.shape[0])
         return folds if isinstance(folds, blockwise.Folds) else None
 
-    def _folds(self, reduction: Reduction, x: Points, y: Points) -> ring.MakeFolds | None:
+    def _folds(self, reduction: Reduction, x: Points, y: Gallery) -> ring.MakeFolds | None:
         """Return what makes the folds of a device from its number of rows; None for the dense sweep."""
         implementation = self.implementation or self._default_implementation(x, y)
         if implementation == "reference":
@@ -138,7 +138,7 @@ class Sweep:
 
         return lambda num_rows: PallasFolds(reduction, self.block_size, self.precision)
 
-    def _default_implementation(self, x: Points, y: Points) -> Implementation:
+    def _default_implementation(self, x: Points, y: Gallery) -> Implementation:
         if self.mesh is None and x.shape[0] * y.shape[0] <= DENSE_PAIRS:
             return "reference"
         is_gpu = jax.default_backend() == "gpu"

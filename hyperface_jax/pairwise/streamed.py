@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from hyperface_jax import sharding
 from hyperface_jax.pairwise.api import Sweep
 from hyperface_jax.pairwise.reductions import Reduction, empty
 from hyperface_jax.pairwise.rows import foreign, numbered, with_ids
-from hyperface_jax.typing import Points
+from hyperface_jax.typing import Gallery, Points
 
 PASSING_ROWS = 8192
 """Rows of a block that passes a held one, at most."""
@@ -32,6 +32,7 @@ Watch = Callable[[int, Any], None]
 rows of the last block."""
 
 
+@runtime_checkable
 class RowSource(Protocol):
     """Unit rows that are read a slice at a time: an array, or a file of embeddings."""
 
@@ -184,7 +185,7 @@ def _symmetric(x: _Blocks, sweep: Sweep, reduction: Reduction, progress: _Progre
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _meet(sweep: Sweep, reduction: Reduction, x: Points, ids: Any, y: Points, first: Any) -> Any:
+def _meet(sweep: Sweep, reduction: Reduction, x: Points, ids: Any, y: Gallery, first: Any) -> Any:
     rows = foreign(x) if ids is None else with_ids(x, ids)
     return sweep.among(rows, numbered(y, first), reduction=reduction)
 
@@ -200,7 +201,7 @@ def _within(sweep: Sweep, reduction: Reduction, x: Points, first: Any) -> Any:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _both(
-    sweep: Sweep, reduction: Reduction, x: Points, first: Any, y: Points, start: Any
+    sweep: Sweep, reduction: Reduction, x: Points, first: Any, y: Gallery, start: Any
 ) -> tuple[Any, Any]:
     rows, columns = numbered(x, first), numbered(y, start)
     folds = sweep.folds(reduction, x)

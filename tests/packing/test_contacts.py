@@ -37,7 +37,8 @@ def test_the_closest_pairs_part_and_no_other_point_moves(x, frozen):
     assert level < before.max() - 0.05
     assert level - 1e-6 <= nearest.max() < level + 0.02
     moved = np.any(np.asarray(relaxed != x), axis=1)
-    assert set(np.flatnonzero(moved)) <= set(np.argsort(-before)[: N // 10])
+    assert 0 < moved.sum() <= N // 10
+    assert before[moved].min() >= level
     np.testing.assert_allclose(np.linalg.norm(relaxed, axis=1), 1, atol=1e-6)
 
 

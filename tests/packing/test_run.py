@@ -104,8 +104,8 @@ class Compilations:
 
 @pytest.mark.parametrize("door", [hf.solve, hf.run])
 def test_other_values_compile_nothing_anew(door, gallery):
-    counter = Compilations()
     other, keys = np.asarray(-gallery), [jax.random.key(seed) for seed in range(2)]
+    counter = Compilations()
 
     def pack(key, alpha, rows):
         problem = hf.PackingProblem(num_points=N, dim=D, gallery=rows, alpha=alpha)
@@ -151,7 +151,10 @@ def test_max_cosine_is_exact_at_any_size():
 
 
 def test_the_regularised_objective_is_the_problems(gallery, key):
-    people, frozen = sphere.sample_uniform(key, 9, D), sphere.sample_uniform(jax.random.key(2), 5, D)
+    people, frozen = (
+        sphere.sample_uniform(key, 9, D),
+        sphere.sample_uniform(jax.random.key(2), 5, D),
+    )
     problem = hf.PackingProblem(
         num_points=N,
         dim=D,
