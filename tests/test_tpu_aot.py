@@ -11,6 +11,8 @@ from benchmarks import hlo, tpu_aot
 from hyperface_jax import sharding
 from hyperface_jax.pairwise import Sweep, max_cosine
 
+pytestmark = pytest.mark.fully_optimized
+
 HLO = """\
 HloModule tiny, is_scheduled=true, entry_computation_layout={(f32[64,8]{1,0})->f32[64,8]{1,0}}
 

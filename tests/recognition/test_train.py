@@ -54,6 +54,7 @@ def test_the_loss_of_a_batch_falls(batch, head):
     assert last.loss < 0.5 * first.loss
 
 
+@pytest.mark.parametrize("mesh", [3, 8], indirect=True)
 def test_any_mesh_trains_the_same(batch, mesh):
     """Batch norms and heads see the whole batch, and classes that fill up a shard stay zero."""
     expected, _ = _after(_trainer(ema=0.5), batch, 3)
