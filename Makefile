@@ -1,15 +1,20 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal --durations 10
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test test-changed lint docs bench clean
 
 demo: $(VENV)/.installed  ## the whole method in a world of toy faces, from a gallery to a report
 	$(BIN)/hyperface demo --out runs/demo
 
 test: $(VENV)/.installed $(VENV)/.aot lint  ## everything that CI runs
-	$(BIN)/python -m pytest --ignore tests/recognition
-	$(BIN)/python -m pytest tests/recognition
+	$(PYTEST) --ignore tests/recognition
+	$(PYTEST) tests/recognition
+
+# No tests to run is exit code 5.
+test-changed: $(VENV)/.installed $(VENV)/.aot  ## tests that run through code changed since they last ran
+	$(PYTEST) --testmon || test $$? -eq 5
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -52,8 +52,12 @@ def mesh(request):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def compiled_programs_are_dropped():
-    """Thousands of compiled programs in one process would use up its memory mappings."""
+def compiled_programs_are_dropped(request):
+    """Thousands of compiled programs in one process would use up its memory mappings.
+
+    Testmon sees which code a test runs through, and a compiled program runs through none.
+    """
     yield
-    if not MAPPINGS.exists() or MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
+    are_many = not MAPPINGS.exists() or MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS
+    if are_many or request.config.getoption("testmon", default=False):
         jax.clear_caches()
