@@ -211,23 +211,16 @@ def test_two_processes_train_as_one(faces, tmp_path):
     assert summary(out)["num_devices"] == 4
 
 
+@pytest.mark.fully_optimized
 def test_a_network_from_scratch_tells_new_identities_apart(tmp_path):
-    """120 drawn identities in training; 60 others, never seen, in the pairs."""
-    data = toy_faces.write_folder(tmp_path / "data", range(120), 20)
-    pairs = toy_faces.write_pairs(tmp_path / "held", range(1000, 1060), 600)
-    words = [
-        "--backbone",
-        "iresnet_tiny",
-        "--epochs",
-        6,
-        "--batch-size",
-        48,
-        "--learning-rate",
-        0.05,
-    ]
+    """80 drawn identities in training; 60 others, never seen, in the pairs."""
+    data = toy_faces.write_folder(tmp_path / "data", range(80), 12)
+    pairs = toy_faces.write_pairs(tmp_path / "held", range(1000, 1060), 200)
+    words = ["--backbone", "iresnet_toy", "--image-size", 32, "--embedding-dim", 128]
+    words += ["--epochs", 8, "--batch-size", 48, "--learning-rate", 0.05, "--no-augment"]
     assert train(data, tmp_path / "out", *words, "--validate", pairs) == 0
     (accuracy,) = summary(tmp_path / "out")["accuracy"].values()
-    assert accuracy > 0.95
+    assert accuracy > 0.8
 
 
 def test_known_attributes_are_learnt_beside_the_margin(faces, tmp_path, capsys):
