@@ -14,11 +14,19 @@ from hyperface_jax import sharding
 from hyperface_jax.cli.main import main
 
 
+class Errors(io.StringIO):
+    """Keeps what it passes on: a process that is ended can write no results."""
+
+    def write(self, text):
+        sys.__stderr__.write(text)
+        return super().write(text)
+
+
 def run(commands):
     """Return the exit code and the errors of each command."""
     said = []
     for words in commands:
-        with contextlib.redirect_stderr(io.StringIO()) as errors:
+        with contextlib.redirect_stderr(Errors()) as errors:
             code = main(words)
         said.append((code, errors.getvalue()))
     return said

@@ -5,7 +5,6 @@ Jobs of several processes are those of a user; a run on several devices of one p
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,8 +18,8 @@ import pytest
 
 from hyperface_jax.cli.main import main
 
-PACK = ["pack", "--num-ids", 501, "--dim", 16, "--checkpoint-seconds", 0]
-LONG = [*PACK, "--steps", 1200]
+PACK = ["pack", "--num-ids", 500, "--dim", 16, "--checkpoint-seconds", 0]
+LONG = [*PACK, "--steps", 800]
 
 
 def _run(words, devices=1):
@@ -116,26 +115,23 @@ def job(tmp_path_factory):
     jobs = _start(commands, root / "said", devices=4)
     outputs = [job.communicate(timeout=300) for job in jobs]
     assert [job.returncode for job in jobs] == [2, 3], outputs
-    for name, devices in (("one", 1), ("eight", 8)):
-        _run([*words, "--out", root / name], devices)
+    _run([*words, "--out", root / "one"])
     said = [json.loads((root / f"said.{i}.json").read_text()) for i in range(2)]
     return root, list(zip(*said, strict=True))
 
 
-def test_one_device_eight_and_two_processes_of_four_give_one_packing(job):
+def test_one_device_and_two_processes_of_four_give_one_packing(job):
     root, said = job
     assert [code for code, _ in said[0]] == [0, 0]
-    one = _points(root / "one")
-    assert one.shape == (41, 8)
+    one, two = _points(root / "one"), _points(root / "two")
+    assert two.shape == (41, 8)
     old = np.load(root / "old.npy")
     np.testing.assert_allclose(one[:11], old / np.linalg.norm(old, axis=1)[:, None], atol=1e-6)
-    for name in ("eight", "two"):
-        np.testing.assert_array_equal(_points(root / name)[:11], one[:11])
-        np.testing.assert_allclose(_points(root / name), one, atol=1e-5)
-        assert _summary(root / name)["gallery_mean_cosine"] == pytest.approx(
-            _summary(root / "one")["gallery_mean_cosine"], abs=1e-5
-        )
+    np.testing.assert_array_equal(two[:11], one[:11])
+    np.testing.assert_allclose(two, one, atol=1e-5)
     figures = _summary(root / "two")
+    nearness = _summary(root / "one")["gallery_mean_cosine"]
+    assert figures["gallery_mean_cosine"] == pytest.approx(nearness, abs=1e-5)
     assert (figures["num_devices"], figures["num_processes"]) == (8, 2)
     history = (root / "two" / "history.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in history] == list(range(20))
@@ -160,31 +156,23 @@ def whole(tmp_path_factory):
     return _summary(out)["max_cosine"]
 
 
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory):
-    """A run on eight devices, stopped."""
-    out = tmp_path_factory.mktemp("eight") / "run"
-    _run_and_stop(LONG, out, devices=8)
-    return out
-
-
 def _goes_on(out, whole, capsys, devices=1):
     capsys.readouterr()
     _run([*LONG, "--out", out], devices)
     assert "resuming at step" in capsys.readouterr().out
-    assert _points(out).shape == (501, 16)
+    assert _points(out).shape == (500, 16)
     assert _summary(out)["max_cosine"] == pytest.approx(whole, abs=2e-3)
     assert not (out / ".embeddings.npy.partial").exists()
 
 
-@pytest.mark.parametrize("devices", [2, 3])
-def test_a_run_of_eight_devices_goes_on_with_fewer(stopped, whole, tmp_path, capsys, devices):
-    out = shutil.copytree(stopped, tmp_path / "run")
-    _goes_on(out, whole, capsys, devices)
+def test_a_run_of_eight_devices_goes_on_with_three(whole, tmp_path, capsys):
+    out = tmp_path / "run"
+    _run_and_stop(LONG, out, devices=8)
+    _goes_on(out, whole, capsys, devices=3)
 
 
 def test_mini_batches_go_on_with_fewer_devices_exactly(tmp_path, capsys):
-    words = [*PACK, "--method", "stochastic", "--batch-size", 40, "--steps", 300]
+    words = [*PACK, "--method", "stochastic", "--batch-size", 40, "--steps", 300, "--no-relax"]
     out = tmp_path / "run"
     _run_and_stop(words, out, devices=4)
     _run([*words, "--out", out], devices=2)
