@@ -172,7 +172,7 @@ def test_a_run_of_eight_devices_goes_on_with_three(whole, tmp_path, capsys):
 
 
 def test_mini_batches_go_on_with_fewer_devices_exactly(tmp_path, capsys):
-    words = [*PACK, "--method", "stochastic", "--batch-size", 40, "--steps", 300, "--no-relax"]
+    words = [*PACK, "--method", "stochastic", "--batch-size", 40, "--steps", 100, "--no-relax"]
     out = tmp_path / "run"
     _run_and_stop(words, out, devices=4)
     _run([*words, "--out", out], devices=2)
