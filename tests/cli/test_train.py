@@ -14,7 +14,7 @@ import pytest
 
 from hyperface_jax.cli.main import main
 from hyperface_jax.io.torch_files import read_state_dict
-from hyperface_jax.recognition.backbones import BACKBONES
+from hyperface_jax.recognition.backbones import BACKBONES, BackboneConfig
 from hyperface_jax.recognition.data import Loader
 
 _PATH = Path(__file__).parent.parent / "recognition" / "toy_faces.py"
@@ -212,8 +212,9 @@ def test_two_processes_train_as_one(faces, tmp_path):
 
 
 @pytest.mark.fully_optimized
-def test_a_network_from_scratch_tells_new_identities_apart(tmp_path):
+def test_a_network_from_scratch_tells_new_identities_apart(tmp_path, monkeypatch):
     """80 drawn identities in training; 60 others, never seen, in the pairs."""
+    monkeypatch.setitem(BACKBONES, "iresnet_toy", BackboneConfig((1, 1), (8, 16)))
     data = toy_faces.write_folder(tmp_path / "data", range(80), 12)
     pairs = toy_faces.write_pairs(tmp_path / "held", range(1000, 1060), 200)
     words = ["--backbone", "iresnet_toy", "--image-size", 32, "--embedding-dim", 128]

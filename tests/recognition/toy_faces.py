@@ -12,7 +12,7 @@ from hyperface_jax.cli.main import main
 from hyperface_jax.recognition.backbones import BACKBONES, BackboneConfig
 
 CANVAS = 96
-BACKBONE = {"iresnet_toy": BackboneConfig((1, 1), (8, 16), image_size=16)}
+BACKBONE = {"iresnet_toy": BackboneConfig((1,), (8,), image_size=16)}
 
 
 def draw(identity, number, size=32):
