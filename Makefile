@@ -2,8 +2,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PACKAGE := $(shell find hyperface_jax -type f -not -path '*/__pycache__/*')
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal --durations 10
 
-.PHONY: demo test install lint unit-tests test-newest test-oldest wheel wheel-check docs bench clean
+.PHONY: demo test test-changed install lint unit-tests test-newest test-oldest wheel wheel-check docs bench clean
 
 demo: $(VENV)/.installed  ## the whole method in a world of toy faces, from a gallery to a report
 	$(BIN)/hyperface demo --out runs/demo
@@ -18,8 +19,12 @@ timed-%:
 install: $(VENV)/.installed $(VENV)/.aot
 
 unit-tests: install
-	$(BIN)/python -m pytest --ignore tests/recognition
-	$(BIN)/python -m pytest tests/recognition
+	$(PYTEST) --ignore tests/recognition
+	$(PYTEST) tests/recognition
+
+# No tests to run is exit code 5.
+test-changed: $(VENV)/.installed $(VENV)/.aot  ## tests that run through code changed since they last ran
+	$(PYTEST) --testmon || test $$? -eq 5
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 
 import hyperface_jax as hf
 
-NUM_IDS, DIM, STEPS = 200, 32, 200
+NUM_IDS, DIM, STEPS = 200, 32, 100
 
 # A gallery on a manifold: a curved sheet of 6 dimensions, seen through random waves.
-sheet = jax.random.normal(jax.random.key(0), (3000, 6))
+sheet = jax.random.normal(jax.random.key(0), (1000, 6))
 waves = jnp.sin(sheet @ jax.random.normal(jax.random.key(1), (6, DIM)))
 gallery = hf.sphere.normalize(waves)
 

@@ -9,9 +9,9 @@ import jax
 import hyperface_jax as hf
 from hyperface_jax.evaluation import leakage
 
-NUM_IDS, PEOPLE, DIM, THRESHOLD = 300, 500, 64, 0.391
+NUM_IDS, PEOPLE, DIM, THRESHOLD = 200, 500, 64, 0.391
 gallery_key, people_key, key = jax.random.split(jax.random.key(0), 3)
-gallery = hf.sphere.sample_uniform(gallery_key, 2000, DIM)
+gallery = hf.sphere.sample_uniform(gallery_key, 1000, DIM)
 people = hf.sphere.sample_uniform(people_key, PEOPLE, DIM)
 
 free = hf.PackingProblem(num_points=NUM_IDS, dim=DIM, gallery=gallery)
@@ -19,7 +19,7 @@ kept = hf.PackingProblem(
     num_points=NUM_IDS, dim=DIM, gallery=gallery, keep_out=people, keep_out_cosine=THRESHOLD
 )
 for name, problem in (("without keep-out", free), ("with keep-out", kept)):
-    packing = hf.solve(problem, key, num_iterations=200)
+    packing = hf.solve(problem, key, num_iterations=100)
     near = leakage(packing.x, people, threshold=THRESHOLD).summary()
     print(
         f"{name}: {near['num_above']} of {NUM_IDS} above {THRESHOLD}, nearest {near['max_cosine']:.4f}, "

@@ -1,10 +1,44 @@
-import jax
+"""How the tests run: one core a worker, programs compiled in haste, eight devices."""
+
+import os
+from pathlib import Path
+
 import pytest
 
-from hyperface_jax import sharding
+HASTE = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+MAPPINGS = Path("/proc/self/maps")
+MOST_MAPPINGS = 20_000  # Linux allows 65,530
 
+
+def _stay_on_one_core():
+    """Give each worker a core, as thread pools of all cores in each would get in their way."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
+# Thread pools are made as numpy and JAX are imported.
+_stay_on_one_core()
+os.environ.setdefault(HASTE, "1")
+
+import jax  # noqa: E402
+
+from hyperface_jax import sharding  # noqa: E402
+
+HASTE_IS_ALLOWED = os.environ[HASTE] == "1"
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Compile with all optimisations where a test is about them."""
+    is_hasty = HASTE_IS_ALLOWED and not item.get_closest_marker("fully_optimized")
+    if is_hasty != (os.environ[HASTE] == "1"):
+        os.environ[HASTE] = "1" if is_hasty else "0"
+        jax.config.update("jax_disable_most_optimizations", is_hasty)
+        jax.clear_caches()
 
 
 @pytest.fixture
@@ -18,7 +52,12 @@ def mesh(request):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def compiled_programs_are_dropped():
-    """Thousands of compiled programs in one process would use up its memory mappings."""
+def compiled_programs_are_dropped(request):
+    """Thousands of compiled programs in one process would use up its memory mappings.
+
+    Testmon sees which code a test runs through, and a compiled program runs through none.
+    """
     yield
-    jax.clear_caches()
+    are_many = not MAPPINGS.exists() or MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS
+    if are_many or request.config.getoption("testmon", default=False):
+        jax.clear_caches()

@@ -11,6 +11,8 @@ from benchmarks import hlo, tpu_aot
 from hyperface_jax import sharding
 from hyperface_jax.pairwise import Sweep, max_cosine
 
+pytestmark = pytest.mark.fully_optimized
+
 HLO = """\
 HloModule tiny, is_scheduled=true, entry_computation_layout={(f32[64,8]{1,0})->f32[64,8]{1,0}}
 
@@ -86,7 +88,6 @@ def test_an_open_loop_takes_the_number_that_it_is_given():
 
 SHAPES = {
     "v5e:8x8": 64 * 8192,
-    "v5e:16x16": 256 * 8192,
     "v5p:2x2x2": 8 * 16_384,
     "v5e:2x4": 1_000_000,
 }

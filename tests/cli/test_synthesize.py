@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import jax
@@ -14,6 +15,7 @@ import pytest
 from hyperface_jax.cli.main import main
 from hyperface_jax.gallery.recognizers import Recognizer
 from hyperface_jax.io.images import decode
+from hyperface_jax.recognition.backbones import BACKBONES, BackboneConfig
 from hyperface_jax.recognition.sources import open_source
 from hyperface_jax.sphere import sample_uniform
 from hyperface_jax.synthesis.manifest import read_manifest
@@ -137,7 +139,7 @@ def test_a_killed_worker_is_made_good_by_the_same_command(ids, tmp_path):
     slow = ["--generator", "slow_generator:SLOW"]
     (tmp_path / "slow_generator.py").write_text(
         "import time, dataclasses, fake_generator as f\n"
-        "def paint(c, n):\n    time.sleep(0.2)\n    return f.paint(c, n)\n"
+        "def paint(c, n):\n    time.sleep(0.1)\n    return f.paint(c, n)\n"
         "SLOW = dataclasses.replace(f.FAKE, function=paint)\n"
     )
     arguments = [*_arguments(ids, tmp_path / "broken", "--batch-size", "2"), *slow]
@@ -146,6 +148,7 @@ def test_a_killed_worker_is_made_good_by_the_same_command(ids, tmp_path):
     first = tmp_path / "broken" / "manifest" / "shard-000000.parquet"
     while not first.exists():
         assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / "broken" / "summary.json").exists()
@@ -248,13 +251,15 @@ def test_arc2face_draws_through_the_same_command(tmp_path, capsys):
     assert "encoder" in capsys.readouterr().err
 
 
-def test_what_it_writes_trains_a_recogniser(ids, tmp_path):
+def test_what_it_writes_trains_a_recogniser(ids, tmp_path, monkeypatch):
+    toy = BackboneConfig((1,), (8,), image_size=16)
+    monkeypatch.setitem(BACKBONES, "iresnet_toy", toy)
     main(_arguments(ids, tmp_path / "data", "--min-cosine", "0.9"))
     train = [
         *("train", "--data", str(tmp_path / "data" / "shards"), "--out", str(tmp_path / "run")),
         *(
             "--backbone",
-            "iresnet_tiny",
+            "iresnet_toy",
             "--image-size",
             "16",
             "--batch-size",

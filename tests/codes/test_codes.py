@@ -33,6 +33,24 @@ LINEAR = {
 }
 
 
+def _rows(code):
+    """Return all points; compiled as a whole, as operation by operation takes five times as long."""
+    index = jnp.arange(code.num_points, dtype=jnp.int32)
+    return np.asarray(jax.jit(code.rows)(index))
+
+
+def _closest(rows):
+    """Return the max cosine of two rows."""
+    starts = range(0, len(rows), 2000)
+    return max(_closest_to(rows[i : i + 2000], rows[i:]) for i in starts)
+
+
+def _closest_to(block, rest):
+    scores = block @ rest.T
+    np.fill_diagonal(scores, -1)
+    return scores.max()
+
+
 @pytest.mark.parametrize("name", LINEAR)
 def test_a_linear_code_meets_its_cosine_over_all_words(name):
     code = LINEAR[name]
@@ -88,10 +106,10 @@ SMALL = {
 @pytest.mark.parametrize("name", SMALL)
 def test_a_code_meets_its_cosine_over_all_pairs(name):
     code = SMALL[name]()
-    rows = np.asarray(code.block(0, code.num_points))
+    rows = _rows(code)
     assert rows.shape == (code.num_points, code.dim)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
-    assert measured_max_cosine(code) == pytest.approx(code.max_cosine, abs=1e-6)
+    assert _closest(rows) == pytest.approx(code.max_cosine, abs=1e-6)
     assert code.max_cosine >= bounds.tightest(code.num_points, code.dim).value - 1e-9
 
 
@@ -179,10 +197,9 @@ def test_best_known_is_as_good_as_the_table(num_points, dim, known):
 )
 def test_best_known_keeps_its_word(num_points, dim):
     code = codes.best_known(num_points, dim)
-    rows = np.asarray(code.block(0, num_points))
+    rows = _rows(code)
     assert rows.shape == (num_points, dim)
-    scores = rows @ rows.T - 3 * np.eye(num_points)
-    assert scores.max() <= code.max_cosine + 1e-6
+    assert _closest(rows) <= code.max_cosine + 1e-6
     assert code.max_cosine >= bounds.tightest(num_points, dim).value - 1e-9
 
 
@@ -201,9 +218,9 @@ def test_the_catalogue_keeps_its_word():
     built = [code for code in catalogue() if code.dim <= 66 and 2 <= code.num_points <= 2100]
     assert len(built) > 100
     for code in built[::6]:
-        rows = np.asarray(code.block(0, code.num_points))
+        rows = _rows(code)
         assert rows.shape == (code.num_points, code.dim), code.name
-        assert measured_max_cosine(code) <= code.max_cosine + 1e-6, code.name
+        assert _closest(rows) <= code.max_cosine + 1e-6, code.name
         assert code.max_cosine >= bounds.tightest(code.num_points, code.dim).value - 1e-9, code.name
 
 
@@ -217,9 +234,7 @@ def test_few_symbols_and_vertices_make_a_better_code_of_fewer_points():
     assert (fewer.num_points, fewer.dim) == (9375 + 123 * 5 + 3, 494)
     code = codes.best_known(10_000, 512)
     assert code.max_cosine == fewer.max_cosine == pytest.approx(61 / 1486)
-    rows = np.asarray(code.block(0, 10_000))
-    scores = rows @ rows.T - 2 * np.eye(10_000, dtype=np.float32)
-    assert scores.max() == pytest.approx(code.max_cosine, abs=1e-6)
+    assert _closest(_rows(code)) == pytest.approx(code.max_cosine, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -249,8 +264,7 @@ def test_a_sum_of_words_vertices_and_axes_is_found():
     """Neither the words nor the words and opposite vertices are as many as the points asked for."""
     code = codes.best_known(348, 48)
     assert code.max_cosine < 0.1634
-    rows = np.asarray(code.block(0, 348))
-    assert (rows @ rows.T - 2 * np.eye(348)).max() == pytest.approx(code.max_cosine, abs=1e-6)
+    assert _closest(_rows(code)) == pytest.approx(code.max_cosine, abs=1e-6)
 
 
 def test_opposite_vertices_are_left_out_where_words_come_too_near():

@@ -41,7 +41,11 @@ def best_pairs(scores, num_pairs, is_within):
     return scores[kept][order], rows[kept][order], columns[kept][order]
 
 
-@pytest.mark.parametrize("num_pairs", [1, 40, MOST_PAIRS])
+@pytest.mark.parametrize(
+    ("sweep", "num_pairs"),
+    [("one device", 1), ("one device", MOST_PAIRS), ("three devices", 40)],
+    indirect=["sweep"],
+)
 @pytest.mark.parametrize("num_columns", [None, 211])
 def test_the_search_is_exact(sweep, num_columns, num_pairs):
     x = unit(150, 0)

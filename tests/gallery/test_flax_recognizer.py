@@ -73,8 +73,8 @@ def test_the_colour_order_can_be_overridden(model):
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_a_weight_file_gives_the_model_that_was_exported(tmp_path, suffix):
-    model = make_backbone("iresnet_tiny", variant="insightface", rngs=nnx.Rngs(0))
-    path = tmp_path / f"tiny{suffix}"
+    model = make_backbone("iresnet_nano", variant="insightface", rngs=nnx.Rngs(0))
+    path = tmp_path / f"nano{suffix}"
     write_state_dict(path, export_weights(model))
     recognizer = open_recognizer(path)
     assert (recognizer.image_size, recognizer.embedding_dim) == (32, 512)

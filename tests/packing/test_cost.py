@@ -73,6 +73,7 @@ def test_the_gpu_kernel_and_dense_blocks_compute_tiles_for_both_sides():
 METHODS = {"annealed": Annealed(), "stochastic": MiniBatch()}
 
 
+@pytest.mark.fully_optimized
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("num_devices", [2, 4])
 def test_memory_is_that_of_the_compiled_step(method, num_devices):

@@ -126,6 +126,7 @@ def test_the_start_is_the_same_on_any_mesh(start):
         assert not x[50:].any()
 
 
+@pytest.mark.fully_optimized
 @pytest.mark.parametrize("method", [Annealed(), MiniBatch()], ids=lambda m: type(m).__name__)
 def test_a_million_points_on_eight_devices_need_little_more_than_the_state(method):
     """Points, best points, force and momentum are 4 arrays of n x d; tests/test_tpu_aot.py has the

@@ -216,6 +216,7 @@ def test_a_start_that_does_not_fit_is_refused(key):
             solve(problem, key, start=start)
 
 
+@pytest.mark.fully_optimized
 @pytest.mark.parametrize("with_gallery", [False, True])
 def test_a_step_needs_little_memory(with_gallery):
     """At n = 20,000 and d = 512, under 256 MiB beyond points, force and optimiser state."""

@@ -53,9 +53,18 @@ def _assert_same(found, want, rtol=2e-5, atol=2e-6):
         np.testing.assert_allclose(got, expected, rtol=rtol, atol=atol * np.abs(finite).max())
 
 
-@pytest.mark.parametrize("name", REDUCTIONS)
-@pytest.mark.parametrize(("num_points", "dim"), [(7, 6), (100, 6), (45, 512)])
+@pytest.mark.parametrize(
+    ("name", "num_points", "dim"),
+    [
+        *((name, 100, 6) for name in REDUCTIONS),
+        ("pair_sum", 7, 6),
+        ("nearest", 7, 6),
+        ("pair_sum", 45, 512),
+        ("max_cosine", 45, 512),
+    ],
+)
 def test_parity_with_blockwise(key, name, num_points, dim):
+    """All reductions over several tiles; rows below a tile and wide rows for two kinds of carries."""
     reduction = REDUCTIONS[name]
     rows, columns = _points(key, num_points, dim), _points(jax.random.key(1), 33, dim, first=500)
 

@@ -1,5 +1,8 @@
 """Shards that meet round a ring give what one device gives."""
 
+import itertools
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,10 +34,26 @@ REDUCTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", REDUCTIONS)
-@pytest.mark.parametrize(("num_points", "block_size"), [(7, None), (100, 4), (97, 5), (600, None)])
-@pytest.mark.parametrize("num_columns", [None, 3, 333])
-def test_parity(key, mesh, name, num_points, block_size, num_columns):
+MESHES = [1, 2, 3, 8]
+SHAPES = [(7, None), (100, 4), (97, 5), (600, None)]
+WITHIN = [
+    (name, num_devices, SHAPES[(i + j) % len(SHAPES)], None)
+    for i, name in enumerate(REDUCTIONS)
+    for j, num_devices in enumerate(MESHES)
+]
+BETWEEN = [
+    (name, *case)
+    for name, case in zip(
+        itertools.cycle(REDUCTIONS), itertools.product(MESHES, SHAPES, [3, 333]), strict=False
+    )
+]
+
+
+@pytest.mark.parametrize(("name", "num_devices", "shape", "num_columns"), WITHIN + BETWEEN)
+def test_parity(key, name, num_devices, shape, num_columns):
+    """Within a set every reduction meets every mesh; otherwise they take turns over the shapes."""
+    num_points, block_size = shape
+    mesh = sharding.make_mesh(jax.devices()[:num_devices])
     x = sphere.sample_uniform(key, num_points, 6)
     y = None if num_columns is None else sphere.sample_uniform(jax.random.key(1), num_columns, 6)
     want = Sweep(implementation="reference")(x, y, reduction=REDUCTIONS[name])
@@ -57,8 +76,8 @@ def test_rows_of_zeros_are_no_points(key, name):
         Sweep(implementation="reference"),
         Sweep(block_size=16, implementation="blockwise"),
     ):
-        found = jax.tree.leaves(sweep(hole, reduction=REDUCTIONS[name]))[0]
-        want = jax.tree.leaves(sweep(rest, reduction=REDUCTIONS[name]))[0]
+        swept = jax.jit(partial(sweep, reduction=REDUCTIONS[name]))
+        found, want = (jax.tree.leaves(swept(points))[0] for points in (hole, rest))
         np.testing.assert_allclose(jnp.delete(found, 17, axis=0), want, rtol=1e-5)
         assert np.isin(found[17], (0.0, -np.inf)).all()
 
@@ -79,6 +98,7 @@ def test_a_shard_travels_in_chunks():
     assert ring.count_chunks(97, 40) == 1
 
 
+@pytest.mark.fully_optimized
 def test_half_a_round_is_enough():
     """Each device meets three others in full and the opposite one for its own rows only."""
     mesh = sharding.make_mesh(jax.devices()[:8])

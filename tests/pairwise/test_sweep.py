@@ -10,8 +10,12 @@ from hyperface_jax.pairwise import count_above, k_nearest, max_cosine, nearest, 
 from hyperface_jax.pairwise.blockwise import default_block_size
 
 BETA = 10.0
-SIZES = [(5, None), (64, 16), (100, 16), (97, 32), (700, None)]
-IMPLEMENTATIONS = ["reference", "blockwise"]
+SIZES = {
+    "blockwise": [(5, None), (64, 16), (100, 16), (97, 32), (700, None)],
+    "reference": [(5, None), (97, 32)],
+    "pallas": [(5, None), (97, 32)],
+}
+"""Points and rows of a block, which only the blockwise implementation cuts."""
 
 
 def _exp_pair(scores):
@@ -27,6 +31,10 @@ REDUCTIONS = {
 }
 
 
+def _swept(x, y, **settings):
+    return jax.jit(lambda x, y: sweep(x, y, **settings))(x, y)
+
+
 def _expected(name, scores, y):
     if name == "pair_sum":
         weight = np.exp(BETA * scores)
@@ -38,14 +46,23 @@ def _expected(name, scores, y):
     return ((scores > 0.3).sum(1),)
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize("name", REDUCTIONS)
-@pytest.mark.parametrize(("num_points", "block_size"), SIZES)
-@pytest.mark.parametrize("num_columns", [None, 1, 333])
+CASES = [
+    (implementation, name, *size, num_columns)
+    for implementation in ("reference", "blockwise")
+    for i, name in enumerate(REDUCTIONS)
+    for j, size in enumerate(SIZES[implementation])
+    for num_columns in (None, (1, 333)[(i + j) % 2])
+]
+
+
+@pytest.mark.parametrize(
+    ("implementation", "name", "num_points", "block_size", "num_columns"), CASES
+)
 def test_parity(key, implementation, name, num_points, block_size, num_columns):
+    """Every reduction within a set of every size; one column and many take turns."""
     x = sphere.sample_uniform(key, num_points, 6)
     y = None if num_columns is None else sphere.sample_uniform(key, num_columns + 3, 6)[3:]
-    found = sweep(
+    found = _swept(
         x, y, reduction=REDUCTIONS[name], block_size=block_size, implementation=implementation
     )
     columns = np.asarray(x if y is None else y, np.float64)
@@ -57,13 +74,15 @@ def test_parity(key, implementation, name, num_points, block_size, num_columns):
         np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6 * np.abs(want).max())
 
 
-@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, "pallas"])
-@pytest.mark.parametrize(("num_points", "block_size"), SIZES)
+@pytest.mark.parametrize(
+    ("implementation", "num_points", "block_size"),
+    [(implementation, *size) for implementation, sizes in SIZES.items() for size in sizes],
+)
 @pytest.mark.parametrize("num_columns", [None, 3, 333])
 def test_k_nearest(key, implementation, num_points, block_size, num_columns):
     x = sphere.sample_uniform(key, num_points, 6)
     y = x if num_columns is None else sphere.sample_uniform(jax.random.key(1), num_columns, 6)
-    found = sweep(
+    found = _swept(
         x,
         None if num_columns is None else y,
         reduction=k_nearest(5),
@@ -116,6 +135,7 @@ def test_default_blocks_waste_little(num_rows):
     assert padded - num_rows <= max(0.02 * num_rows, 8)
 
 
+@pytest.mark.fully_optimized
 @pytest.mark.parametrize("num_points", [10_000, 20_000])
 def test_value_and_force_sweep_needs_little_memory(num_points):
     x = jax.ShapeDtypeStruct((num_points, 512), jnp.float32)
@@ -125,6 +145,7 @@ def test_value_and_force_sweep_needs_little_memory(num_points):
     assert temporary - rows < 64 * 2**20, "beyond one force accumulator"
 
 
+@pytest.mark.fully_optimized
 def test_symmetric_sweep_visits_each_tile_once():
     """The compiled symmetric max sweep holds one score product a tile, and no n x n array."""
     x = jax.ShapeDtypeStruct((4096, 8), jnp.float32)

@@ -53,6 +53,7 @@ def test_the_formulations_of_the_cpu_hold_on_every_platform(case):
     np.testing.assert_allclose(rows, by_kernel, atol=2e-5, rtol=2e-5)
 
 
+@pytest.mark.fully_optimized
 def test_the_weight_gradient_never_holds_the_patches_of_the_whole_batch():
     x = force = jax.ShapeDtypeStruct((16, 112, 112, 64), jnp.float32)
     patches = 4 * x.size * 9

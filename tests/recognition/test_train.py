@@ -54,6 +54,7 @@ def test_the_loss_of_a_batch_falls(batch, head):
     assert last.loss < 0.5 * first.loss
 
 
+@pytest.mark.parametrize("mesh", [3, 8], indirect=True)
 def test_any_mesh_trains_the_same(batch, mesh):
     """Batch norms and heads see the whole batch, and classes that fill up a shard stay zero."""
     expected, _ = _after(_trainer(ema=0.5), batch, 3)
@@ -125,11 +126,11 @@ def test_batch_norms_do_not_decay_unless_the_recipe_says_so():
 
 
 def test_the_running_mean_is_the_result(batch):
-    state, _ = _after(_trainer(ema=0.9), batch, 1)
-    start = _trainer(ema=0.9).init(jax.random.key(0)).params
-    mixed = jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, start, state.params)
+    state, _ = _after(_trainer(ema=0.5), batch, 1)
+    start = _trainer(ema=0.5).init(jax.random.key(0)).params
+    mixed = jax.tree.map(lambda a, b: 0.5 * a + 0.5 * b, start, state.params)
     _assert_close(state.ema, mixed, 1e-6)
-    model = _trainer(ema=0.9).model(state)
+    model = _trainer(ema=0.5).model(state)
     np.testing.assert_array_equal(model.fc.kernel[...], state.ema["fc"]["kernel"][...])
 
 

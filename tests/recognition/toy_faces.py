@@ -1,9 +1,18 @@
-"""Small drawn faces for the tests of training: an identity is a shape, an image a view of it."""
+"""Small drawn faces for the tests of training: an identity is a shape, an image a view of it.
+
+As a program it is ``hyperface`` with a backbone ``iresnet_toy``, which is compiled in a moment.
+"""
+
+import sys
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from hyperface_jax.cli.main import main
+from hyperface_jax.recognition.backbones import BACKBONES, BackboneConfig
+
 CANVAS = 96
+BACKBONE = {"iresnet_toy": BackboneConfig((1,), (8,), image_size=16)}
 
 
 def draw(identity, number, size=32):
@@ -65,3 +74,8 @@ def _paint(canvas, face, centre):
         ellipse(side * eye_x, eye_y - 0.5, eye, 0.7 * eye, (250, 250, 250))
         ellipse(side * eye_x, eye_y - 0.5, eye / 2, eye / 2, iris)
     ellipse(0, mouth_y - 0.5, mouth_width, 0.04, mouth)
+
+
+if __name__ == "__main__":
+    BACKBONES.update(BACKBONE)
+    sys.exit(main())

@@ -42,6 +42,7 @@ def test_a_face_does_not_depend_on_its_batch():
         assert np.abs(part - whole[rows]).max() <= 1
 
 
+@pytest.mark.fully_optimized
 def test_memory_does_not_grow_with_the_batch_beyond_the_images():
     def temporary(num):
         latents, nuisance = jnp.zeros((num, 24)), jnp.zeros((num, NUM_NUISANCE))
