@@ -44,6 +44,8 @@ docs: $(VENV)/.installed  ## the documentation as pages, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site
 
 bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchmarks/results/ and the README's tables
+	$(BIN)/python -m benchmarks.api_names
+	$(BIN)/python -m benchmarks.first_packing
 	$(BIN)/python -m benchmarks.pairwise
 	$(BIN)/python -m benchmarks.leakage
 	$(BIN)/python -m benchmarks.solvers

@@ -147,6 +147,15 @@ def milestones(figures: dict[str, Any]) -> str:
     return _table(["n, d", "sweeps", "max cosine", "lower bound", "seconds"], rows)
 
 
+def api_names(figures: dict[str, Any]) -> str:
+    """Names that a user must know for each task."""
+    rows = [
+        [r["task"], "" if r["before"] is None else str(r["before"]), str(r["after"])]
+        for r in figures["rows"]
+    ]
+    return _table(["task", "names before `hf.run`", "names now"], rows)
+
+
 def pairwise(figures: dict[str, Any]) -> str:
     """Rate of the value-and-force sweep."""
     rows = [
@@ -471,6 +480,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "rivals_flops": ("rivals", partial(rivals, "methods_at_equal_flops")),
     "rivals_manifold": ("rivals", rivals_manifold),
     "rivals_costs": ("rivals", rivals_costs),
+    "api_names": ("api_names", api_names),
     "milestones": ("milestones", milestones),
     "pairwise": ("pairwise", pairwise),
     "leakage": ("leakage", leakage),

@@ -43,6 +43,22 @@ def test_no_small_code_is_below_its_bound():
             assert all(row["max_cosine"] >= row["lower_bound"] - 1e-9 for row in rows)
 
 
+@pytest.fixture
+def as_users_run_it():
+    jax.config.update("jax_numpy_rank_promotion", "allow")
+    yield
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def test_the_programs_whose_names_are_counted_run(as_users_run_it):
+    from benchmarks.api_names import SETUP, TASKS, rows
+    from benchmarks.common import read_result
+
+    for task in TASKS:
+        exec(SETUP + task.after, {})
+    assert read_result("api_names")["rows"] == rows()
+
+
 # The comparison with rivals
 
 
