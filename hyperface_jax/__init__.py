@@ -2,7 +2,7 @@
 
 The public core: geometry (:mod:`.sphere`), lower bounds (:mod:`.bounds`), spherical codes
 (:mod:`.codes`), all-pairs sweeps (:mod:`.pairwise`) and packing (:mod:`.packing`). Importing it loads
-jax and optax only.
+jax and optax only (and jaxtyping, where it is installed).
 """
 
 from hyperface_jax import bounds, codes, packing, pairwise, sharding, sphere
