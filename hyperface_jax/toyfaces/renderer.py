@@ -74,6 +74,8 @@ def draw_batches(
     Raises:
         InputError: as :func:`render`.
     """
+    # On the host, so that taking a batch needs no program for each number of images.
+    identity, nuisance = np.asarray(identity), np.asarray(nuisance)
     num = len(identity)
     for start in range(0, num, _BATCH):
         # A last batch that is filled up needs no program of its own.
