@@ -43,8 +43,6 @@ class Demo:
     """Weight of the gallery in the packing."""
     neighbours: int | None = None
     """Gallery rows whose span stands for the face manifold in the packing."""
-    paper_steps: int | None = None
-    """Steps of the paper's algorithm, for each identity."""
     pairs: int | None = None
     """Pairs of each verification set."""
     test_ids: int | None = None
@@ -101,7 +99,7 @@ class Demo:
             raise InputError("--quick, --full: they exclude each other; give one")
         given = {field.name: getattr(self, field.name, None) for field in fields(Size)}
         for name, value in given.items():
-            least = {"alpha": 0, "neighbours": 1, "paper_steps": 1}.get(name, 2)
+            least = {"alpha": 0, "neighbours": 1}.get(name, 2)
             if value is not None and not least <= value < 2**31:
                 raise InputError(f"--{name.replace('_', '-')} {value}: must be {least} or more")
         changes = {name: value for name, value in given.items() if value is not None}

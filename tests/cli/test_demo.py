@@ -19,7 +19,6 @@ from hyperface_jax.cli.main import main
 ROOT = Path(__file__).parents[2]
 SMALL = ["--quick", "--num-ids", 6, "--images-per-id", 4, "--gallery", 64, "--epochs", 2]
 SMALL += ["--pairs", 40, "--test-ids", 12, "--reference-ids", 64]
-SMALL += ["--paper-steps", 10]
 WAYS = ("packed", "paper", "unpacked", "keep-out")
 TRAINED = ("packed", "paper", "unpacked", "real")
 SETS = ("easy", "cross-pose", "cross-age", "frontal-profile", "mixed")

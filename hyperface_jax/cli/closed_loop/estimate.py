@@ -43,7 +43,7 @@ def _work(size: Size) -> tuple[float, ...]:
     """Return what the time of each stage, and of all else, grows with."""
     num_images = size.num_ids * size.images_per_id
     faces = size.gallery + 2 * size.reference_ids + 2 * max(size.test_ids, 200)
-    paper = size.paper_steps * size.num_ids**2 * size.gallery
+    paper = size.num_ids**2 * size.gallery
     return faces, paper, num_images, num_images * size.epochs, 5 * size.pairs, 0, 0
 
 

@@ -17,7 +17,6 @@ class Size:
         batch_size: of training.
         alpha: weight of the gallery in the packing.
         neighbours: gallery rows whose span stands for the face manifold in the packing.
-        paper_steps: of the paper's algorithm, for each identity.
         pairs: of each verification set.
         test_ids: held-out persons who are told apart, all against all.
         reference_ids: real persons who must not leak.
@@ -30,7 +29,6 @@ class Size:
     batch_size: int = 64
     alpha: float = 8.0
     neighbours: int = 4
-    paper_steps: int = 100
     pairs: int
     test_ids: int
     reference_ids: int
@@ -47,7 +45,6 @@ QUICK = Size(
     num_ids=40,
     images_per_id=6,
     epochs=6,
-    paper_steps=25,
     pairs=100,
     test_ids=60,
     reference_ids=500,
@@ -58,7 +55,6 @@ DEFAULT = Size(
     num_ids=200,
     images_per_id=12,
     epochs=12,
-    paper_steps=25,
     pairs=800,
     test_ids=300,
     reference_ids=2000,

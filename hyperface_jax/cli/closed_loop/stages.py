@@ -154,8 +154,8 @@ def keep_out_words(loop: Loop) -> tuple[object, ...]:
 
 
 def paper_arm(size: Size) -> Arm:
-    """Return the paper's algorithm: the nearest row, one pair a step."""
-    words = ("--method", "paper", "--steps", size.paper_steps * size.num_ids)
+    """Return the paper's algorithm: the nearest row, one pair a step, a hundred steps an identity."""
+    words = ("--method", "paper", "--steps", 100 * size.num_ids)
     return Arm(name=PAPER, alpha=2.0, neighbours=1, packing=words)
 
 
