@@ -207,10 +207,13 @@ def _make(trainer: Trainer, key: PRNGKey) -> IResNet:
 @lru_cache(maxsize=8)
 def _start(trainer: Trainer) -> Any:
     """Return the compiled start, the same for equal trainers."""
+    # It runs once: optimising it on a CPU takes longer than all that it saves.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    start = partial(jax.jit, partial(_first_state, trainer), compiler_options=options)
     if trainer.mesh is None:
-        return jax.jit(partial(_first_state, trainer))
+        return start()
     shardings = jax.tree.map(lambda leaf: leaf.sharding, trainer.state_shapes())
-    return jax.jit(partial(_first_state, trainer), out_shardings=shardings)
+    return start(out_shardings=shardings)
 
 
 def _first_state(trainer: Trainer, key: PRNGKey) -> TrainState:
