@@ -92,9 +92,11 @@ class Undisturbed:
 
     def copy_before(self, number, folder):
         """Copy what there was before the stage of that number."""
-        later = [*FOLDERS[number - 1 :], "results.json", "persons.png", "report.html"]
-        path = folder / "demo"
-        shutil.copytree(self.until(number - 1), path, ignore=shutil.ignore_patterns(*later))
+        shutil.copytree(self.until(number - 1), folder / "demo")
+        for name in FOLDERS[number - 1 :]:
+            shutil.rmtree(folder / "demo" / name, ignore_errors=True)
+        for name in ("results.json", "persons.png", "report.html"):
+            (folder / "demo" / name).unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module")
