@@ -6,6 +6,7 @@ from contextlib import chdir
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from hyperface_jax.cli.main import main
@@ -68,6 +69,12 @@ def follower(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT))
         return Follower(tmp_path_factory.mktemp("tutorial"))
+
+
+def test_the_toy_commands_make_a_gallery(follower):
+    follower.until("toy/gallery.npz")
+    with np.load(follower.folder / "toy" / "gallery.npz") as gallery:
+        assert gallery["embeddings"].shape == (512, 128)
 
 
 @pytest.mark.parametrize("stage", STAGES)
