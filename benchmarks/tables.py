@@ -419,7 +419,11 @@ def demo(figures: dict[str, Any]) -> str:
         [stage, f"{quick['stages'][stage]:.0f}", f"{default['stages'][stage]:.0f}"]
         for stage in quick["stages"]
     ]
-    for name, key in (("report, imports", "rest"), ("**all**", "total")):
+    for name, key in (
+        ("report, imports", "rest"),
+        ("**all**", "total"),
+        ("of all cores together", "cpu"),
+    ):
         rows.append([name, f"{quick[key]:.0f}", f"{default[key]:.0f}"])
     return _table(["seconds", "`--quick`", "as it is"], rows)
 
