@@ -261,15 +261,20 @@ def test_a_small_demo_says_that_it_tells_nothing_apart(undisturbed, tmp_path, ca
     )
 
 
-def test_the_estimate_is_a_line_through_what_was_measured():
-    [path] = (ROOT / "benchmarks" / "results").glob("*/demo.json")
-    found = json.loads(path.read_text())
-    assert found["about"]["device"] == MEASURED.machine
-    for name, size in (("quick", QUICK), ("default", DEFAULT)):
-        row = found["sizes"][name]
-        assert getattr(MEASURED, name) == tuple(
-            round(x, 1) for x in (*row["stages"].values(), row["rest"])
-        )
-        assert estimate(size) == pytest.approx(row["total"], abs=1)
-    assert estimate(QUICK) < estimate(DEFAULT) < estimate(FULL)
+def test_larger_worlds_take_longer():
+    assert 30 < estimate(QUICK) < estimate(DEFAULT) < estimate(FULL)
     assert in_words(estimate(FULL)).endswith("hours")
+    for size, seconds in ((QUICK, MEASURED.quick), (DEFAULT, MEASURED.default)):
+        assert estimate(size) == pytest.approx(sum(seconds))
+
+
+def test_the_estimate_is_a_line_through_what_was_measured():
+    paths = list((ROOT / "benchmarks" / "results").glob("*/demo.json"))
+    if not paths:
+        pytest.skip("python -m benchmarks.demo has not run on an idle machine")
+    found = json.loads(paths[0].read_text())
+    assert found["about"]["device"] == MEASURED.machine
+    for name in ("quick", "default"):
+        row = found["sizes"][name]
+        measured = (*row["stages"].values(), row["rest"])
+        assert getattr(MEASURED, name) == tuple(round(seconds, 1) for seconds in measured)
