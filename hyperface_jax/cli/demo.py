@@ -30,7 +30,7 @@ class Demo:
     quick: bool = False
     """A small world, to see every stage at work; too small to tell ways to choose identities apart."""
     full: bool = False
-    """A larger world: hours instead of minutes on two cores."""
+    """A larger world: an hour or more instead of minutes on two cores."""
     num_ids: int | None = None
     """Synthetic identities, for another size."""
     images_per_id: int | None = None

@@ -263,7 +263,7 @@ def test_a_small_demo_says_that_it_tells_nothing_apart(undisturbed, tmp_path, ca
 
 def test_larger_worlds_take_longer():
     assert 30 < estimate(QUICK) < estimate(DEFAULT) < estimate(FULL)
-    assert in_words(estimate(FULL)).endswith("hours")
+    assert "minute" in in_words(estimate(QUICK))
     for size, seconds in ((QUICK, MEASURED.quick), (DEFAULT, MEASURED.default)):
         assert estimate(size) == pytest.approx(sum(seconds))
 

@@ -69,4 +69,4 @@ FULL = Size(
     test_ids=500,
     reference_ids=8000,
 )
-"""Hours on two cores."""
+"""An hour or more on two cores."""
