@@ -265,7 +265,7 @@ def test_larger_worlds_take_longer():
     assert 30 < estimate(QUICK) < estimate(DEFAULT) < estimate(FULL)
     assert "minute" in in_words(estimate(QUICK))
     for size, seconds in ((QUICK, MEASURED.quick), (DEFAULT, MEASURED.default)):
-        assert estimate(size) == pytest.approx(sum(seconds))
+        assert estimate(size) == pytest.approx(sum(seconds), abs=1)
 
 
 def test_the_estimate_is_a_line_through_what_was_measured():
