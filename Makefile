@@ -61,6 +61,7 @@ bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchm
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.convolutions
 	$(BIN)/python -m benchmarks.synthesis
+	$(BIN)/python -m benchmarks.demo
 	$(BIN)/python -m benchmarks.closed_loop
 	$(BIN)/python -m benchmarks.tutorial
 	$(BIN)/python -m benchmarks.tables

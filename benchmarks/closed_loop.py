@@ -3,7 +3,7 @@
     python -m benchmarks.closed_loop [--parts packing alpha ...] [--seeds 3] [--work DIR]
 
 Every arm is packed, drawn, trained (on as many images in all) and tested by the stages of
-``hyperface demo``, at its size but for what the part varies. Seeds change the gallery, the packing,
+``hyperface demo``, at one size but for what the part varies. Seeds change the gallery, the packing,
 the noise, the training and the test persons. Arms that are done are not run again. Each figure is a
 mean over the seeds with its standard error; the gain over no packing is a mean of differences, each
 between two arms of one seed.
@@ -20,21 +20,31 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import ROOT, about, read_result, write_result
-from hyperface_jax.cli.closed_loop import commands, stages
+from hyperface_jax.cli.closed_loop import stages
 from hyperface_jax.cli.closed_loop.results import recognition
-from hyperface_jax.cli.closed_loop.sizes import DEFAULT
+from hyperface_jax.cli.closed_loop.sizes import Size
 from hyperface_jax.cli.closed_loop.stages import Arm, Loop
 from hyperface_jax.io.files import atomic_write_json, read_json
 from hyperface_jax.toyfaces.pretrained import GENERATOR, METRICS, RECOGNIZER
 
-SIZE = replace(DEFAULT, alpha=2.0, neighbours=1)
+SIZE = Size(
+    gallery=2048,
+    num_ids=200,
+    images_per_id=12,
+    epochs=12,
+    alpha=2.0,
+    neighbours=1,
+    pairs=800,
+    test_ids=300,
+    reference_ids=2000,
+)
 UNPACKED = ("--steps", 0)
 FARTHEST = ("--init", "farthest")
 CAP = ("--min-cosine", 0.85)
 
 
 def parts() -> dict[str, list[tuple[Arm, int | None]]]:
-    """Return the arms of each question, and the size of the gallery where it is not the demo's."""
+    """Return the arms of each question, and the size of the gallery where it is another."""
     return {
         "packing": [
             (Arm(name="packed"), None),
@@ -76,8 +86,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "closed_loop")
     chosen = parser.parse_args()
-    with commands.sharing_compilations():
-        _run(chosen.parts, chosen.seeds, chosen.work)
+    _run(chosen.parts, chosen.seeds, chosen.work)
 
 
 def _run(names: list[str], num_seeds: int, work: Path) -> None:

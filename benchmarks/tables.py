@@ -420,6 +420,22 @@ def _estimate(value: dict[str, Any] | None, scale: float, digits: int) -> str:
     return mean if value["error"] is None else f"{mean} ± {scale * value['error']:.{digits}f}"
 
 
+def demo(figures: dict[str, Any]) -> str:
+    """Seconds of the stages of ``hyperface demo``, at two sizes."""
+    quick, default = (figures["sizes"][name] for name in ("quick", "default"))
+    rows = [
+        [stage, f"{quick['stages'][stage]:.0f}", f"{default['stages'][stage]:.0f}"]
+        for stage in quick["stages"]
+    ]
+    for name, key in (
+        ("report, imports", "rest"),
+        ("**all**", "total"),
+        ("of all cores together", "cpu"),
+    ):
+        rows.append([name, f"{quick[key]:.0f}", f"{default[key]:.0f}"])
+    return _table(["seconds", "`--quick`", "as it is"], rows)
+
+
 def toy_models(figures: dict[str, Any]) -> str:
     """How good the shipped models are."""
     sets = figures["models"]["recognizer"]["benchmarks"]
@@ -500,6 +516,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "convolutions": ("convolutions", convolutions),
     "synthesis": ("synthesis", synthesis),
     "toy_models": ("closed_loop", toy_models),
+    "demo": ("demo", demo),
     "tutorial_figures": ("tutorial", tutorial_figures),
     "tutorial_costs": ("tutorial", tutorial_costs),
     **{

@@ -3,8 +3,8 @@
     python -m benchmarks.tutorial
 
 The blocks of docs/tutorials/faces.md that are titled "toy world" run in an empty folder, in order and in
-one shell each, and the figures are read from the files that they leave. A test runs them again and holds
-the figures to the tolerances here.
+one shell each, and the figures are read from the files that they leave. A test runs them again, all in
+one process, and holds the figures to the tolerances here.
 """
 
 from __future__ import annotations
@@ -101,15 +101,25 @@ def main() -> None:
 
 def run_toy(folder: Path) -> dict[str, float]:
     """Run the toy blocks of the page in a folder, and return their figures."""
-    scripts = Path(sys.executable).parent
-    environment = os.environ | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
-    for language, block in _TOY.findall(PAGE.read_text()):
+    for language, block in toy_blocks():
         command = ["bash", "-euc", block] if language == "bash" else [sys.executable, "-c", block]
-        subprocess.run(command, cwd=folder, env=environment, check=True)
-    return {name: _read(folder, figure) for name, figure in FIGURES.items()}
+        subprocess.run(command, cwd=folder, env=environment(), check=True)
+    return {name: read_figure(folder, figure) for name, figure in FIGURES.items()}
 
 
-def _read(folder: Path, figure: Expected) -> float:
+def toy_blocks() -> list[tuple[str, str]]:
+    """Return the language and the text of each toy block of the page."""
+    return _TOY.findall(PAGE.read_text())
+
+
+def environment(*folders: Path) -> dict[str, str]:
+    """Return the environment, with programs of these folders and of this Python found first."""
+    path = (*folders, Path(sys.executable).parent, os.environ["PATH"])
+    return os.environ | {"PATH": os.pathsep.join(map(str, path))}
+
+
+def read_figure(folder: Path, figure: Expected) -> float:
+    """Read a figure from the file that the toy commands left in a folder."""
     value: Any = json.loads((folder / figure.path).read_text())
     for key in figure.keys:
         value = value[key]

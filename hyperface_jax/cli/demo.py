@@ -11,6 +11,7 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_write_json, one_line, read_json
 
 if TYPE_CHECKING:
+    from hyperface_jax.cli.closed_loop.sizes import Size
     from hyperface_jax.cli.closed_loop.stages import Loop
 
 _SETTINGS = "demo.json"
@@ -24,10 +25,12 @@ class Demo:
     Run the same command again to resume.
     """
 
-    out: Path = Path("runs/demo")
-    """Folder for the stages and report.html."""
+    out: Path | None = None
+    """Folder for the stages and report.html. Default: runs/demo, runs/quick or runs/full."""
+    quick: bool = False
+    """A small world, to see every stage at work; too small to tell ways to choose identities apart."""
     full: bool = False
-    """A larger world: hours instead of minutes on two cores."""
+    """A larger world: an hour or more instead of minutes on two cores."""
     num_ids: int | None = None
     """Synthetic identities, for another size."""
     images_per_id: int | None = None
@@ -52,22 +55,22 @@ class Demo:
     def run(self) -> int:
         """Run the stages that are not done, then write the report."""
         try:
-            from hyperface_jax.cli.closed_loop.commands import Stopped, sharing_compilations
+            from hyperface_jax.cli.closed_loop.commands import Stopped
             from hyperface_jax.cli.closed_loop.report import write_report
             from hyperface_jax.cli.closed_loop.stages import STAGES
         except ImportError as error:
             needed = "pip install 'hyperface_jax[cli,recognition,synthesis]'"
             raise InputError(f"the demo needs {error.name}: {needed}") from error
         loop = self.loop()
+        _announce(loop)
         seconds: dict[str, float] = {}
         try:
-            with sharing_compilations():
-                for i, stage in enumerate(STAGES, start=1):
-                    name = stage.__name__.replace("_", " ")
-                    print(f"\n== {i} of {len(STAGES) + 1}: {name}", flush=True)
-                    start = time.perf_counter()
-                    stage(loop)
-                    seconds[name] = time.perf_counter() - start
+            for i, stage in enumerate(STAGES, start=1):
+                name = stage.__name__.replace("_", " ")
+                print(f"\n== {i} of {len(STAGES) + 1}: {name}", flush=True)
+                start = time.perf_counter()
+                stage(loop)
+                seconds[name] = time.perf_counter() - start
         except Stopped as stopped:
             return stopped.code
         print(f"\n== {len(STAGES) + 1} of {len(STAGES) + 1}: report", flush=True)
@@ -81,18 +84,38 @@ class Demo:
         Raises:
             InputError: a setting cannot work, or the folder belongs to a loop of other settings.
         """
-        from hyperface_jax.cli.closed_loop.sizes import DEFAULT, FULL, Size
         from hyperface_jax.cli.closed_loop.stages import Loop
 
+        size = self._size()
+        name = "quick" if self.quick else "full" if self.full else "demo"
+        out = self.out or Path("runs") / name
+        _claim(out, {"seed": self.seed, **asdict(size)})
+        return Loop(out, size, self.seed)
+
+    def _size(self) -> Size:
+        from hyperface_jax.cli.closed_loop.sizes import DEFAULT, FULL, QUICK, Size
+
+        if self.quick and self.full:
+            raise InputError("--quick, --full: they exclude each other; give one")
         given = {field.name: getattr(self, field.name, None) for field in fields(Size)}
         for name, value in given.items():
             least = {"alpha": 0, "neighbours": 1}.get(name, 2)
             if value is not None and not least <= value < 2**31:
                 raise InputError(f"--{name.replace('_', '-')} {value}: must be {least} or more")
         changes = {name: value for name, value in given.items() if value is not None}
-        size = replace(FULL if self.full else DEFAULT, **changes)
-        _claim(self.out, {"seed": self.seed, **asdict(size)})
-        return Loop(self.out, size, self.seed)
+        return replace(QUICK if self.quick else FULL if self.full else DEFAULT, **changes)
+
+
+def _announce(loop: Loop) -> None:
+    """Say how long it takes, and what its size cannot show."""
+    from hyperface_jax.cli.closed_loop.estimate import MEASURED, estimate, in_words
+
+    print(
+        f"hyperface demo: about {in_words(estimate(loop.size))} on two idle cores, less what is done "
+        f"already (estimated from runs on {MEASURED.machine}); Ctrl-C stops it, the same command resumes"
+    )
+    if loop.size.is_small:
+        print("This size shows the stages at work; it is too small to tell the ways apart.")
 
 
 def _claim(folder: Path, settings: dict[str, object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -63,8 +64,13 @@ def leakage(synthetic: ArrayLike, real: ArrayLike, *, threshold: float) -> Leaka
         raise InputError(
             f"synthetic, real: shapes {x.shape} and {y.shape}; [n, d] and [m, d] are needed, not empty"
         )
-    found: Nearest = Sweep()(normalize(x), normalize(y), reduction=nearest())
+    found = _nearest(x, y)
     return Leakage(np.asarray(found.cosine), np.asarray(found.column), threshold)
+
+
+@jax.jit  # Outside of one, the loop of a sweep is compiled anew at each call.
+def _nearest(x: jax.Array, y: jax.Array) -> Nearest:
+    return Sweep()(normalize(x), normalize(y), reduction=nearest())
 
 
 def impostor_threshold(embeddings: ArrayLike, *, far: float) -> float:

@@ -8,7 +8,7 @@ leaves the state as it was, for the caller to stop and say so.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -97,10 +97,7 @@ class Trainer:
 
     def init(self, key: PRNGKey) -> TrainState:
         """Create the start, sharded from the beginning."""
-        if self.mesh is None:
-            return jax.jit(partial(_first_state, self))(key)
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state_shapes())
-        return jax.jit(partial(_first_state, self), out_shardings=shardings)(key)
+        return _start(self)(key)
 
     def state_shapes(self) -> TrainState:
         """Return shapes and shardings of the state, for a checkpoint to be restored to."""
@@ -205,6 +202,18 @@ def _graph(trainer: Trainer) -> Any:
 
 def _make(trainer: Trainer, key: PRNGKey) -> IResNet:
     return IResNet(trainer.backbone, dtype=trainer.dtype, rngs=nnx.Rngs(params=key))
+
+
+@lru_cache(maxsize=8)
+def _start(trainer: Trainer) -> Any:
+    """Return the compiled start, the same for equal trainers."""
+    # It runs once: optimising it on a CPU takes longer than all that it saves.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    start = partial(jax.jit, partial(_first_state, trainer), compiler_options=options)
+    if trainer.mesh is None:
+        return start()
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, trainer.state_shapes())
+    return start(out_shardings=shardings)
 
 
 def _first_state(trainer: Trainer, key: PRNGKey) -> TrainState:

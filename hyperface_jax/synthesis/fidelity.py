@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -129,6 +130,10 @@ def read_face_embeddings(paths: Iterable[Path]) -> Iterator[FaceEmbeddings]:
 
 
 def _nearest(points: np.ndarray) -> np.ndarray:
-    x = jnp.asarray(points)
-    rows = first_rows(x, min(_MOST_ROWS, len(points)))
-    return np.asarray(Sweep().among(rows, x, reduction=max_cosine()))
+    return np.asarray(_nearest_others(jnp.asarray(points)))
+
+
+@jax.jit  # Outside of one, the loop of a sweep is compiled anew at each call.
+def _nearest_others(x: jax.Array) -> jax.Array:
+    rows = first_rows(x, min(_MOST_ROWS, len(x)))
+    return Sweep().among(rows, x, reduction=max_cosine())

@@ -311,11 +311,6 @@ def preset_sides(preset: str) -> tuple[Circumstances, Circumstances]:
 
 def draw_nuisance(keys: Key[Array, " n"], how: Circumstances) -> Float[Array, "n m"]:
     """Draw the circumstances of pictures, one key each, as rows ``[n, m]``."""
-    return _pictures(keys, jax.tree.map(float, how))
-
-
-@jax.jit
-def _pictures(keys: Any, how: Circumstances) -> Any:
     return jax.vmap(partial(_picture, how=how))(keys)
 
 

@@ -10,7 +10,7 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
@@ -26,6 +26,7 @@ from hyperface_jax.io.files import atomic_write_text, one_line, os_input_error
 from hyperface_jax.toyfaces.parameters import (
     BENCHMARKS,
     NUM_IDENTITY,
+    Circumstances,
     Traits,
     draw_nuisance,
     preset_sides,
@@ -95,6 +96,8 @@ _NUM_FACTORS = 6
 _SHARED = 0.55
 """Share of the variance within a group that a few factors explain."""
 _PERSON, _PICTURE, _COUNT, _PAIR = range(4)
+_BLOCK = 256
+"""Persons or pictures that are drawn at a time."""
 
 
 class Identities(NamedTuple):
@@ -151,12 +154,12 @@ def sample_identities(key: PRNGKey, num: int, *, start: int = 0) -> Identities:
     Returns:
         The persons ``start`` to ``start + num - 1``.
     """
-    return persons_at(key, jnp.arange(start, start + num))
+    return persons_at(key, np.arange(start, start + num))
 
 
 def persons_at(key: PRNGKey, numbers: Any) -> Identities:
     """Draw the persons of given numbers, ``[n]``; see :func:`sample_identities`."""
-    return Identities(*_persons(_numbered(key, _PERSON, jnp.asarray(numbers))))
+    return Identities(*_in_blocks(partial(_persons, key), numbers))
 
 
 def image_counts(key: PRNGKey, num: int, *, mean: float) -> np.ndarray:
@@ -216,9 +219,7 @@ def image_nuisance(
     sides = preset_sides(preset)
     if side not in (0, 1):
         raise InputError(f"side={side}: must be 0 or 1")
-    keys = _numbered(key, _PICTURE, jnp.asarray(person))
-    keys = jax.vmap(jax.random.fold_in)(keys, jnp.asarray(picture))
-    return draw_nuisance(keys, sides[side])
+    return _drawn(key, _PICTURE, person, picture, sides[side])
 
 
 def benchmark_pairs(key: PRNGKey, preset: str, num_pairs: int) -> Pairs:
@@ -238,17 +239,30 @@ def benchmark_pairs(key: PRNGKey, preset: str, num_pairs: int) -> Pairs:
         InputError: no such preset.
     """
     sides = preset_sides(preset)
-    order = jnp.arange(num_pairs)
-    keys = _numbered(key, _PAIR, order)
-    first, second, groups = _two_persons(keys, order % 4)
+    order = np.arange(num_pairs)
+    first, second, groups = _in_blocks(partial(_two_persons, key), order)
     one, other = (
-        draw_nuisance(jax.vmap(partial(jax.random.fold_in, data=2 + i))(keys), side)
-        for i, side in enumerate(sides)
+        _drawn(key, _PAIR, order, np.full_like(order, 2 + i), side) for i, side in enumerate(sides)
     )
-    return Pairs(first, second, one, other, groups, order % 2 == 0)
+    return Pairs(first, second, one, other, groups, jnp.asarray(order % 2 == 0))
 
 
-def _numbered(key: PRNGKey, stream: int, numbers: Any) -> Any:
+def _drawn(key: PRNGKey, stream: int, first: Any, second: Any, how: Circumstances) -> Any:
+    how = jax.tree.map(float, how)
+    return _in_blocks(lambda *numbers: _pictures(key, stream, *numbers, how), first, second)
+
+
+def _in_blocks(program: Callable[..., Any], *numbers: Any) -> Any:
+    """Run a program on rows of numbers, filled up to whole blocks: it compiles once for any number."""
+    columns, num = [np.asarray(column) for column in numbers], len(numbers[0])
+    parts = [
+        program(*(np.resize(column[start : start + _BLOCK], _BLOCK) for column in columns))
+        for start in range(0, max(num, 1), _BLOCK)
+    ]
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)[:num]), *parts)
+
+
+def _numbered(key: PRNGKey, stream: Any, numbers: Any) -> Any:
     key = jax.random.fold_in(key, stream)
     return jax.vmap(partial(jax.random.fold_in, key))(numbers)
 
@@ -286,16 +300,30 @@ def _group(key: Any, without: Any = -1) -> Any:
 
 
 @jax.jit
-@jax.vmap
-def _persons(key: Any) -> tuple[Any, Any]:
+def _persons(key: Any, numbers: Any) -> tuple[Any, Any]:
+    return jax.vmap(_anyone)(_numbered(key, _PERSON, numbers))
+
+
+def _anyone(key: Any) -> tuple[Any, Any]:
+    """Draw the latents of a person, and the group."""
     group_key, person_key = jax.random.split(key)
     group = _group(group_key)
     return _person(person_key, group), group
 
 
 @jax.jit
-@jax.vmap
-def _two_persons(key: Any, kind: Any) -> tuple[Any, Any, Any]:
+def _two_persons(key: Any, numbers: Any) -> tuple[Any, Any, Any]:
+    return jax.vmap(_any_two)(_numbered(key, _PAIR, numbers), numbers % 4)
+
+
+@jax.jit
+def _pictures(key: Any, stream: Any, first: Any, second: Any, how: Circumstances) -> Any:
+    """Draw the circumstances of pictures, by two numbers each."""
+    keys = jax.vmap(jax.random.fold_in)(_numbered(key, stream, first), second)
+    return draw_nuisance(keys, how)
+
+
+def _any_two(key: Any, kind: Any) -> tuple[Any, Any, Any]:
     """Draw two persons: the same (kind 0, 2), of one group (1) or of two (3)."""
     first_key, second_key = (jax.random.fold_in(key, i) for i in range(2))
     group_key, person_key = jax.random.split(first_key)

@@ -74,11 +74,14 @@ def draw_batches(
     Raises:
         InputError: as :func:`render`.
     """
-    num = len(identity)
+    # On the host, so that taking a batch needs no program for each number of images.
+    persons, views = np.asarray(identity), np.asarray(nuisance)
+    num = len(persons)
     for start in range(0, num, _BATCH):
         # A last batch that is filled up needs no program of its own.
         rows = (start + np.arange(_BATCH)) % num
-        images = to_uint8(render(identity[rows], nuisance[rows], size=size))
+        parts = jnp.asarray(persons[rows]), jnp.asarray(views[rows])
+        images = to_uint8(render(*parts, size=size))
         yield np.asarray(images)[: num - start]
 
 

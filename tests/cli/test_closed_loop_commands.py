@@ -1,49 +1,51 @@
 """Commands of a closed loop inside one process."""
 
-from pathlib import Path
+import logging
+import re
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from hyperface_jax.cli.closed_loop.commands import Stopped, run, sharing_compilations
-
-DIR, SECONDS = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
-
-
-@pytest.fixture
-def clean_config():
-    before = {name: getattr(jax.config, name) for name in (DIR, SECONDS)}
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+from hyperface_jax.cli.closed_loop.commands import Stopped, run
+from hyperface_jax.evaluation import leakage
+from hyperface_jax.recognition.backbones import BackboneConfig
+from hyperface_jax.recognition.recipes import Recipe
+from hyperface_jax.recognition.train import Trainer
+from hyperface_jax.synthesis.fidelity import FaceEmbeddings, fidelity
+from hyperface_jax.toyfaces.population import image_nuisance, sample_identities, split_key
 
 
-def _compile(shift):
-    return jax.jit(lambda x: jnp.sin(x) @ x + shift)(jnp.ones((8, 8))).block_until_ready()
+def _leakage(rng, num):
+    del num
+    leakage(rng.normal(size=(8, 4)), rng.normal(size=(600, 4)), threshold=0.5)
 
 
-def test_equal_programs_are_compiled_once_and_nothing_is_left(clean_config):
-    jax.config.update(DIR, None)
-    _compile(1.0)
-    with sharing_compilations():
-        folder = Path(getattr(jax.config, DIR))
-        jax.config.update(SECONDS, 0.0)
-        _compile(2.0)
-        kept = sorted(path.name for path in folder.iterdir() if "lambda" in path.name)
-        _compile(2.0)
-        assert kept == sorted(path.name for path in folder.iterdir() if "lambda" in path.name)
-        assert len([name for name in kept if name.endswith("-cache")]) == 1
-    assert not folder.exists()
-    assert getattr(jax.config, DIR) is None
-    _compile(3.0)
+def _fidelity(rng, num):
+    del num
+    rows = rng.normal(size=(600, 4)).astype(np.float32)
+    fidelity(rows, [FaceEmbeddings(rows, np.arange(600))])
 
 
-def test_a_cache_of_the_user_is_used(clean_config, tmp_path):
-    jax.config.update(DIR, str(tmp_path))
-    with sharing_compilations():
-        assert getattr(jax.config, DIR) == str(tmp_path)
-    assert getattr(jax.config, DIR) == str(tmp_path)
+def _toy_faces(rng, num):
+    del rng
+    sample_identities(split_key(0, "test"), num)
+    image_nuisance(split_key(0, "test"), np.arange(num), np.arange(num), preset="easy")
+
+
+def _start(rng, num):
+    del rng, num
+    shape = BackboneConfig((1, 1), (8, 16), image_size=16, embedding_dim=24, dropout=0.0)
+    Trainer(shape, Recipe(), num_classes=3, steps_per_epoch=2).init(jax.random.key(0))
+
+
+@pytest.mark.parametrize("work", [_leakage, _fidelity, _toy_faces, _start])
+def test_what_commands_have_in_common_is_compiled_once(work, caplog):
+    work(np.random.default_rng(0), 3)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        work(np.random.default_rng(1), 5)
+    names = re.findall(r"Finished XLA compilation of jit\((\w+)\)", caplog.text)
+    assert set(names) <= {"stage"}  # Brings an array to the device.
 
 
 def test_a_command_that_fails_stops_the_loop(tmp_path, capsys):

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-_FOLDER = "jax_compilation_cache_dir"
-_LEAST_SECONDS = "jax_persistent_cache_min_compile_time_secs"
 
 
 class Stopped(Exception):
@@ -34,29 +30,6 @@ def run(*words: object) -> None:
         code = main(command)
     if code:
         raise Stopped(code)
-
-
-@contextmanager
-def sharing_compilations() -> Iterator[None]:
-    """Compile what several commands have in common once, unless the user keeps a cache already."""
-    import jax
-    from jax.experimental.compilation_cache import compilation_cache
-
-    if getattr(jax.config, _FOLDER):
-        yield
-        return
-    least = getattr(jax.config, _LEAST_SECONDS)
-    with tempfile.TemporaryDirectory(prefix="hyperface-") as folder:
-        # JAX looks for a cache at its first compilation only.
-        compilation_cache.reset_cache()
-        jax.config.update(_FOLDER, folder)
-        jax.config.update(_LEAST_SECONDS, 0.3)
-        try:
-            yield
-        finally:
-            jax.config.update(_FOLDER, None)
-            jax.config.update(_LEAST_SECONDS, least)
-            compilation_cache.reset_cache()
 
 
 @contextmanager

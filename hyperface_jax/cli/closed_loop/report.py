@@ -43,6 +43,7 @@ def write_report(loop: Loop, seconds: dict[str, float]) -> Path:
         "demo.html.j2",
         r=found,
         size=asdict(loop.size),
+        is_small=loop.size.is_small,
         seconds=seconds,
         figures=_figures(loop, found),
         gallery=data_uri(encode(pictures.gallery_sheet(loop))),
@@ -53,7 +54,7 @@ def write_report(loop: Loop, seconds: dict[str, float]) -> Path:
         },
         ways=_WAYS,
     )
-    atomic_write_json(loop.path / RESULTS, found)
+    atomic_write_json(loop.path / RESULTS, {**found, "seconds": seconds})
     atomic_write_text(loop.path / REPORT, page)
     return loop.path / REPORT
 

@@ -23,7 +23,7 @@ def gather(loop: Loop) -> dict[str, Any]:
 
 def _packing(loop: Loop, way: str) -> dict[str, Any]:
     found = read_json(loop.path / stages.PACKING / way / "summary.json")
-    names = ("max_cosine", "mean_nearest_cosine", "gallery_mean_cosine", "seconds")
+    names = ("max_cosine", "mean_nearest_cosine", "gallery_mean_cosine", "steps", "seconds")
     return {name: found[name] for name in (*names, "keep_out_violations")}
 
 

@@ -22,19 +22,43 @@ class Size:
         reference_ids: real persons who must not leak.
     """
 
-    gallery: int = 2048
-    num_ids: int = 200
-    images_per_id: int = 12
-    epochs: int = 12
+    gallery: int
+    num_ids: int
+    images_per_id: int
+    epochs: int
     batch_size: int = 64
     alpha: float = 8.0
     neighbours: int = 4
-    pairs: int = 800
-    test_ids: int = 300
-    reference_ids: int = 2000
+    pairs: int
+    test_ids: int
+    reference_ids: int
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is smaller than the default, where the ways hardly differ as it is."""
+        names = ("num_ids", "images_per_id", "epochs", "pairs", "test_ids")
+        return any(getattr(self, name) < getattr(DEFAULT, name) for name in names)
 
 
-DEFAULT = Size()
+QUICK = Size(
+    gallery=512,
+    num_ids=40,
+    images_per_id=6,
+    epochs=6,
+    pairs=100,
+    test_ids=60,
+    reference_ids=500,
+)
+"""A first look at every stage."""
+DEFAULT = Size(
+    gallery=2048,
+    num_ids=200,
+    images_per_id=12,
+    epochs=12,
+    pairs=800,
+    test_ids=300,
+    reference_ids=2000,
+)
 """Minutes on two cores."""
 FULL = Size(
     gallery=8192,
@@ -45,4 +69,4 @@ FULL = Size(
     test_ids=500,
     reference_ids=8000,
 )
-"""Hours on two cores."""
+"""An hour or more on two cores."""

@@ -1,0 +1,64 @@
+"""How long a closed loop takes: a line through two runs that were measured, stage by stage."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hyperface_jax.cli.closed_loop.sizes import DEFAULT, QUICK, Size
+
+
+class Measured(NamedTuple):
+    """Seconds of two runs, as ``python -m benchmarks.demo`` takes them.
+
+    Attributes:
+        machine: that they were measured on.
+        quick: of each stage at the size QUICK; the last is all else, such as imports.
+        default: the same at the size DEFAULT.
+    """
+
+    machine: str
+    quick: tuple[float, ...]
+    default: tuple[float, ...]
+
+
+MEASURED = Measured(
+    "one core of an AMD EPYC",
+    quick=(9.9, 11.1, 11.8, 29.8, 9.1, 0.3, 1.9),
+    default=(28.5, 25.6, 54.2, 175.9, 34.1, 0.5, 2.3),
+)
+
+
+def estimate(size: Size) -> float:
+    """Return the seconds of a closed loop on two idle cores such as those of ``MEASURED``."""
+    rows = zip(_work(size), _work(QUICK), _work(DEFAULT), *MEASURED[1:], strict=True)
+    return sum(_on_line(*row) for row in rows)
+
+
+def _on_line(work: float, low: float, high: float, quick: float, default: float) -> float:
+    slope = 0.0 if high == low else max(default - quick, 0) / (high - low)
+    return max(quick + slope * (work - low), 0)
+
+
+def _work(size: Size) -> tuple[float, ...]:
+    """Return what the time of each stage, and of all else, grows with."""
+    num_images = size.num_ids * size.images_per_id
+    faces = size.gallery + 2 * size.reference_ids + 2 * max(size.test_ids, 200)
+    paper = size.num_ids**2 * size.gallery
+    return faces, paper, num_images, num_images * size.epochs, 5 * size.pairs, 0, 0
+
+
+def in_words(seconds: float) -> str:
+    """Round a time for reading.
+
+    Examples:
+        >>> [in_words(x) for x in (20, 89, 95, 340, 9000)]
+        ['half a minute', '1.5 minutes', '1.5 minutes', '6 minutes', '2.5 hours']
+    """
+    if seconds < 45:
+        return "half a minute"
+    if seconds < 150:
+        halves = round(seconds / 30) / 2
+        return f"{halves:g} minute{'s' * (halves != 1)}"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} minutes"
+    return f"{round(seconds / 1800) / 2:g} hours"
