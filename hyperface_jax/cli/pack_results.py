@@ -22,7 +22,6 @@ from hyperface_jax.io.sharded import write_sharded
 from hyperface_jax.packing import LoopState
 from hyperface_jax.packing.api import polished
 from hyperface_jax.packing.figures import PackingFigures, count_violations, measure, measure_sets
-from hyperface_jax.packing.loop import best_of
 
 if TYPE_CHECKING:
     from hyperface_jax.io.run_directory import RunDirectory
@@ -42,7 +41,7 @@ class Packed(NamedTuple):
 
 def write_results(job: Job, inputs: Inputs, state: LoopState, seconds: float) -> None:
     """Write embeddings, diagnostics, summary and report, and say where they are."""
-    best = state if job.loop.num_restarts is None else best_of(state)
+    best = job.loop.best(job.placed, state)
     packed = final_points(job, best)
     before = _measured(job, job.initial_points())
     _write_embeddings(job, inputs, packed)

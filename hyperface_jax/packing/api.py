@@ -27,7 +27,6 @@ from hyperface_jax.packing.loop import (
     LoopState,
     StepRecord,
     advance_prepared,
-    best_of,
     coarse_sweep,
     conclude,
     first_state,
@@ -115,7 +114,7 @@ def run(
     start = starts.checked(start, problem)
     size = problem.num_points, problem.dim
     method = chosen_method(method, num_iterations, start).resolve(*size, sweep.num_devices)
-    rows, name = (start, None) if starts.are_rows(start) else (None, start)
+    rows, name = starts.split(start)
     return _run(problem, prng_key(key), rows, name, method, sweep)
 
 
@@ -290,8 +289,7 @@ def _driven(
         records.append(chunk)
         if callback:
             callback(Progress(done, total, best_max_cosine(state, chunk), state, chunk))
-    if loop.num_restarts is not None:
-        state = best_of(state)
+    state = loop.best(placed, state)
     final = loop.finish(placed, state)
     return _packing(problem, loop.method, final, state, _joined(problem, records))
 
@@ -316,6 +314,7 @@ def _packing(
         state.now.step if state.best is None else state.best.step,
         history,
         row,
+        problem.num_points,
         problem.num_frozen,
     )
 

@@ -219,11 +219,16 @@ def final_rows(state: LoopState) -> tuple[Points, Any]:
     return kept.x, kept.row
 
 
-def best_of(states: LoopState) -> LoopState:
-    """Select the restart of the lowest objective; the first, where none was tracked."""
-    if states.best is None:
-        return jax.tree.map(lambda leaf: leaf[0], states)
-    chosen = jnp.argmin(states.best.objective)
+def best_of(problem: PackingProblem, states: LoopState, sweep: Sweep = DEFAULT_SWEEP) -> LoopState:
+    """Select the restart of the lowest objective, of the last iterates where none is tracked."""
+
+    def measured(x: Points) -> Scalar:
+        highest = jnp.max(row_max(x, problem.frozen, sweep=sweep))
+        return problem.objective(x, highest, sweep=sweep)
+
+    best = states.best
+    objective = lax.map(measured, states.now.x) if best is None else best.objective
+    chosen = jnp.argmin(objective)
     return jax.tree.map(lambda leaf: leaf[chosen], states)
 
 
@@ -330,19 +335,13 @@ class Loop:
         Restart ``r`` starts from ``fold_in(key, r)``: it is the same whatever their number.
         """
         if self.num_restarts is not None:
-            keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(self.num_restarts))
-            return _first_of_each(self, problem, placed, keys, start)
+            rows, name = starts.split(start)
+            return _begin_each(self, name, problem, placed, rows, key)
         if self.sweep.mesh is None:
-            is_rows = starts.are_rows(start)
-            rows, name = (start, None) if is_rows else (None, start)
+            rows, name = starts.split(start)
             return _begin(self, name, problem, placed, rows, key)
         x = self.initial_points(problem, key, start)
-        first = jax.jit(
-            first_state,
-            static_argnums=(0, 4),
-            out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.shapes(placed)),
-        )
-        return first(self.method, placed, x, jax.random.split(key)[1], self.sweep)
+        return _first_sharded(self.method, placed, x, jax.random.split(key)[1], self.sweep)
 
     def shapes(self, placed: PackingProblem) -> LoopState:
         """Return shapes and shardings of the state, to compile for without running anything."""
@@ -392,6 +391,10 @@ class Loop:
         shapes = self.shapes(placed)
         return _advance.lower(self.method, placed, shapes, num_steps, self.sweep)
 
+    def best(self, placed: PackingProblem, state: LoopState) -> LoopState:
+        """Return the state of the best restart; the state itself where there are none."""
+        return state if self.num_restarts is None else _best_of(placed, state, self.sweep)
+
     def repaired(self, placed: PackingProblem, state: LoopState) -> tuple[Points, Any]:
         """Return the best points out of reach of the keep-out set, and whose each row is."""
         if placed.keep_out is None:
@@ -405,7 +408,7 @@ class Loop:
 
         Args:
             placed: the problem on its devices.
-            state: of one packing: choose among restarts before, by :func:`best_of`.
+            state: of one packing: choose among restarts before, by :meth:`best`.
             report: told how much of the sweep over all pairs is done.
         """
         if num_parts(final_rows(state)[0]) == 1:
@@ -433,13 +436,33 @@ def chunk_steps(flops: float) -> int:
     return int(max(_CHUNK_FLOPS // max(flops, 1), 1))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _begin(
+def _begun(
     loop: Loop, start: Any, problem: PackingProblem, placed: PackingProblem, rows: Any, key: Any
 ) -> LoopState:
     init_key, run_key = jax.random.split(key)
     x = loop._points(problem, init_key, start if rows is None else rows, None)
     return first_state(loop.method, placed, x, run_key, loop.sweep)
+
+
+_begin = partial(jax.jit, static_argnums=(0, 1))(_begun)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _begin_each(
+    loop: Loop, start: Any, problem: PackingProblem, placed: PackingProblem, rows: Any, key: Any
+) -> LoopState:
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(loop.num_restarts))
+    return jax.vmap(lambda key: _begun(loop, start, problem, placed, rows, key))(keys)
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def _first_sharded(
+    method: Method, problem: PackingProblem, x: Points, key: PRNGKey, sweep: Sweep
+) -> LoopState:
+    return _held(first_state(method, problem, x, key, sweep), sweep)
+
+
+_best_of = partial(jax.jit, static_argnums=2)(best_of)
 
 
 @partial(jax.jit, static_argnums=(0, 3))
@@ -456,17 +479,6 @@ _conclude = partial(jax.jit, static_argnums=(0, 5))(conclude)
 @partial(jax.jit, static_argnums=3)
 def _with_frozen(x: Points, nearest: Rows, frozen: Frozen, sweep: Sweep) -> Rows:
     return jnp.maximum(nearest, sweep(x, frozen, reduction=highest()))
-
-
-def _first_of_each(
-    loop: Loop, problem: PackingProblem, placed: PackingProblem, keys: Any, start: Any
-) -> LoopState:
-    def one(key: Any) -> LoopState:
-        init_key, run_key = jax.random.split(key)
-        x = loop._points(problem, init_key, start, None)
-        return first_state(loop.method, placed, x, run_key, loop.sweep)
-
-    return jax.jit(jax.vmap(one))(keys)
 
 
 @partial(jax.jit, static_argnums=(0, 2), donate_argnums=1)

@@ -205,9 +205,7 @@ class MiniBatch(Annealed):
             highest = jnp.max(row_max(x, problem.frozen, sweep=sweep))
         else:
             highest = self._sampled(x, self.measured_rows, sweep)
-        unforced = Evaluation(jnp.zeros((), x.dtype), x, jnp.full_like(x[:, 0], highest))
-        figures = problem.regularise(x, unforced, sweep=sweep)
-        return figures.objective, figures.max_cosine
+        return problem.objective(x, highest, sweep=sweep), highest
 
     def _sampled(self, x: Points, num_rows: int, sweep: Sweep) -> Scalar:
         """Find the largest cosine of some rows of every group to all others."""

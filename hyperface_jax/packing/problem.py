@@ -195,6 +195,11 @@ class PackingProblem:
             objective,
         )
 
+    def objective(self, x: Points, highest: Scalar, *, sweep: Sweep = DEFAULT_SWEEP) -> Scalar:
+        """Return what iterates are compared by, given the max cosine of ``x``."""
+        unforced = Evaluation(jnp.zeros((), x.dtype), x, jnp.full_like(x[:, 0], highest))
+        return self.regularise(x, unforced, sweep=sweep).objective
+
 
 def _mean_over_points(x: Points, values: Any) -> Scalar:
     return jnp.sum(jnp.where(sphere.is_point(x), values, 0)) / sphere.count_points(x)

@@ -34,7 +34,7 @@ _ABOUT = "about"
         "history",
         "row",
     ],
-    meta_fields=["num_frozen"],
+    meta_fields=["num_points", "num_frozen"],
 )
 @dataclass(frozen=True, eq=False, repr=False)
 class Packing:
@@ -54,6 +54,7 @@ class Packing:
         history: one :class:`StepRecord` whose leaves have a leading axis of steps.
         row: identity of each row of ``x``; None where they are in order. Points spread over several
             processes come as they lie, filled up with rows of zeros.
+        num_points: free points.
         num_frozen: frozen points, which the lower bound counts too.
     """
 
@@ -64,13 +65,9 @@ class Packing:
     keep_out_cosine: Number | None
     best_step: Number
     history: StepRecord
-    row: Indices | None = None
-    num_frozen: int = 0
-
-    @property
-    def num_points(self) -> int:
-        """Free points."""
-        return self.nearest.shape[-1]
+    row: Indices | None
+    num_points: int
+    num_frozen: int
 
     @property
     def lower_bound(self) -> bounds.Bound:
@@ -114,7 +111,8 @@ class Packing:
         for name, values in self.history._asdict().items():
             if values is not None:
                 arrays[_HISTORY + name] = np.asarray(values)
-        about = {"format": "hyperface_jax packing", "num_frozen": self.num_frozen}
+        sizes = {"num_points": self.num_points, "num_frozen": self.num_frozen}
+        about = {"format": "hyperface_jax packing", **sizes}
         arrays[_ABOUT] = np.frombuffer(json.dumps(about).encode(), np.uint8)
         atomic_save_npz(path, **arrays)
 
@@ -131,7 +129,8 @@ class Packing:
             about = json.loads(arrays[_ABOUT].tobytes())
             history: dict[str, Any] = {n: arrays.get(_HISTORY + n) for n in StepRecord._fields}
             named = {f.name: _plain(arrays.get(f.name)) for f in fields(cls)}
-            named |= {"x": arrays["embeddings"], "num_frozen": about["num_frozen"]}
+            sizes = {name: about[name] for name in ("num_points", "num_frozen")}
+            named |= {"x": arrays["embeddings"], **sizes}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: is no packing written by Packing.save ({error})") from None
         values: dict[str, Any] = named | {"history": StepRecord(**history)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal, TypeAlias, get_args
 
 import jax
@@ -59,9 +59,11 @@ def checked(start: Any, problem: PackingProblem) -> Any:
     return rows
 
 
-def are_rows(start: Any) -> bool:
-    """Tell whether a checked start is an array of rows, which is no static value."""
-    return not isinstance(start, (str, SphericalCode)) and not callable(start)
+def split(start: Any) -> tuple[Any, Any]:
+    """Return a checked start as its rows, which are traced, or as what is static; the other is None."""
+    if isinstance(start, (str, SphericalCode)) or callable(start):
+        return None, start
+    return start, None
 
 
 def points(
@@ -87,10 +89,11 @@ def points(
         ``[size, d]``.
     """
     size = size or problem.num_points
-    if are_rows(start):
+    rows, _ = split(start)
+    if rows is not None:
         if mesh is not None:
-            return sharding.shard_rows(start, mesh, size)
-        return sharding.pad_rows(jnp.asarray(start), size)
+            return sharding.shard_rows(rows, mesh, size)
+        return sharding.pad_rows(jnp.asarray(rows), size)
     gallery = problem.gallery if start in ("gallery", "farthest") else None
     shape = problem.num_points, problem.dim, size
     return _sharded_maker(mesh)(start, shape, jitter, key, gallery)
@@ -110,6 +113,7 @@ def _make(start: Any, shape: tuple[int, int, int], jitter: float, key: Any, gall
     return sharding.pad_rows(rows, size)
 
 
+@lru_cache(maxsize=8)
 def _sharded_maker(mesh: Mesh | None) -> Any:
     if mesh is None:
         return _make_on_one

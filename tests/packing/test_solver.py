@@ -252,3 +252,12 @@ def test_mini_batches_with_gallery_and_frozen(key):
 def test_mini_batches_refuse_row_max_energies():
     with pytest.raises(ValueError, match="must sum a pair function"):
         MiniBatch(pair_energy=ClosestPair())
+
+
+def test_the_best_restart_counts_also_where_last_iterates_do(key):
+    problem = PackingProblem(num_points=12, dim=3)
+    method = Paper(num_iterations=40, learning_rate=0.1)
+    every = solve_restarts(problem, key, method=method, num_restarts=5)
+    best = solve(problem, key, method=method, num_restarts=5)
+    assert best.max_cosine == pytest.approx(float(jnp.min(every.max_cosine)), abs=1e-5)
+    assert jnp.min(every.max_cosine) < every.max_cosine[0] - 1e-3, "else the test shows nothing"
