@@ -244,7 +244,7 @@ def test_mini_batches_with_gallery_and_frozen(key):
     gallery = sphere.sample_uniform(key, 100, 8)
     frozen = sphere.sample_uniform(jax.random.key(5), 30, 8)
     problem = PackingProblem(num_points=100, dim=8, gallery=gallery, frozen=frozen)
-    method = MiniBatch(batch_size=25, num_iterations=200)
+    method = MiniBatch(batch_size=25, num_iterations=100)
     start = solve(problem, key, method=method, num_iterations=0)
     assert solve(problem, key, method=method).max_cosine < start.max_cosine - 0.1
 
