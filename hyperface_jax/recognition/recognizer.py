@@ -39,6 +39,7 @@ class FlaxRecognizer:
         digest: of the file of its weights.
         mesh: devices to cut each batch over; None uses one.
         colour: channel order that it was trained with; None takes that of its variant.
+        unused: names in that file that are not of the backbone, such as a classifier's.
     """
 
     def __init__(
@@ -48,11 +49,13 @@ class FlaxRecognizer:
         digest: str = "",
         mesh: Mesh | None = None,
         colour: Colour | None = None,
+        unused: tuple[str, ...] = (),
     ) -> None:
         self.image_size = model.config.image_size
         self.embedding_dim = model.config.embedding_dim
         self.colour: Colour = colour or COLOUR_ORDER[model.config.variant]
         self.digest = digest
+        self.unused = unused
         self._mesh = mesh or sharding.make_mesh(jax.local_devices()[:1])
         self._graph, state = nnx.split(model)
         self._state = jax.device_put(state, sharding.replicated(self._mesh))
@@ -92,7 +95,7 @@ def load_recognizer(
         colour: channel order that it was trained with; None takes that of its variant.
 
     Returns:
-        The recogniser.
+        The recogniser; ``unused`` lists what the file holds beside it.
 
     Raises:
         InputError: there is nothing of the kind at ``path``, or it is damaged.
@@ -104,10 +107,16 @@ def load_recognizer(
             f"{one_line(path)}: holds no {RUN_WEIGHTS}; give the folder of a training run that has "
             "finished, or a weight file"
         )
-    model, _ = load_model(weights)
+    model, report = load_model(weights)
     if path.is_dir():
         _apply_settings(model, path / RUN_SETTINGS)
-    return FlaxRecognizer(model, digest=file_sha256(weights), mesh=mesh, colour=colour)
+    return FlaxRecognizer(
+        model,
+        digest=file_sha256(weights),
+        mesh=mesh,
+        colour=colour,
+        unused=report.unexpected,
+    )
 
 
 def _apply_settings(model: IResNet, path: Path) -> None:

@@ -83,6 +83,17 @@ def test_a_weight_file_gives_the_model_that_was_exported(tmp_path, suffix):
     np.testing.assert_allclose(raw, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
+def test_a_classifier_in_the_file_is_said_to_the_user(tmp_path, model, capsys):
+    path = tmp_path / "both.safetensors"
+    head = {"head.kernel": np.ones((6, 9), np.float32)}
+    write_state_dict(path, export_weights(model) | head)
+    assert load_recognizer(path).unused == ("head.kernel",)
+    open_recognizer(path)
+    note = capsys.readouterr().err
+    assert "both.safetensors: 1 weights beside the network stay unused" in note
+    assert "head.kernel" in note
+
+
 @pytest.mark.parametrize("size", [7, 8])
 def test_a_run_tells_the_size_of_its_images(tmp_path, model, size):
     run = write_run(tmp_path / "run", model, image_size=size)
