@@ -16,6 +16,7 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.io.embeddings import file_sha256
 from hyperface_jax.io.files import one_line, read_json
 from hyperface_jax.io.images import normalise
+from hyperface_jax.io.probes import check_tells_apart
 from hyperface_jax.recognition.backbones import COLOUR_ORDER
 from hyperface_jax.recognition.weights import load_model
 
@@ -98,7 +99,8 @@ def load_recognizer(
         The recogniser; ``unused`` lists what the file holds beside it.
 
     Raises:
-        InputError: there is nothing of the kind at ``path``, or it is damaged.
+        InputError: there is nothing of the kind at ``path``, it is damaged, or it is a weight file
+            of a network that cannot tell images apart.
     """
     path = Path(path)
     weights = path / RUN_WEIGHTS if path.is_dir() else path
@@ -110,6 +112,10 @@ def load_recognizer(
     model, report = load_model(weights)
     if path.is_dir():
         _apply_settings(model, path / RUN_SETTINGS)
+    else:
+        # By one of its own: a recogniser fills every later batch up to its largest.
+        probe = FlaxRecognizer(model, colour=colour)
+        check_tells_apart(probe, probe.image_size, one_line(path))
     return FlaxRecognizer(
         model,
         digest=file_sha256(weights),
