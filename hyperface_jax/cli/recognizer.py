@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hyperface_jax.gallery import Recognizer
     from hyperface_jax.io.images import Colour
 
+_SHOWN = 4
 _WEIGHT_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 
 
@@ -31,7 +33,7 @@ def open_recognizer(
         colour: channel order of its training; None takes the variant's, and RGB for an ONNX file.
 
     Returns:
-        The recogniser.
+        The recogniser. What its file holds beside it is said on standard error.
 
     Raises:
         InputError: there is none, or what it needs is not installed.
@@ -52,12 +54,25 @@ def open_recognizer(
             return OnnxRecognizer(path, colour=colour or "rgb")
         from hyperface_jax.recognition.recognizer import load_recognizer
 
-        return load_recognizer(path, mesh=mesh, colour=colour)
+        recognizer = load_recognizer(path, mesh=mesh, colour=colour)
+        _tell_unused(name, recognizer.unused)
+        return recognizer
     except ImportError as error:
         extra = "onnx" if is_onnx else "recognition"
         raise InputError(
             f"{name}: needs {error.name}; pip install 'hyperface_jax[{extra}]'"
         ) from error
+
+
+def _tell_unused(name: str, unused: tuple[str, ...]) -> None:
+    if unused:
+        shown = ", ".join(one_line(key) for key in unused[:_SHOWN])
+        more = ", ..." if len(unused) > _SHOWN else ""
+        print(
+            f"hyperface: note: {name}: {len(unused)} weights beside the network stay unused, as of "
+            f"a classifier: {shown}{more}",
+            file=sys.stderr,
+        )
 
 
 def make_mesh(num_devices: int | None) -> Mesh:

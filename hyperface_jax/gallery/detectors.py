@@ -14,6 +14,7 @@ from PIL import Image
 from hyperface_jax.errors import InputError
 from hyperface_jax.gallery.recognizers import _session
 from hyperface_jax.io.files import one_line
+from hyperface_jax.io.onnx_files import find_input_range
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,8 @@ BORDERS = (0.0, 0.25, 0.5, 1.0)
 """Widths of the black border, in longer sides of the image, that :func:`landmarks_of` tries."""
 
 _WIDTHS = (1, 4, 10)
+_SCALING = {"signed": (127.5, 128.0), "unit": (0.0, 255.0), "pixels": (0.0, 1.0)}
+"""What is taken off a pixel, and what the rest is divided by."""
 
 
 class Faces(NamedTuple):
@@ -86,6 +89,8 @@ class ScrfdDetector:
         self._session = _session(path, self._name)
         self._levels = _levels(self._session, self._name)
         self._size = _input_size(self._session, self._name, input_size, self._levels.strides[-1])
+        input_range = find_input_range(path, self._session.get_inputs()[0].name)
+        self._offset, self._divisor = _SCALING[input_range]
         self._run(np.zeros((*self._size, 3), np.uint8))
 
     def __call__(self, image: np.ndarray) -> Faces:
@@ -109,9 +114,10 @@ class ScrfdDetector:
 
     def _run(self, square: np.ndarray) -> list[np.ndarray]:
         """Return the outputs as matrices: scores a stride, then boxes, then landmarks."""
-        pixels = (square.transpose(2, 0, 1)[None].astype(np.float32) - 127.5) / 128
+        pixels = square.transpose(2, 0, 1)[None].astype(np.float32)
+        inputs = (pixels - self._offset) / self._divisor
         try:
-            outputs = self._session.run(None, {self._session.get_inputs()[0].name: pixels})
+            outputs = self._session.run(None, {self._session.get_inputs()[0].name: inputs})
         except Exception as error:  # onnxruntime's own types share no base
             raise InputError(
                 f"{self._name}: fails on an image of {self._size}: {one_line(error)}; export it again"

@@ -10,6 +10,8 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.io.embeddings import file_sha256
 from hyperface_jax.io.files import one_line
 from hyperface_jax.io.images import in_colour
+from hyperface_jax.io.onnx_files import find_input_range
+from hyperface_jax.io.probes import check_tells_apart
 
 if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 _SILENT = 4
+_SCALING = {"signed": (127.5, 127.5), "unit": (0.0, 255.0), "pixels": (0.0, 1.0)}
+"""What is taken off a pixel, and what the rest is divided by."""
 
 
 class Recognizer(Protocol):
@@ -50,15 +54,17 @@ class Recognizer(Protocol):
 class OnnxRecognizer:
     """A recogniser in an ONNX file, in the way of insightface's ``w600k_r50.onnx``.
 
-    Its input is ``[n, 3, s, s]`` and holds ``(x - 127.5) / 127.5``; n may be open or fixed. A model
-    that does this scaling itself, as some old ones from MXNet do, cannot be told from the others.
+    Its input is ``[n, 3, s, s]``; n may be open or fixed. It holds ``(x - 127.5) / 127.5``, or what
+    a model that starts with a scaling of its own expects, as some from MXNet do: see
+    :func:`hyperface_jax.io.onnx_files.find_input_range`.
 
     Args:
         path: the file.
         colour: channel order that the network was trained with; the file does not say.
 
     Raises:
-        InputError: onnxruntime is not installed, or the file is no such model.
+        InputError: onnxruntime is not installed, the file is no such model, or it cannot tell images
+            apart.
     """
 
     def __init__(self, path: StrPath, *, colour: Colour = "rgb") -> None:
@@ -67,8 +73,9 @@ class OnnxRecognizer:
         self._name = one_line(path)
         self._session = _session(path, self._name)
         self._batch, self.image_size = _input_shape(self._session, self._name)
-        blank = np.zeros((self._batch or 1, self.image_size, self.image_size, 3), np.uint8)
-        self.embedding_dim = self._run(blank).shape[1]
+        input_range = find_input_range(path, self._session.get_inputs()[0].name)
+        self._offset, self._divisor = _SCALING[input_range]
+        self.embedding_dim = check_tells_apart(self, self.image_size, self._name)
 
     def __call__(self, images: np.ndarray, /) -> np.ndarray:
         """Embed images.
@@ -91,7 +98,7 @@ class OnnxRecognizer:
         missing = (self._batch or num_images) - num_images
         images = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
         pixels = in_colour(images, self.colour).transpose(0, 3, 1, 2).astype(np.float32)
-        inputs = {self._session.get_inputs()[0].name: (pixels - 127.5) / 127.5}
+        inputs = {self._session.get_inputs()[0].name: (pixels - self._offset) / self._divisor}
         output = self._session.get_outputs()[0].name
         try:
             raw = np.asarray(self._session.run([output], inputs)[0])

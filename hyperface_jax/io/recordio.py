@@ -4,7 +4,8 @@ A record of a ``.rec`` file is a magic word, a word that holds its length and ho
 data, padded to four bytes. Data that holds the magic word at a multiple of four is split there, and the
 word left out. The data of an image is a header (flag, label, id, id2), ``flag`` float labels if
 ``flag`` > 0, and the encoded image. Record 0 of insightface's files holds no image: its first label
-ends the range of those that do. ``.idx`` has a line ``key<TAB>offset`` for each record.
+ends the range of those that do; a record 0 with an image is one of the others. ``.idx`` has a line
+``key<TAB>offset`` for each record.
 
 A record of an ArrayRecord file is the label, four bytes, little-endian and signed, and then the encoded
 image.
@@ -120,10 +121,11 @@ class RecordIO:
         zero = np.flatnonzero(keys == 0)
         if not len(zero):
             return keys, offsets
-        flag, labels, _ = self._unpacked(0, int(offsets[zero[0]]))
-        if flag == 0:
+        flag, labels, image = self._unpacked(0, int(offsets[zero[0]]))
+        if flag == 0 or image:
             return keys, offsets
         order = np.argsort(keys, kind="stable")
+        self._check_end(labels[0], int(keys[order[-1]]), int(offsets[order[-1]]))
         wanted = np.arange(1, max(int(labels[0]), 1))
         place = np.searchsorted(keys, wanted, sorter=order)
         if len(wanted) and (place[-1] == len(keys) or np.any(keys[order[place]] != wanted)):
@@ -132,6 +134,17 @@ class RecordIO:
                 "file lacks some; write it again"
             )
         return wanted, offsets[order[place]]
+
+    def _check_end(self, end: float, last: int, offset: int) -> None:
+        """Refuse a range that leaves out images; insightface has records without image behind it."""
+        if not (np.isfinite(end) and float(end).is_integer()):
+            raise self._error(0, f"it ends the range of images at {end}; a whole number is needed")
+        # Some writers give the last image for the end, and lose that one.
+        if last > end and self._unpacked(last, offset)[2]:
+            raise InputError(
+                f"{one_line(self.path)}: record 0 ends the range of images at {int(end)}, but record "
+                f"{last} holds one too; write record 0 again with label [{last + 1}, {last + 1}]"
+            )
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -25,8 +25,9 @@ from hyperface_jax.io.files import atomic_write_bytes, one_line, os_input_error
 if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
 
-_WRAPPERS = ("state_dict", "model")
+_WRAPPERS = ("state_dict", "state_dict_backbone", "model_state_dict", "model", "backbone", "net")
 """Keys, in this order, under which training programs keep the weights."""
+_SHOWN = 8
 
 _STORAGES = {
     "FloatStorage": np.float32,
@@ -65,8 +66,9 @@ def read_state_dict(path: StrPath) -> dict[str, np.ndarray]:
         path: a .safetensors file, or a file of ``torch.save`` (.pt, .pth, .ckpt).
 
     Returns:
-        The tensors, in the file's order and types. What a checkpoint keeps under ``state_dict`` or
-        ``model`` is taken out of it; all else in there is left.
+        The tensors, in the file's order and types. What a checkpoint keeps under ``state_dict``,
+        ``state_dict_backbone`` (insightface) or another usual key is taken out of it; all else in
+        there is left.
 
     Raises:
         InputError: the file is missing, truncated or damaged, is in the format before PyTorch 1.6,
@@ -143,6 +145,8 @@ def _read_zip(path: Path, name: str) -> dict[str, np.ndarray]:
         records = _Records(archive, found[0].removesuffix("data.pkl"), name)
         content = _Unpickler(io.BytesIO(archive.read(found[0])), name).load()
         tensors = _named_tensors(content)
+        if not tensors and isinstance(content, dict) and content:
+            raise InputError(f"{name}: {_without_tensors(content)}")
         return {key: records.array(tensor) for key, tensor in tensors.items()}
 
 
@@ -153,6 +157,15 @@ def _named_tensors(content: Any) -> dict[str, _Tensor]:
     if not isinstance(content, dict):
         return {}
     return {str(key): value for key, value in content.items() if isinstance(value, _Tensor)}
+
+
+def _without_tensors(content: dict[Any, Any]) -> str:
+    """Say what a dictionary holds in place of tensors, and what to save."""
+    shown = ", ".join(one_line(key) for key in list(content)[:_SHOWN])
+    deeper = [one_line(key) for key, value in content.items() if _named_tensors(value)]
+    mend = f"save what is under {deeper[0]!r} alone" if deeper else "save model.state_dict()"
+    usual = ", ".join(_WRAPPERS)
+    return f"holds no named tensors, at its top or under {usual}, but {shown}; {mend}"
 
 
 class _Storage(NamedTuple):

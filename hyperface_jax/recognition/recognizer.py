@@ -16,6 +16,7 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.io.embeddings import file_sha256
 from hyperface_jax.io.files import one_line, read_json
 from hyperface_jax.io.images import normalise
+from hyperface_jax.io.probes import check_tells_apart
 from hyperface_jax.recognition.backbones import COLOUR_ORDER
 from hyperface_jax.recognition.weights import load_model
 
@@ -39,6 +40,7 @@ class FlaxRecognizer:
         digest: of the file of its weights.
         mesh: devices to cut each batch over; None uses one.
         colour: channel order that it was trained with; None takes that of its variant.
+        unused: names in that file that are not of the backbone, such as a classifier's.
     """
 
     def __init__(
@@ -48,11 +50,13 @@ class FlaxRecognizer:
         digest: str = "",
         mesh: Mesh | None = None,
         colour: Colour | None = None,
+        unused: tuple[str, ...] = (),
     ) -> None:
         self.image_size = model.config.image_size
         self.embedding_dim = model.config.embedding_dim
         self.colour: Colour = colour or COLOUR_ORDER[model.config.variant]
         self.digest = digest
+        self.unused = unused
         self._mesh = mesh or sharding.make_mesh(jax.local_devices()[:1])
         self._graph, state = nnx.split(model)
         self._state = jax.device_put(state, sharding.replicated(self._mesh))
@@ -92,10 +96,11 @@ def load_recognizer(
         colour: channel order that it was trained with; None takes that of its variant.
 
     Returns:
-        The recogniser.
+        The recogniser; ``unused`` lists what the file holds beside it.
 
     Raises:
-        InputError: there is nothing of the kind at ``path``, or it is damaged.
+        InputError: there is nothing of the kind at ``path``, it is damaged, or it is a weight file
+            of a network that cannot tell images apart.
     """
     path = Path(path)
     weights = path / RUN_WEIGHTS if path.is_dir() else path
@@ -104,10 +109,20 @@ def load_recognizer(
             f"{one_line(path)}: holds no {RUN_WEIGHTS}; give the folder of a training run that has "
             "finished, or a weight file"
         )
-    model, _ = load_model(weights)
+    model, report = load_model(weights)
     if path.is_dir():
         _apply_settings(model, path / RUN_SETTINGS)
-    return FlaxRecognizer(model, digest=file_sha256(weights), mesh=mesh, colour=colour)
+    else:
+        # By one of its own: a recogniser fills every later batch up to its largest.
+        probe = FlaxRecognizer(model, colour=colour)
+        check_tells_apart(probe, probe.image_size, one_line(path))
+    return FlaxRecognizer(
+        model,
+        digest=file_sha256(weights),
+        mesh=mesh,
+        colour=colour,
+        unused=report.unexpected,
+    )
 
 
 def _apply_settings(model: IResNet, path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 from flax import nnx
 
@@ -22,17 +24,28 @@ from hyperface_jax.recognition.backbones import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from hyperface_jax.io.files import StrPath
     from hyperface_jax.recognition.backbones import Variant
 
-PREFIXES = ("module.", "model.", "backbone.")
+PREFIXES = ("module.", "model.", "backbone.", "net.")
 """What wrappers put before the names, in any order: each is stripped, as often as it comes."""
+
+_INNER_WRAPPERS = re.compile(
+    r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
+"""What PyTorch puts anywhere into a name: of torch.compile, sharding and recomputation."""
 
 _COUNTER = "num_batches_tracked"
 _STEMS: dict[Variant, str] = {"insightface": "conv1.weight", "adaface": "input_layer.0.weight"}
 _SHOWN = 8
+_LOOKS = (
+    (r"\.(se|se_block|se_module)\.|\.res_layer\.\d+\.fc[12]\.", "squeeze-and-excitation (IR-SE)"),
+    (r"(^|\.)(cls_token|pos_embed|patch_embed\.)", "a vision transformer"),
+    (r"(^|\.)(conv_dw|conv_6_dw|depthwise)\.", "a MobileFaceNet"),
+)
+"""Networks that people mistake for these, by their names."""
 
 
 class ImportReport(NamedTuple):
@@ -41,7 +54,7 @@ class ImportReport(NamedTuple):
     Attributes:
         used: names whose weights the model now has.
         missing: counters of batches that the file lacks; nothing needs them.
-        unexpected: names that the model does not have, such as those of a classifier.
+        unexpected: names of a classifier or loss beside the network, which are left unused.
     """
 
     used: tuple[str, ...]
@@ -84,25 +97,60 @@ def import_weights(
         The names used, missing and unexpected.
 
     Raises:
-        InputError: a weight is missing, not finite, or of another shape.
+        InputError: a weight is missing, not finite, of another shape or type, or the file holds
+            weights of layers that the model does not have.
     """
     arrays = strip_prefixes(state_dict, source=source)
     entries = list(_entries(model))
-    missing = [entry.key for entry in entries if entry.key not in arrays]
-    if missing:
+    used = [entry.key for entry in entries]
+    counters = [f"{prefix}.{_COUNTER}" for prefix in _norm_prefixes(model)]
+    needed = f"the {model.config.variant} network with {sum(model.config.depths)} blocks"
+    if missing := [key for key in used if key not in arrays]:
         raise InputError(
-            f"{source}: lacks {_listed(missing)}; give weights of the {model.config.variant} "
-            f"network with {sum(model.config.depths)} blocks"
+            f"{source}: lacks {_listed(missing)}{_looks(arrays)}; give weights of {needed}"
+        )
+    unexpected = {key: arrays[key] for key in sorted(set(arrays) - {*used, *counters})}
+    if foreign := _foreign(unexpected, used, model.config.embedding_dim):
+        raise InputError(
+            f"{source}: {len(foreign)} of its weights have no place in {needed}: "
+            f"{_listed(foreign)}{_looks(foreign)}; give weights of that network alone"
         )
     values = [_checked(entry, arrays[entry.key], source) for entry in entries]
     for entry, value in zip(entries, values, strict=True):
         entry.variable.set_value(jnp.asarray(value))
-    used = [entry.key for entry in entries]
-    counters = [f"{prefix}.{_COUNTER}" for prefix in _norm_prefixes(model)]
     lacking = [key for key in counters if key not in arrays]
-    return ImportReport(
-        tuple(used), tuple(lacking), tuple(sorted(set(arrays) - {*used, *counters}))
-    )
+    return ImportReport(tuple(used), tuple(lacking), tuple(unexpected))
+
+
+def _foreign(unexpected: Mapping[str, np.ndarray], used: list[str], dim: int) -> list[str]:
+    """Return the names that can belong to no classifier or loss, but to layers of a network."""
+    roots = {_root(key) for key in used}
+    modules: dict[str, list[str]] = {}
+    for key in unexpected:
+        modules.setdefault(_root(key), []).append(key)
+    return [
+        key
+        for root, keys in modules.items()
+        if root in roots or not all(_may_be_of_head(name, unexpected[name], dim) for name in keys)
+        for key in keys
+    ]
+
+
+def _root(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _may_be_of_head(key: str, array: np.ndarray, dim: int) -> bool:
+    """Tell whether a weight may be of class centres, a bias or a running number of a loss."""
+    is_norm = key.endswith((".running_mean", ".running_var", _COUNTER))
+    return not is_norm and (array.ndim < 2 or (array.ndim == 2 and dim in array.shape))
+
+
+def _looks(keys: Iterable[str]) -> str:
+    """Say which other network the names look like, if any."""
+    found = (what for pattern, what in _LOOKS if any(re.search(pattern, key) for key in keys))
+    what = next(found, None)
+    return f", which looks like {what}" if what else ""
 
 
 def export_weights(model: IResNet) -> dict[str, np.ndarray]:
@@ -144,14 +192,14 @@ def load_model(path: StrPath, *, dtype: Any = jnp.float32) -> tuple[IResNet, Imp
 def strip_prefixes(
     state_dict: Mapping[str, np.ndarray], *, source: str = "weights"
 ) -> dict[str, np.ndarray]:
-    """Strip ``PREFIXES`` from the front of every name.
+    """Strip ``PREFIXES`` from the front of every name, and what torch.compile puts into it.
 
     Raises:
         InputError: two names become one.
     """
     arrays: dict[str, np.ndarray] = {}
     for key, array in state_dict.items():
-        name = key
+        name = _INNER_WRAPPERS.sub("", key)
         while prefix := next((p for p in PREFIXES if name.startswith(p)), None):
             name = name.removeprefix(prefix)
         if name in arrays:
@@ -174,7 +222,7 @@ def find_config(arrays: Mapping[str, np.ndarray], *, source: str = "weights") ->
     if variant is None:
         raise InputError(
             f"{source}: has neither {' nor '.join(_STEMS.values())}; give an IR network's weights "
-            f"(found {_listed(sorted(arrays))})"
+            f"(found {_listed(sorted(arrays))}{_looks(arrays)})"
         )
     is_adaface = variant == "adaface"
     names = ("body.", ".res_layer.1.weight") if is_adaface else ("layer", ".conv1.weight")
@@ -207,6 +255,10 @@ def _checked(entry: _Entry, array: np.ndarray, source: str) -> np.ndarray:
         raise InputError(
             f"{source}: {entry.key!r} is of shape {array.shape}, not {expected}; give weights of "
             "the same network"
+        )
+    if not np.issubdtype(array.dtype, np.floating) and array.dtype != ml_dtypes.bfloat16:
+        raise InputError(
+            f"{source}: {entry.key!r} is of type {array.dtype}; give weights that are not quantised"
         )
     value = array.astype(np.float32)
     if not np.all(np.isfinite(value)):

@@ -176,12 +176,21 @@ def load_generator(path: StrPath) -> ToyGenerator:
     settings = read_json(path / SETTINGS)
     try:
         sampling = Sampling(**settings["sampling"])
-        unet = UNet2DConditionModel.from_pretrained(path / UNET, torch_dtype=torch.float32)
+        loaded: Any = UNet2DConditionModel.from_pretrained(
+            path / UNET, torch_dtype=torch.float32, output_loading_info=True
+        )
+        unet, info = loaded
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{one_line(path)}: no generator of toy faces ({one_line(error)}); give a folder with "
             f"{SETTINGS} and {UNET}/"
         ) from error
+    # diffusers only logs these, and draws what is missing at random.
+    if misfits := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
+        raise InputError(
+            f"{one_line(path / UNET / WEIGHTS)}: {len(misfits)} weights are missing or have no place, "
+            f"such as {misfits[0]}; take weights and config.json from one training"
+        )
     return ToyGenerator(unet, sampling, file_sha256(path / UNET / WEIGHTS))
 
 

@@ -158,7 +158,7 @@ def _error(capsys, *words):
         ({"--recognizer": "nowhere.pt"}, "nowhere.pt"),
         ({"--recognizer": "empty"}, "model.safetensors"),
         ({"--recognizer": "words.txt"}, ".onnx"),
-        ({"--recognizer": "nan.onnx"}, "ann/0.png: its embedding is not finite"),
+        ({"--recognizer": "nan.onnx"}, "nan.onnx: embeds an image as zeros or as no finite"),
         ({"--landmarks": "words.txt"}, "landmarks are a .csv or .npz"),
         ({"--landmarks": "others.csv"}, "has no landmarks"),
         ({"--out": "gallery.npy"}, "must end in .npz"),

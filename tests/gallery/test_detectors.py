@@ -27,12 +27,21 @@ def write(
     num_axes=2,
     shape=(1, 3, "h", "w"),
     sides=SIDES,
+    scales_itself=False,
 ):
     """Write a detector whose scores are the redness of a cell, times a gain a stride and an anchor.
 
     Redness is the mean of the input's (R - G - B) / 3: 127.5 / 128 for red, a third of it for black.
     """
     nodes, initial, outputs = [], {}, []
+    source = "x"
+    if scales_itself:
+        initial |= {"mean": np.array(127.5), "factor": np.array(1 / 128)}
+        nodes += [
+            helper.make_node("Sub", ["x", "mean"], ["shifted"]),
+            helper.make_node("Mul", ["shifted", "factor"], ["scaled"]),
+        ]
+        source = "scaled"
     num_anchors = len(gains[0])
     widths = {"score": 1, "box": 4, "point": 10} if has_landmarks else {"score": 1, "box": 4}
     constants = {"box": sides, "point": POINTS}
@@ -42,7 +51,7 @@ def write(
         initial[f"kernel{i}"] = kernel / (3 * stride**2)
         initial[f"gain{i}"] = np.reshape(gain, (1, num_anchors, 1))
         nodes += [
-            helper.make_node("Conv", ["x", f"kernel{i}"], [f"red{i}"], strides=[stride] * 2),
+            helper.make_node("Conv", [source, f"kernel{i}"], [f"red{i}"], strides=[stride] * 2),
             helper.make_node("Relu", [f"red{i}"], [f"bright{i}"]),
             helper.make_node("Reshape", [f"bright{i}", "column"], [f"cell{i}"]),
             helper.make_node("Mul", [f"cell{i}", f"gain{i}"], [f"raw_score{i}"]),
@@ -85,6 +94,15 @@ def image_of(height, width, *cells, colour=RED):
 @pytest.fixture
 def tiny(tmp_path):
     return write(tmp_path / "det.onnx")
+
+
+def test_a_detector_that_scales_pixels_itself_finds_the_same_faces(tiny, tmp_path):
+    other = write(tmp_path / "other.onnx", scales_itself=True)
+    image = image_of(640, 640, (64, 32, 72, 40))
+    expected, found = ScrfdDetector(tiny)(image), ScrfdDetector(other)(image)
+    assert len(expected.scores) > 0
+    for one, another in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, another, rtol=1e-5)
 
 
 def test_a_bright_cell_gives_the_box_and_landmarks_worked_out_by_hand(tiny):

@@ -12,7 +12,7 @@ from hyperface_jax.io.embeddings import file_sha256
 from hyperface_jax.io.files import atomic_write_json
 from hyperface_jax.io.images import normalise
 from hyperface_jax.io.torch_files import write_state_dict
-from hyperface_jax.recognition.backbones import BackboneConfig, IResNet, make_backbone
+from hyperface_jax.recognition.backbones import BackboneConfig, IResNet
 from hyperface_jax.recognition.recognizer import FlaxRecognizer, load_recognizer
 from hyperface_jax.recognition.weights import export_weights
 
@@ -73,14 +73,35 @@ def test_the_colour_order_can_be_overridden(model):
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_a_weight_file_gives_the_model_that_was_exported(tmp_path, suffix):
-    model = make_backbone("iresnet_nano", variant="insightface", rngs=nnx.Rngs(0))
-    path = tmp_path / f"nano{suffix}"
+    config = BackboneConfig((1, 1), (4, 8), "insightface", image_size=32, embedding_dim=512)
+    model = IResNet(config, rngs=nnx.Rngs(0))
+    path = tmp_path / f"small{suffix}"
     write_state_dict(path, export_weights(model))
     recognizer = open_recognizer(path)
     assert (recognizer.image_size, recognizer.embedding_dim) == (32, 512)
     assert recognizer.digest == file_sha256(path)
     raw, expected = recognizer(faces(2, 32)), direct(model, faces(2, 32), "rgb")
     np.testing.assert_allclose(raw, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+def test_a_classifier_in_the_file_is_said_to_the_user(tmp_path, model, capsys):
+    path = tmp_path / "both.safetensors"
+    head = {"head.kernel": np.ones((6, 9), np.float32)}
+    write_state_dict(path, export_weights(model) | head)
+    assert load_recognizer(path).unused == ("head.kernel",)
+    open_recognizer(path)
+    note = capsys.readouterr().err
+    assert "both.safetensors: 1 weights beside the network stay unused" in note
+    assert "head.kernel" in note
+
+
+def test_weights_that_tell_no_images_apart_are_refused(tmp_path, model):
+    arrays = export_weights(model)
+    name = {"insightface": "bn2", "adaface": "output_layer.0"}[model.config.variant]
+    changed = {f"{name}.weight": np.zeros(4, np.float32), f"{name}.bias": np.ones(4, np.float32)}
+    write_state_dict(tmp_path / "flat.pt", arrays | changed)
+    with pytest.raises(InputError, match=r"flat\.pt: an image and its negative get the same"):
+        load_recognizer(tmp_path / "flat.pt")
 
 
 @pytest.mark.parametrize("size", [7, 8])

@@ -11,7 +11,7 @@ from hyperface_jax.gallery import OnnxRecognizer
 from hyperface_jax.io.embeddings import file_sha256
 
 pytest.importorskip("onnxruntime")
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 
 tiny = types.SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_onnx.py"))))
 
@@ -28,6 +28,86 @@ def test_an_onnx_model_computes_what_its_layers_say(tmp_path, batch, colour):
     raw = recognizer(faces(9))
     assert raw.dtype == np.float32
     np.testing.assert_allclose(raw, tiny.reference(faces(9), colour), rtol=1e-4, atol=1e-4)
+
+
+SUB, MUL = ("Sub", ["mean"]), ("Mul", ["factor"])
+HALF = {"mean": np.float32(127.5), "factor": np.float32(1 / 127.5)}
+CHANNELS = {key: np.full((3, 1, 1), value, np.float32) for key, value in HALF.items()}
+NORM = ("BatchNormalization", ["gain", "offset", "mean", "variance"], "bn_data")
+NORM_ARRAYS = {
+    "gain": np.ones(3, np.float32),
+    "offset": np.zeros(3, np.float32),
+    "mean": np.full(3, 127.5, np.float32),
+    "variance": np.full(3, 127.5**2, np.float32),
+}
+
+SCALED = {
+    "sub, mul": ([SUB, MUL], HALF),
+    "named as by MXNet": ([(*SUB, "_minusscalar0"), (*MUL, "_mulscalar0")], HALF),
+    "a number a channel": ([("Identity", []), SUB, MUL], CHANNELS),
+    "div": ([SUB, ("Div", ["by"])], {"mean": HALF["mean"], "by": np.float32(127.5)}),
+    "mul, add": ([MUL, ("Add", ["one"])], {"factor": HALF["factor"], "one": np.float32(-1)}),
+    "batch norm": ([NORM], NORM_ARRAYS),
+    "of 0 to 1": ([SUB, MUL], {"mean": np.float32(0.5), "factor": np.float32(2)}),
+}
+
+
+@pytest.mark.parametrize("case", SCALED)
+def test_a_model_that_scales_pixels_itself_gets_them_as_it_expects(tmp_path, case):
+    before, arrays = SCALED[case]
+    recognizer = OnnxRecognizer(tiny.write(tmp_path / "a.onnx", before=before, **arrays))
+    np.testing.assert_allclose(recognizer(faces(3)), tiny.reference(faces(3)), rtol=1e-3, atol=1e-3)
+
+
+def _constant(name, value):
+    tensor = onnx.numpy_helper.from_array(np.float32(value))
+    return onnx.helper.make_node("Constant", [], [name], value=tensor)
+
+
+def _computed(name):
+    return onnx.helper.make_node("Neg", [f"{name}0"], [name])
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        lambda name, value: [_constant(name, value)],
+        lambda name, value: [_constant(f"{name}0", -value), _computed(name)],
+    ],
+    ids=["constant nodes", "computed"],
+)
+def test_constants_that_are_no_initialisers_are_found(tmp_path, extra):
+    path = tiny.write(tmp_path / "a.onnx", before=[SUB, MUL])
+    model = onnx.load(path)
+    nodes = [*extra("mean", 127.5), *extra("factor", 1 / 127.5), *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, path)
+    recognizer = OnnxRecognizer(path)
+    np.testing.assert_allclose(recognizer(faces(3)), tiny.reference(faces(3)), rtol=1e-3, atol=1e-3)
+
+
+def test_arithmetic_on_scaled_pixels_changes_nothing(tmp_path):
+    """A network may start with a shift and a factor of its own: here, they cancel."""
+    arrays = {"two": np.float32(2), "half": np.float32(0.5)}
+    before = [("Mul", ["two"]), ("Sub", ["two"]), ("Add", ["two"]), ("Mul", ["half"])]
+    recognizer = OnnxRecognizer(tiny.write(tmp_path / "a.onnx", before=before, **arrays))
+    np.testing.assert_allclose(recognizer(faces(3)), tiny.reference(faces(3)), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        (
+            {"matrix": np.ones((1024, 6), np.float32) * 1e-6},
+            "an image and its negative get the same",
+        ),
+        ({"bias": np.full(6, np.nan, np.float32)}, "zeros or as no finite numbers"),
+    ],
+)
+def test_a_network_that_cannot_tell_images_apart_is_refused(tmp_path, arrays, words):
+    with pytest.raises(InputError, match=rf"a\.onnx: .*{words}"):
+        OnnxRecognizer(tiny.write(tmp_path / "a.onnx", **arrays))
 
 
 def test_an_onnx_model_tells_its_size_dimension_and_digest(tmp_path):

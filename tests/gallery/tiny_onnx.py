@@ -17,10 +17,19 @@ def weights(size=32, seed=0):
     }
 
 
-def write(path, size=32, batch="n", shape=None, output="embedding", **arrays):
-    """Write the model; ``arrays`` replace weights, and ``shape`` the shape of the input."""
+def write(path, size=32, batch="n", shape=None, output="embedding", before=(), **arrays):
+    """Write the model.
+
+    ``arrays`` replace weights or add constants, ``shape`` is that of the input, and ``before`` holds
+    the operator, constants and name of each node between the input and the first layer.
+    """
+    first, last = [], "face"
+    for i, (operator, constants, *name) in enumerate(before):
+        inputs, last = [last, *constants], f"before{i}"
+        first += [helper.make_node(operator, inputs, [last], name=name[0] if name else "")]
     nodes = [
-        helper.make_node("Conv", ["face", "kernel"], ["map"], pads=[1] * 4, strides=[2, 2]),
+        *first,
+        helper.make_node("Conv", [last, "kernel"], ["map"], pads=[1] * 4, strides=[2, 2]),
         helper.make_node("Relu", ["map"], ["positive"]),
         helper.make_node("Flatten", ["positive"], ["flat"]),
         helper.make_node("Gemm", ["flat", "matrix", "bias"], ["embedding"]),

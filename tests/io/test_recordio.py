@@ -82,6 +82,27 @@ def test_without_a_range_every_record_is_an_image(tmp_path):
     assert [found[i][1] for i in range(3)] == [5, 0, 9]
 
 
+def test_a_first_record_with_a_picture_is_an_image_and_no_range(tmp_path):
+    path = tmp_path / "train.rec"
+    labels = [7, *range(1, 36)]
+    pairs = [(key, struct.pack("<ff", label, 0)) for key, label in enumerate(labels)]
+    records = [(key, _mxnet_record(2, 0, key, pair + b"image")) for key, pair in pairs]
+    _write_mxnet(path, records)
+    found = RecordIO(path)
+    np.testing.assert_array_equal(found.labels(), labels)
+    assert [found[i] for i in range(len(found))] == [(b"image", label) for label in labels]
+
+
+@pytest.mark.parametrize("end", [3, 3.5, np.nan])
+def test_a_range_that_leaves_out_images_is_refused(tmp_path, end):
+    path = tmp_path / "train.rec"
+    head = (0, _mxnet_record(2, 0, 0, struct.pack("<ff", end, end)))
+    images = [(key, _mxnet_record(0, key, key, b"image")) for key in range(1, 6)]
+    _write_mxnet(path, [head, *images])
+    with pytest.raises(InputError, match=r"train\.rec: record 0.* ends the range of images at"):
+        RecordIO(path)
+
+
 def test_a_reader_goes_to_another_process_by_pickle(path):
     records = RecordIO(path)
     expected = records[3]

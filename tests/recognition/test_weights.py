@@ -147,10 +147,81 @@ def test_a_lightning_checkpoint_loads_without_lightning(network, tmp_path, monke
     _assert_same(export_weights(model), _arrays(network))
 
 
-@pytest.mark.parametrize("prefix", ["module.", "backbone.", "module.model."])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "module.",
+        "backbone.",
+        "module.model.",
+        "_orig_mod.",
+        "module._orig_mod.",
+        "_orig_mod.module.model.",
+        "net.",
+        "model.net.",
+        "_fsdp_wrapped_module.",
+    ],
+)
 def test_prefixes_of_wrappers_are_stripped(prefix):
     found = strip_prefixes({f"{prefix}conv1.weight": np.ones(1), "head.kernel": np.ones(1)})
     assert list(found) == ["conv1.weight", "head.kernel"]
+
+
+def test_names_of_parts_that_were_compiled_are_stripped():
+    found = strip_prefixes({"model.layer1._orig_mod.0.conv1.weight": np.ones(1)})
+    assert list(found) == ["layer1.0.conv1.weight"]
+
+
+def _excitation(name, width=4):
+    return {
+        f"{name}.fc1.weight": np.ones((width // 4, width, 1, 1), np.float32),
+        f"{name}.fc2.weight": np.ones((width, width // 4, 1, 1), np.float32),
+    }
+
+
+SE_NAMES = {
+    "insightface": ["layer1.0.se", "layer1.1.se"],
+    "adaface": ["body.0.res_layer.se_block", "body.1.res_layer.se_block"],
+}
+
+
+def test_weights_with_squeeze_and_excitation_are_refused(network, variant, tmp_path):
+    arrays = _arrays(network)
+    for name in SE_NAMES[variant]:
+        arrays |= _excitation(name)
+    write_state_dict(tmp_path / "se.safetensors", arrays)
+    first = SE_NAMES[variant][0].replace(".", r"\.")
+    message = rf"se\.safetensors: 4 of its weights .*{first}\.fc1.*squeeze-and-excitation"
+    with pytest.raises(InputError, match=message):
+        load_model(tmp_path / "se.safetensors")
+
+
+FOREIGN = {
+    "a norm": {"bn7.running_mean": np.ones(6, np.float32), "bn7.weight": np.ones(6, np.float32)},
+    "a convolution": {"stn.conv.weight": np.ones((4, 3, 3, 3), np.float32)},
+    "a matrix of another width": {"attention.weight": np.ones((4, 4), np.float32)},
+}
+
+
+@pytest.mark.parametrize("extra", FOREIGN)
+def test_layers_that_the_network_lacks_are_refused(network, model, extra):
+    before = export_weights(model)
+    with pytest.raises(InputError, match=rf"{len(FOREIGN[extra])} of its weights have no place"):
+        import_weights(model, _arrays(network) | FOREIGN[extra])
+    _assert_same(export_weights(model), before)
+
+
+def test_weights_of_a_deeper_network_are_refused(variant, model):
+    deeper = BackboneConfig(**{**CONFIG, "depths": (2, 2)}, variant=variant)
+    weights = export_weights(IResNet(deeper, rngs=nnx.Rngs(0)))
+    with pytest.raises(InputError, match=r"have no place in .* with 3 blocks"):
+        import_weights(model, weights)
+
+
+@pytest.mark.parametrize("shape", [(10, 6), (6, 10)])
+def test_a_classifier_beside_the_network_stays_and_is_reported(network, model, shape):
+    head = {"head.weight": np.ones(shape), "head.bias": np.ones(10), "margin": np.ones(())}
+    report = import_weights(model, _arrays(network) | head)
+    assert report.unexpected == ("head.bias", "head.weight", "margin")
 
 
 def test_a_name_under_two_prefixes_is_refused():
@@ -179,11 +250,15 @@ def test_absent_counters_are_reported_and_do_no_harm(network, model):
         (lambda arrays, v: arrays.pop(LAST[v]), "lacks blocks or the last linear layer"),
         (lambda arrays, v: arrays[MEAN[v]].fill(np.nan), "running_mean' holds NaN"),
         (
+            lambda arrays, v: arrays.update({STEM[v]: arrays[STEM[v]].astype(np.int8)}),
+            "weight' is of type int8; give weights that are not quantised",
+        ),
+        (
             lambda arrays, v: arrays.update({MEAN[v]: np.ones(5, np.float32)}),
             r"running_mean' is of shape \(5,\), not \(4,\)",
         ),
     ],
-    ids=["missing", "no stem", "no last layer", "nan", "shape"],
+    ids=["missing", "no stem", "no last layer", "nan", "quantised", "shape"],
 )
 def test_damaged_weights_are_refused_by_name(network, variant, tmp_path, damage, message):
     arrays = {key: value.copy() for key, value in _arrays(network).items()}
@@ -219,7 +294,7 @@ TENSORS = {
 }
 
 
-@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "model_state_dict"])
 def test_tensors_of_every_layout_are_read_as_pytorch_reads_them(tmp_path, wrapper):
     shared = torch.rand(6)
     tensors = {**TENSORS, "whole": shared, "part": shared[2:4]}
@@ -227,6 +302,39 @@ def test_tensors_of_every_layout_are_read_as_pytorch_reads_them(tmp_path, wrappe
     found = read_state_dict(tmp_path / "a.pt")
     _assert_same(found, {key: value.detach().numpy() for key, value in tensors.items()})
     assert all(array.flags.c_contiguous and array.flags.writeable for array in found.values())
+
+
+def test_a_checkpoint_of_insightface_gives_its_backbone(network, variant, tmp_path):
+    compiled = {f"_orig_mod.{key}": value for key, value in network.state_dict().items()}
+    checkpoint = {
+        "epoch": 3,
+        "global_step": 4000,
+        "state_dict_backbone": compiled,
+        "state_dict_softmax_fc": {"weight": torch.rand(10, 6)},
+        "state_optimizer": {"state": {0: {"momentum_buffer": torch.rand(3)}}},
+        "state_lr_scheduler": {"last_epoch": 4000, "base_lrs": [0.1]},
+    }
+    torch.save(checkpoint, tmp_path / "checkpoint_gpu_0.pt")
+    model, report = load_model(tmp_path / "checkpoint_gpu_0.pt")
+    assert model.config.variant == variant
+    assert report.unexpected == ()
+    _assert_same(export_weights(model), _arrays(network))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            {"epoch": 1, "student": {"x": torch.ones(1)}},
+            "but epoch, student; save what is under 's",
+        ),
+        ({"epoch": 1, "state_dict": {}}, r"but epoch, state_dict; save model\.state_dict"),
+    ],
+)
+def test_a_checkpoint_under_other_keys_says_what_it_holds(tmp_path, content, words):
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(InputError, match=rf"a\.pt: holds no named tensors.*{words}"):
+        read_state_dict(tmp_path / "a.pt")
 
 
 def test_bfloat16_goes_through_both_formats(tmp_path):

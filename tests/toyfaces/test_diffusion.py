@@ -4,6 +4,7 @@ import torch
 
 from hyperface_jax.cli.closed_loop import train_generator
 from hyperface_jax.errors import InputError
+from hyperface_jax.io.torch_files import read_state_dict, write_state_dict
 from hyperface_jax.synthesis import import_generator
 from hyperface_jax.toyfaces.diffusion import (
     Sampling,
@@ -80,6 +81,19 @@ def test_a_folder_that_is_no_generator_is_named(unet, tmp_path):
     save_generator(tmp_path, unet, SAMPLING)
     (tmp_path / "unet" / "config.json").unlink()
     with pytest.raises(InputError, match="no generator of toy faces"):
+        load_generator(tmp_path)
+
+
+@pytest.mark.parametrize("fault", ["missing", "unknown"])
+def test_weights_that_do_not_fill_the_network_are_refused(unet, tmp_path, fault):
+    save_generator(tmp_path, unet, SAMPLING)
+    path = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    arrays = read_state_dict(path)
+    if fault == "missing":
+        del arrays["conv_in.weight"]
+    write_state_dict(path, arrays if fault == "missing" else {**arrays, "more": np.ones(2)})
+    name = "conv_in" if fault == "missing" else "more"
+    with pytest.raises(InputError, match=rf"safetensors: 1 weights are missing .* such as {name}"):
         load_generator(tmp_path)
 
 
