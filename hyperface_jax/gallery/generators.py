@@ -21,6 +21,7 @@ from hyperface_jax.io.files import (
     os_input_error,
     read_json,
 )
+from hyperface_jax.io.image_folders import RECORD
 from hyperface_jax.io.images import encode
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     Draw = Callable[[np.ndarray], Any]
     Progress = Callable[[int], None]
 
-RECORD = "faces.json"
 """In a folder of faces: which source and seed they are of."""
 
 _INDEX = "model_index.json"
