@@ -79,6 +79,7 @@ def make_data_set(config: Synthesize, parts: Parts) -> DataSet:
         "generator_sha256": parts.generator.digest,
         "embeddings_sha256": parts.embeddings.sha256,
         "recognizer_sha256": recognizer.digest if recognizer else None,
+        "recognizer_colour": recognizer.colour if recognizer else None,
         "seed": config.seed,
         "beta": config.beta,
         "min_cosine": config.min_cosine,

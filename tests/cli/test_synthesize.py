@@ -169,7 +169,7 @@ class _Reader(Recognizer):
 def with_reader(monkeypatch, tmp_path):
     from hyperface_jax.cli import synthesis_parts
 
-    monkeypatch.setattr(synthesis_parts, "open_recognizer", lambda path: _Reader())
+    monkeypatch.setattr(synthesis_parts, "open_recognizer", lambda path, *, colour: _Reader())
     return ["--recognizer", str(tmp_path), "--min-cosine", "0.5"]
 
 
@@ -182,6 +182,29 @@ def test_a_recogniser_measures_faces_and_separation(ids, tmp_path, with_reader, 
     assert summary["fidelity"]["nearest_before_max"] == pytest.approx(cosines.max(), abs=1e-5)
     assert summary["fidelity"]["num_measured"] == 9
     assert "nearest other identity" in capsys.readouterr().out
+
+
+_TWELVE = {"matrix": (4 * 8 * 8, 12), "bias": (12,)}
+"""Shapes of a tiny recogniser of images and embeddings as the fake generator takes them."""
+
+
+@pytest.mark.parametrize("colour", ["rgb", "bgr"])
+def test_the_recogniser_sees_its_own_channel_order_as_in_embed(ids, tmp_path, colour):
+    pytest.importorskip("onnx")
+    tiny = runpy.run_path(str(SYNTHESIS.parent / "gallery" / "tiny_onnx.py"))
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.normal(size=size).astype(np.float32) for name, size in _TWELVE.items()}
+    recognizer = str(tiny["write"](tmp_path / "tiny.onnx", size=16, **arrays))
+    words = ["--recognizer", recognizer, "--colour", colour]
+    assert main(_arguments(ids, tmp_path / "out", *words, "--format", "folder")) == 0
+    gallery = str(tmp_path / "gallery.npz")
+    assert main(["embed", str(tmp_path / "out" / "images"), "--out", gallery, *words]) == 0
+    parts = sorted((tmp_path / "out" / "embeddings").glob("*.npz"))
+    faces = np.concatenate([np.load(part)["embeddings"] for part in parts])
+    np.testing.assert_allclose(faces, np.load(gallery)["embeddings"], atol=1e-5)
+    assert (
+        json.loads((tmp_path / "out" / "dataset.json").read_text())["recognizer_colour"] == colour
+    )
 
 
 def test_faces_too_far_from_their_target_are_dropped(ids, tmp_path, with_reader):
@@ -210,6 +233,7 @@ def test_other_settings_in_the_same_folder_are_refused(ids, tmp_path, capsys):
         (["--num-ids", "10"], "holds 9 embeddings"),
         (["--quality", "0"], "--quality 0"),
         (["--min-target-cosine", "0.5"], "--min-target-cosine needs --recognizer"),
+        (["--colour", "bgr"], "--colour bgr: is that of --recognizer"),
         (["--cap-share", "0.5"], "--cap-share needs --min-cosine"),
         (["--min-cosine", "1.5"], "min_cosine=1.5"),
         (["--generator", "nowhere"], "--generator nowhere: no folder"),
