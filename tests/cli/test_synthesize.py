@@ -220,6 +220,76 @@ def test_faces_too_far_from_their_target_are_dropped(ids, tmp_path, with_reader)
     assert len(_images(again)) == 54
 
 
+BROKEN = """
+import dataclasses, numpy as np, fake_generator as f
+def black(c, n): return np.zeros((len(c), 16, 16, 3), np.uint8)
+def some(c, n): return f.paint(c, n) * (n[:, 0] > -1)[:, None, None, None].astype(np.uint8)
+def still(c, n): return f.paint(c, 0 * n)
+def stuck(c, n): return f.paint(c, np.where(c[:, :1] > 0, n, 0))
+def made(x): return dataclasses.replace(f.FAKE, function=x)
+BLACK, SOME, STILL, STUCK = map(made, (black, some, still, stuck))
+"""
+
+
+@pytest.fixture
+def broken(tmp_path, monkeypatch):
+    (tmp_path / "broken_generator.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return lambda name: ["--generator", f"broken_generator:{name}"]
+
+
+def _look(request, with_it):
+    return request.getfixturevalue("with_reader") if with_it else []
+
+
+@pytest.mark.parametrize("with_it", [False, True])
+@pytest.mark.parametrize("num_ids", ["3", "9"])
+def test_nothing_but_black_images_is_an_error(
+    ids, tmp_path, broken, request, capsys, with_it, num_ids
+):
+    words = [
+        *broken("BLACK"),
+        *_look(request, with_it),
+        "--num-ids",
+        num_ids,
+        "--max-attempts",
+        "1",
+    ]
+    assert main(_arguments(ids, tmp_path / "out", *words)) == 2
+    assert "images came out of one colour" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+@pytest.mark.parametrize("with_it", [False, True])
+def test_some_black_images_are_dropped_counted_and_told(
+    ids, tmp_path, broken, request, capsys, with_it
+):
+    words = [*broken("SOME"), *_look(request, with_it), "--max-attempts", "1"]
+    assert main(_arguments(ids, tmp_path / "out", *words)) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert 0 < summary["num_flat"] == summary["num_rejected"] < 27
+    assert len(_images(tmp_path / "out")) == 54 - summary["num_flat"]
+    assert f"{summary['num_flat']} of 54 images came out of one colour" in capsys.readouterr().err
+
+
+def test_images_that_are_all_alike_are_told_or_an_error(ids, tmp_path, broken, capsys):
+    assert main(_arguments(ids, tmp_path / "still", *broken("STILL"))) == 2
+    assert "images of every identity are all alike" in capsys.readouterr().err
+    assert main(_arguments(ids, tmp_path / "stuck", *broken("STUCK"))) == 0
+    summary = json.loads((tmp_path / "stuck" / "summary.json").read_text())
+    assert 0 < summary["num_alike_identities"] < summary["num_comparable"] == 9
+    told = capsys.readouterr().err
+    assert (
+        f"{summary['num_alike_identities']} of 9 identities have images that are all alike" in told
+    )
+
+
+def test_a_data_set_without_an_image_is_an_error(ids, tmp_path, with_reader, capsys):
+    words = [*with_reader, "--min-target-cosine", "1", "--max-attempts", "1"]
+    assert main(_arguments(ids, tmp_path / "out", *words)) == 2
+    assert "all 54 images were dropped, 0 of one colour" in capsys.readouterr().err
+
+
 def test_other_settings_in_the_same_folder_are_refused(ids, tmp_path, capsys):
     main(_arguments(ids, tmp_path / "out"))
     assert main(_arguments(ids, tmp_path / "out", "--seed", "1")) == 2
