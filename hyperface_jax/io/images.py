@@ -43,6 +43,8 @@ TEMPLATE = np.array(
 )
 """ArcFace's places of the eyes, the nose and the corners of the mouth, ``[5, 2]`` as (x, y)."""
 
+_LEAST_SPREAD = 2.0
+"""Standard deviation of the levels, of 255; photographs have more than 10."""
 _WRITTEN = ("JPEG", "PNG", "WEBP", "BMP")
 _FORMATS = (*_WRITTEN, "GIF", "TIFF", "PPM")
 _STARTS = (
@@ -190,6 +192,16 @@ def is_image_start(start: bytes) -> bool:
     if start[:2] == b"BM":  # The reserved bytes tell it from a text that starts so.
         return start[6:10] == bytes(4)
     return start.startswith(_STARTS) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+
+
+def is_flat(image: np.ndarray) -> bool:
+    """Tell whether an image, uint8 ``[h, w, 3]``, is of one colour or nearly.
+
+    Examples:
+        >>> is_flat(np.zeros((8, 8, 3), np.uint8))
+        True
+    """
+    return float(image.std(axis=(0, 1)).max(initial=0.0)) < _LEAST_SPREAD
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:

@@ -7,21 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-_LEAST_SPREAD = 2.0
-"""Standard deviation of the levels, of 255; photographs have more than 10."""
 _FIELDS = 4
 _ALIKE = 1
 """Levels by which the mean grey of a field may differ between images that are alike."""
-
-
-def is_flat(image: np.ndarray) -> bool:
-    """Tell whether an image, uint8 ``[h, w, 3]``, is of one colour or nearly.
-
-    Examples:
-        >>> is_flat(np.zeros((8, 8, 3), np.uint8))
-        True
-    """
-    return float(image.std(axis=(0, 1)).max(initial=0.0)) < _LEAST_SPREAD
 
 
 def sketch(image: np.ndarray) -> bytes:

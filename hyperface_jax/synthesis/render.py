@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.io.images import is_flat
 from hyperface_jax.synthesis.conditions import Draws, Variation, draw
-from hyperface_jax.synthesis.faults import is_flat
 
 if TYPE_CHECKING:
     import jax

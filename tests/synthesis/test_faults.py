@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from hyperface_jax.synthesis.faults import count_copies, is_flat, sketch
+from hyperface_jax.io.images import is_flat
+from hyperface_jax.synthesis.faults import count_copies, sketch
 
 
 def _noise(spread, seed=0, size=16):
