@@ -159,7 +159,7 @@ class ImageFolder(_Labelled):
         except OSError as error:
             raise os_input_error(error.filename or path, "cannot read", error) from error
         found.sort()
-        self.skipped = sorted(skipped)
+        self.skipped: Sequence[Skipped] = sorted(skipped)
         # Fixed-width bytes: ten million Python strings would take gigabytes in every worker.
         self._folders = np.array([os.fsencode(folder) for folder, _, _ in found], np.bytes_)
         self._names = np.array([os.fsencode(name) for _, name, _ in found], np.bytes_)
@@ -214,7 +214,7 @@ class TarShards(_Labelled):
         skipped: list[Skipped] = []
         parts = (_members(i, file, skipped) for i, file in enumerate(self._files))
         rows = list(itertools.chain.from_iterable(parts))
-        self.skipped = skipped
+        self.skipped: Sequence[Skipped] = skipped
         self._places = np.array([row[:3] for row in rows], np.int64).reshape(-1, 3)
         self._names = np.array([os.fsencode(row[3]) for row in rows], np.bytes_)
         labels = _as_array([row[4] for row in rows])
