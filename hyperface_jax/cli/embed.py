@@ -25,12 +25,12 @@ _MARK = "recognizer_sha256"
 class Embed:
     """Embed face images with a recogniser, for hyperface pack --gallery.
 
-    Faces should be aligned to 112 x 112 already, or --landmarks given. Images that cannot be used are
+    Faces should be aligned to 112 x 112 already, or --landmarks given. Files that cannot be used are
     skipped and listed.
     """
 
     images: tyro.conf.Positional[Path]
-    """Folder or .tar of images (.jpg, .png, .webp, .bmp)."""
+    """Folder or .tar of images (.jpg, .png, .webp, .bmp, .gif, .tif, .ppm, .pgm), however deep."""
     recognizer: Path
     """Folder of a training run; a .pt, .pth, .ckpt or .safetensors of an IR network; or an .onnx."""
     out: Path
@@ -55,6 +55,7 @@ class Embed:
         mesh = make_mesh(self.devices)
         recognizer = open_recognizer(self.recognizer, mesh=mesh, colour=self.colour)
         from hyperface_jax.gallery import extract, open_images, read_landmarks
+        from hyperface_jax.io.image_folders import skipped_text
 
         image_set = open_images(self.images)
         landmarks = None if self.landmarks is None else read_landmarks(self.landmarks)
@@ -69,6 +70,9 @@ class Embed:
                 progress=progress.update,
             )
             seconds = progress.seconds
+        if image_set.skipped:
+            warn(f"{one_line(self.images)}: {skipped_text(image_set.skipped)}")
+            extracted = extracted._replace(skipped=[*extracted.skipped, *image_set.skipped])
         write_gallery(self.out, extracted, recognizer, is_flip_fused=self.flip)
         _announce(self, extracted, len(image_set.names) / seconds)
         return 0
@@ -135,8 +139,8 @@ def _announce(config: Embed, extracted: Extracted, rate: float) -> None:
         )
     if extracted.skipped:
         listed = one_line(skipped_path(config.out))
-        warn(f"{len(extracted.skipped)} images were skipped: see {listed}")
+        warn(f"{len(extracted.skipped)} files were skipped: see {listed}")
     print(
-        f"{num} embeddings of dimension {dim}, {len(extracted.skipped)} images skipped, "
+        f"{num} embeddings of dimension {dim}, {len(extracted.skipped)} files skipped, "
         f"{rate:.0f} images/s: {one_line(config.out)}"
     )

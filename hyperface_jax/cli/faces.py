@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from hyperface_jax.cli.pack import warn
 from hyperface_jax.cli.progress import ImageProgress
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import one_line
@@ -39,7 +40,7 @@ class Faces:
         try:
             kept = len(list(self.out.glob("*.png")))
             with ImageProgress("drawing faces", self.num, kept, is_silent=self.silent) as progress:
-                write_faces(
+                flat = write_faces(
                     self.source,
                     self.out,
                     self.num,
@@ -50,5 +51,10 @@ class Faces:
         except ImportError as error:
             needed = "pip install 'hyperface_jax[synthesis]'"
             raise InputError(f"drawing faces needs {error.name}: {needed}") from error
-        print(f"{self.num} faces: {one_line(self.out)}")
+        if flat:
+            warn(
+                f"{len(flat)} faces came out of one colour and were left out, such as {flat[0]}: the "
+                "generator fails now and then"
+            )
+        print(f"{self.num - len(flat)} faces: {one_line(self.out)}")
         return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from hyperface_jax.cli.pack import warn
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import one_line
 from hyperface_jax.io.images import centre_crop, decode, encode
@@ -60,10 +61,13 @@ def open_row_images(flag: str, path: Path | None, embeddings: EmbeddingSet) -> R
         return None
     from hyperface_jax.gallery.image_sets import open_images
     from hyperface_jax.io.embedding_sets import read_names
+    from hyperface_jax.io.image_folders import skipped_text
 
     images, names = open_images(path), read_names(embeddings)
     num_rows = embeddings.shape[0]
     where = f"--{flag} {one_line(path)}"
+    if images.skipped:
+        warn(f"{where}: {skipped_text(images.skipped)}")
     if names is None:
         if len(images.names) != num_rows:
             raise InputError(

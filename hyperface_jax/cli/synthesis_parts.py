@@ -70,7 +70,7 @@ def open_parts(config: Synthesize) -> Parts:
         )
     recognizer = None
     if config.recognizer is not None:
-        recognizer = open_recognizer(config.recognizer)
+        recognizer = open_recognizer(config.recognizer, colour=config.colour)
         if recognizer.embedding_dim != embeddings.dim:
             raise InputError(
                 f"--recognizer {one_line(config.recognizer)}: embeds in {recognizer.embedding_dim} "

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyperface_jax.cli.pack import warn
 from hyperface_jax.cli.versions import versions
+from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_write_bytes, atomic_write_json, one_line
 from hyperface_jax.io.images import decode, encode
 from hyperface_jax.reports.contact_sheet import contact_sheet
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from hyperface_jax.synthesis.shards import DataSet
 
 SHEET, SUMMARY = "contact_sheet.png", "summary.json"
+_MOST_REPEATED = 0.01
+"""Share of images like another one, which a few of many faces may be by chance."""
 _ROWS, _COLUMNS, _TILE = 12, 10, 112
 _PACKAGES = ("hyperface_jax", "jax", "numpy", "torch", "diffusers", "transformers", "onnxruntime")
 
@@ -40,6 +44,9 @@ def write_results(config: Synthesize, parts: Parts, data_set: DataSet) -> bool:
 
     Returns:
         Whether it is complete.
+
+    Raises:
+        InputError: no image was kept, or every identity has one and the same image.
     """
     manifest = merge_manifests(data_set)
     if manifest is None:
@@ -49,10 +56,40 @@ def write_results(config: Synthesize, parts: Parts, data_set: DataSet) -> bool:
     summary["versions"] = versions(*_PACKAGES)
     sheet = contact_sheet(_first_faces(config, data_set, manifest), tile=_TILE)
     atomic_write_bytes(config.out / SHEET, encode(sheet))
+    _check(config, parts, summary)
     _write_card(config, data_set, summary)
     atomic_write_json(config.out / SUMMARY, summary)
     _announce(config, summary)
     return True
+
+
+def all_flat(generator: str, num_images: int) -> str:
+    """Return the error of a generator that draws nothing but images of one colour."""
+    return (
+        f"generator {one_line(generator)}: all of the first {num_images} images came out of one "
+        "colour, as numbers that overflow in half precision make them; try --dtype float32 with "
+        "Arc2Face, or mend the generator"
+    )
+
+
+def _check(config: Synthesize, parts: Parts, summary: dict[str, Any]) -> None:
+    """Refuse a data set that nothing can be learnt from."""
+    name, out = one_line(parts.generator.name), one_line(config.out)
+    num_dropped = summary["num_rejected"]
+    if num_dropped and summary["num_flat"] == num_dropped + summary["num_images"]:
+        raise InputError(f"{all_flat(name, num_dropped)}, and choose another folder than {out}")
+    if not summary["num_images"]:
+        raise InputError(
+            f"{out}: all {num_dropped} images were dropped, {summary['num_flat']} of one colour and "
+            "the others without a face or too far from their target; look at --crop and "
+            "--min-target-cosine, and choose another folder"
+        )
+    if 0 < summary["num_comparable"] == summary["num_alike_identities"]:
+        raise InputError(
+            f"generator {name}: the images of every identity are all alike, see "
+            f"{one_line(config.out / SHEET)}; let it use its noise, or raise --beta, and choose "
+            "another folder"
+        )
 
 
 def _fidelity(parts: Parts, data_set: DataSet) -> dict[str, Any] | None:
@@ -121,7 +158,28 @@ def _write_card(config: Synthesize, data_set: DataSet, summary: dict[str, Any]) 
     write_card(config.out, facts)
 
 
+def _warn(summary: dict[str, Any]) -> None:
+    """Tell of signs that the generator fails now and then."""
+    num_images, num_flat = summary["num_images"], summary["num_flat"]
+    if num_flat:
+        warn(
+            f"{num_flat} of {num_images + summary['num_rejected']} images came out of one colour and "
+            "were dropped: the generator fails now and then"
+        )
+    if summary["num_alike_identities"]:
+        warn(
+            f"{summary['num_alike_identities']} of {summary['num_comparable']} identities have images "
+            "that are all alike: the generator makes little of its noise"
+        )
+    if summary["num_repeated_images"] > _MOST_REPEATED * num_images:
+        warn(
+            f"{summary['num_repeated_images']} of {num_images} images are like another one before "
+            "them: the generator makes little of its noise or its condition"
+        )
+
+
 def _announce(config: Synthesize, summary: dict[str, Any]) -> None:
+    _warn(summary)
     dropped = f", {summary['num_rejected']} dropped" if summary["num_rejected"] else ""
     print(f"{summary['num_images']} images of {summary['num_identities']} identities{dropped}")
     if found := summary["fidelity"]:

@@ -58,6 +58,8 @@ class Synthesize:
     """Keep the generator's images too, in originals/."""
     recognizer: Path | None = None
     """Recogniser of the gallery, as for embed: measure how close each face comes to its target."""
+    colour: Literal["rgb", "bgr"] | None = None
+    """Channel order of the recogniser's training. Default: that of its variant; rgb for .onnx."""
     min_target_cosine: float | None = None
     """Drop a face further from its target than this."""
     max_attempts: int = 3
@@ -111,6 +113,8 @@ class Synthesize:
             raise InputError(f"--quality {self.quality}: must be between 1 and 100")
         if self.min_target_cosine is not None and self.recognizer is None:
             raise InputError("--min-target-cosine needs --recognizer, which measures the cosine")
+        if self.colour is not None and self.recognizer is None:
+            raise InputError(f"--colour {self.colour}: is that of --recognizer; give that too")
         if self.cap_share is not None and self.min_cosine is None:
             raise InputError("--cap-share needs --min-cosine, which says how wide the cap is")
         self.variation()

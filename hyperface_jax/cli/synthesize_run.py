@@ -16,9 +16,11 @@ import numpy as np
 from hyperface_jax.cli.loop import INTERRUPTED
 from hyperface_jax.cli.progress import ImageProgress
 from hyperface_jax.cli.synthesis_parts import Parts, open_parts
-from hyperface_jax.cli.synthesis_results import write_results
+from hyperface_jax.cli.synthesis_results import all_flat, write_results
+from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_save_npz, one_line, os_input_error
 from hyperface_jax.io.images import encode
+from hyperface_jax.synthesis.faults import sketch
 from hyperface_jax.synthesis.fidelity import FACE_EMBEDDINGS
 from hyperface_jax.synthesis.manifest import Figures
 from hyperface_jax.synthesis.render import Rendered, Renderer, render
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from hyperface_jax.cli.synthesize import Synthesize
 
 _THREADS = 4
+_ENOUGH = 32
+"""Images of one colour, and no other, that end a run."""
 _BYTES_A_PIXEL = {"png": 1.5, "jpg": 0.6, "webp": 0.5}
 """Guesses, for the check of the disc before the first shard is there to measure."""
 
@@ -79,6 +83,7 @@ def make_data_set(config: Synthesize, parts: Parts) -> DataSet:
         "generator_sha256": parts.generator.digest,
         "embeddings_sha256": parts.embeddings.sha256,
         "recognizer_sha256": recognizer.digest if recognizer else None,
+        "recognizer_colour": recognizer.colour if recognizer else None,
         "seed": config.seed,
         "beta": config.beta,
         "min_cosine": config.min_cosine,
@@ -120,6 +125,7 @@ class _Encoded(NamedTuple):
     rendered: Rendered
     image: Future[bytes] | None
     original: Future[bytes] | None
+    sketch: bytes | None = None
 
 
 @dataclass
@@ -131,6 +137,7 @@ class Work:
     data_set: DataSet
     worker: Worker
     _num_done: int = field(default=0, init=False)
+    _num_flat: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         config, parts = self.config, self.parts
@@ -196,7 +203,7 @@ class Work:
         original = (
             self._pool.submit(self._encode, image.original) if self.config.originals else None
         )
-        return _Encoded(image, face, original)
+        return _Encoded(image, face, original, sketch(image.face))
 
     def _add(self, writer: ShardWriter, images: list[_Encoded]) -> None:
         for image in images:
@@ -206,6 +213,8 @@ class Work:
                 image.rendered.attempt,
                 image.rendered.condition_cosine,
                 image.rendered.target_cosine,
+                image.rendered.is_flat,
+                image.sketch,
             )
             if image.image is None:
                 writer.reject(**which, figures=figures)
@@ -221,6 +230,9 @@ class Work:
 
     def _report(self, batch: list[Rendered]) -> None:
         self._num_done += len(batch)
+        self._num_flat += sum(image.is_flat for image in batch)
+        if self._num_flat == self._num_done >= _ENOUGH:
+            raise InputError(all_flat(self.parts.generator.name, self._num_flat))
         cosines = [image.target_cosine for image in batch if image.target_cosine is not None]
         figure = f"cosine to target {np.mean(cosines):.3f}" if cosines else ""
         self._progress.update(self._num_done, figure)

@@ -32,7 +32,8 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.checkpoints import Checkpointer
 from hyperface_jax.io.embeddings import file_sha256
-from hyperface_jax.io.files import JsonLines, atomic_write_json
+from hyperface_jax.io.files import JsonLines, atomic_write_json, one_line
+from hyperface_jax.io.image_folders import skipped_text
 from hyperface_jax.io.run_directory import RunDirectory
 from hyperface_jax.io.torch_files import write_state_dict
 from hyperface_jax.recognition.attributes import read_attributes
@@ -62,6 +63,8 @@ _BYTES_A_STATE = 2**30
 def train(config: Train) -> int:
     """Run, resume or report a training; return the exit code. All processes of a job call it."""
     source = open_source(config.data)
+    if source.skipped:
+        warn(f"{one_line(config.data)}: {skipped_text(source.skipped)}")
     run = open_run(config.out, _STATES_ON_DISK * _BYTES_A_STATE)
     try:
         return run_together(lambda: _train(config, source, run), run.path)
@@ -364,6 +367,7 @@ def _finish(job: _Job, ended: _Progress, skipped: list[str]) -> None:
         "best_epoch": ended.best_epoch,
         "chosen_by_validation": job.config.choose_by_validation,
         "skipped_images": skipped,
+        "num_files_not_read": len(job.loader.source.skipped),
         "seconds": ended.seconds,
         "images_per_second": num_images / ended.seconds if ended.seconds else None,
         "device": jax.devices()[0].device_kind,

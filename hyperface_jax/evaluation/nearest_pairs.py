@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.evaluation.histograms import bin_edges
 from hyperface_jax.pairwise import count_above, k_nearest, nearest, sweep_streamed
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def target_match(
 
 def distribution(values: np.ndarray) -> dict[str, Any]:
     """Summarise cosines in terms of JSON: mean, extremes, quantiles and a histogram."""
-    counts, edges = np.histogram(values, NUM_BINS)
+    counts, edges = np.histogram(values, bin_edges(values, NUM_BINS))
     return {
         "mean_cosine": float(np.mean(values, dtype=np.float64)),
         "min_cosine": float(values.min()),

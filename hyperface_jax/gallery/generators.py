@@ -21,7 +21,8 @@ from hyperface_jax.io.files import (
     os_input_error,
     read_json,
 )
-from hyperface_jax.io.images import encode
+from hyperface_jax.io.image_folders import RECORD
+from hyperface_jax.io.images import encode, is_flat
 
 if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
     Draw = Callable[[np.ndarray], Any]
     Progress = Callable[[int], None]
 
-RECORD = "faces.json"
 """In a folder of faces: which source and seed they are of."""
 
 _INDEX = "model_index.json"
 _ARGUMENTS = {"batch_size", "generator", "output_type", "return_dict"}
+_ENOUGH = 32
+"""Images of one colour, and no other, that end a call."""
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
@@ -72,7 +74,7 @@ def write_faces(
     seed: int = 0,
     batch_size: int = 16,
     progress: Progress | None = None,
-) -> None:
+) -> list[str]:
     """Write random faces as PNG files ``000000.png``, ``000001.png``, ...
 
     A folder grows file by file, and whole files in it are kept, so an interrupted call can be repeated
@@ -86,17 +88,22 @@ def write_faces(
         batch_size: faces a step.
         progress: called with the number of faces there are, also of those kept.
 
+    Returns:
+        The names of files that were left out, since the images came out of one colour.
+
     Raises:
-        InputError: as for :func:`random_faces`; the path cannot be written, or the folder holds
-            anything but faces of the same source and seed.
+        InputError: as for :func:`random_faces`; all images are of one colour, the path cannot be
+            written, or the folder holds anything but faces of the same source and seed.
     """
     _check_numbers(num, seed, batch_size)
     path = Path(path)
+    flat: list[str] = []
     if path.suffix.lower() == ".tar":
         _check_file(path)
         faces = random_faces(source, num, seed=seed, batch_size=batch_size)
-        _write_tar(path, _files(faces, np.arange(num), 0, progress))
-        return
+        named = _named(faces, np.arange(num), 0, progress)
+        _write_tar(path, _files(named, flat, one_line(source)))
+        return flat
     record = {"source": _label(source), "seed": seed}
     _check_folder(path, record)
     missing = np.array([i for i in range(num) if not _is_whole(path / _name(i))], dtype=np.int64)
@@ -105,8 +112,10 @@ def write_faces(
     if missing.size:
         faces = _batches(_open(source, seed), missing, batch_size, one_line(source))
         _make_folder(path, record)
-        for name, data in _files(faces, missing, num - missing.size, progress):
+        named = _named(faces, missing, num - missing.size, progress)
+        for name, data in _files(named, flat, one_line(source)):
             atomic_write_bytes(path / name, data)
+    return flat
 
 
 def _check_numbers(num: int, seed: int, batch_size: int) -> None:
@@ -361,17 +370,36 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _files(
+def _named(
     batches: Iterator[np.ndarray], indices: np.ndarray, num_kept: int, progress: Progress | None
-) -> Iterator[tuple[str, bytes]]:
-    """Yield the name and the content of each file; report a batch when its files are written."""
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the name and the image of each face; report a batch when its files are written."""
     num_drawn = 0
     for batch in batches:
         for image in batch:
-            yield _name(indices[num_drawn]), encode(image)
+            yield _name(indices[num_drawn]), image
             num_drawn += 1
         if progress is not None:
             progress(num_kept + num_drawn)
+
+
+def _files(
+    named: Iterator[tuple[str, np.ndarray]], flat: list[str], source: str
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the content of each file; ``flat`` collects the names of those left out."""
+    num_good = 0
+    for name, image in named:
+        if not is_flat(image):
+            num_good += 1
+            yield name, encode(image)
+            continue
+        flat.append(name)
+        if not num_good and len(flat) >= _ENOUGH:
+            break
+    if flat and not num_good:
+        raise InputError(
+            f"{source}: all of the first {len(flat)} faces came out of one colour; mend the generator"
+        )
 
 
 def _check_file(path: Path) -> None:

@@ -14,7 +14,16 @@ import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import csv_input_error, one_line, os_input_error
-from hyperface_jax.io.images import SUFFIXES, is_image_name
+from hyperface_jax.io.image_folders import (
+    HIDDEN,
+    IN_TAR,
+    NO_IMAGE,
+    FoundFile,
+    Skipped,
+    files_below,
+    skipped_in_brackets,
+)
+from hyperface_jax.io.images import NUM_START, SUFFIXES, has_image_suffix, is_image_start
 
 if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
@@ -42,10 +51,14 @@ class ImageSet(Protocol):
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The images under a folder; a name is the path from there, with slashes."""
+    """The images under a folder; a name is the path from there, with slashes.
+
+    ``skipped`` are the files that are no images.
+    """
 
     root: Path
     names: Sequence[str]
+    skipped: Sequence[Skipped] = ()
 
     def read(self, index: int, /) -> bytes:
         """Return the content of a file."""
@@ -58,11 +71,15 @@ class ImageFolder:
 
 @dataclass(frozen=True)
 class ImageTar:
-    """The images in a .tar file; ``places`` holds the first byte and the size of each."""
+    """The images in a .tar file; ``places`` holds the first byte and the size of each.
+
+    ``skipped`` are the members that are no images.
+    """
 
     path: Path
     names: Sequence[str]
     places: Sequence[tuple[int, int]]
+    skipped: Sequence[Skipped] = ()
 
     def read(self, index: int, /) -> bytes:
         """Return the content of a member."""
@@ -75,14 +92,15 @@ class ImageTar:
             raise os_input_error(self.path, "cannot read", error) from error
 
 
-def open_images(path: StrPath) -> ImageSet:
-    """List the images of a folder, however deep, or of a .tar file.
+def open_images(path: StrPath) -> ImageFolder | ImageTar:
+    """List the images of a folder, however deep and through links, or of a .tar file.
 
     Args:
-        path: the folder or file; names that start with a dot are left out.
+        path: the folder or file. A file is an image by its ending, or by its first bytes.
 
     Returns:
-        The images, sorted by name.
+        The images, sorted by name, and what is left out: files whose name starts with a dot, and those
+        that are no images.
 
     Raises:
         InputError: there is nothing there, or no image in it, or it is neither folder nor .tar.
@@ -90,30 +108,32 @@ def open_images(path: StrPath) -> ImageSet:
     path = Path(path)
     images = _folder(path) if path.is_dir() else _tar(path)
     if not images.names:
-        raise InputError(f"{one_line(path)}: holds no images; give some in {', '.join(SUFFIXES)}")
+        raise InputError(
+            f"{one_line(path)}: holds no images{skipped_in_brackets(images.skipped)}; give some in "
+            f"{', '.join(SUFFIXES)}"
+        )
     return images
 
 
 def _folder(root: Path) -> ImageFolder:
-    def refuse(error: OSError) -> None:
+    try:
+        found = sorted(files_below(os.fspath(root)))
+    except OSError as error:
         raise os_input_error(error.filename or root, "cannot read", error) from error
+    return ImageFolder(root, [file.name for file in found if not file.reason], _left_out(found))
 
-    paths = [
-        Path(folder, name)
-        for folder, _, names in os.walk(root, onerror=refuse)
-        for name in names
-        if is_image_name(name)
-    ]
-    return ImageFolder(root, sorted(path.relative_to(root).as_posix() for path in paths))
+
+def _left_out(found: list[FoundFile]) -> list[Skipped]:
+    return [Skipped(file.name, file.reason) for file in found if file.reason]
 
 
 def _tar(path: Path) -> ImageTar:
     try:
         with tarfile.open(path, "r:") as archive:
             members = {
-                PurePosixPath(member.name).as_posix(): (member.offset_data, member.size)
+                PurePosixPath(member.name).as_posix(): (member, _reason(archive, member))
                 for member in archive
-                if member.isreg() and is_image_name(PurePosixPath(member.name).name)
+                if not member.isdir()
             }
     except OSError as error:
         raise os_input_error(path, "cannot read", error) from error
@@ -122,8 +142,22 @@ def _tar(path: Path) -> ImageTar:
             f"{one_line(path)}: no folder, and no whole .tar ({one_line(error)}); unpack it and "
             "give the folder"
         ) from error
-    names = sorted(members)
-    return ImageTar(path, names, [members[name] for name in names])
+    names = sorted(name for name, (_, reason) in members.items() if not reason)
+    places = [(members[name][0].offset_data, members[name][0].size) for name in names]
+    skipped = [Skipped(name, reason) for name, (_, reason) in members.items() if reason]
+    return ImageTar(path, names, places, sorted(skipped))
+
+
+def _reason(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    """Say why a member is no image; nothing where it is one."""
+    if PurePosixPath(member.name).name.startswith("."):
+        return HIDDEN
+    if not member.isreg() or member.issparse():
+        return IN_TAR
+    if has_image_suffix(member.name):
+        return ""
+    file = archive.extractfile(member)
+    return "" if file and is_image_start(file.read(NUM_START)) else NO_IMAGE
 
 
 def read_landmarks(path: StrPath) -> Landmarks:

@@ -21,10 +21,16 @@ if TYPE_CHECKING:
 
     Colour = Literal["rgb", "bgr"]
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp"),
+    *(".jpe", ".jfif", ".gif", ".tif", ".tiff", ".ppm", ".pgm"),
+)
 """Of the image files that are read."""
+NUM_START = 16
+"""Bytes at the start of a file that :func:`is_image_start` looks at."""
 MAX_PIXELS = 1 << 26
 """Larger images are refused: a few bytes can unpack to gigabytes."""
+_MAX_GREY = (1 << 16) - 1
 TEMPLATE_SIZE = 112
 TEMPLATE = np.array(
     [
@@ -37,7 +43,14 @@ TEMPLATE = np.array(
 )
 """ArcFace's places of the eyes, the nose and the corners of the mouth, ``[5, 2]`` as (x, y)."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+_LEAST_SPREAD = 2.0
+"""Standard deviation of the levels, of 255; photographs have more than 10."""
+_WRITTEN = ("JPEG", "PNG", "WEBP", "BMP")
+_FORMATS = (*_WRITTEN, "GIF", "TIFF", "PPM")
+_STARTS = (
+    *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"),
+    *(b"II*\0", b"MM\0*"),
+)
 
 
 def decode(data: bytes, *, name: str) -> np.ndarray:
@@ -47,7 +60,7 @@ def decode(data: bytes, *, name: str) -> np.ndarray:
     8 bits. EXIF orientation is applied.
 
     Args:
-        data: a JPEG, PNG, WebP or BMP file.
+        data: a JPEG, PNG, WebP, BMP, GIF, TIFF, PPM or PGM file; the first image of several.
         name: what an error calls the image.
 
     Returns:
@@ -88,7 +101,12 @@ def _too_large(name: str) -> InputError:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        levels = np.asarray(image)
+        if levels.min() < 0 or levels.max() > _MAX_GREY:
+            raise ValueError(f"grey levels up to {levels.max()}, more than 16 bits")
+        return Image.fromarray((levels >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("grey levels in floating point")
     if "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
@@ -108,7 +126,7 @@ def encode(image: np.ndarray, *, kind: str = "png", quality: int = 95) -> bytes:
     Raises:
         InputError: another ``kind``, or an array that is not such an image.
     """
-    if kind.upper() not in _FORMATS:
+    if kind.upper() not in _WRITTEN:
         raise InputError(f"kind: {kind!r} is not an image format; use png, jpeg, webp or bmp")
     buffer = io.BytesIO()
     Image.fromarray(_checked(image)).save(buffer, kind.upper(), quality=quality)
@@ -159,7 +177,31 @@ def normalise(images: Any, colour: Colour = "rgb") -> Any:
 
 def is_image_name(name: str) -> bool:
     """Tell by its name whether a file is an image; one that starts with a dot is hidden."""
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+    return has_image_suffix(name) and not name.startswith(".")
+
+
+def has_image_suffix(name: str) -> bool:
+    """Tell whether a name ends as those of images do."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def is_image_start(start: bytes) -> bool:
+    """Tell by its first ``NUM_START`` bytes whether a file is an image, whatever it is called."""
+    if start[:2] in (b"P5", b"P6"):
+        return start[2:3].isspace()
+    if start[:2] == b"BM":  # The reserved bytes tell it from a text that starts so.
+        return start[6:10] == bytes(4)
+    return start.startswith(_STARTS) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+
+
+def is_flat(image: np.ndarray) -> bool:
+    """Tell whether an image, uint8 ``[h, w, 3]``, is of one colour or nearly.
+
+    Examples:
+        >>> is_flat(np.zeros((8, 8, 3), np.uint8))
+        True
+    """
+    return float(image.std(axis=(0, 1)).max(initial=0.0)) < _LEAST_SPREAD
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:

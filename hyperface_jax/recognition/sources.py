@@ -19,6 +19,14 @@ import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import one_line, os_input_error
+from hyperface_jax.io.image_folders import (
+    HIDDEN,
+    IN_TAR,
+    FoundFile,
+    Skipped,
+    files_below,
+    skipped_in_brackets,
+)
 from hyperface_jax.io.images import is_image_name
 from hyperface_jax.io.recordio import ArrayRecordFile, PositionalFile, RecordIO
 
@@ -32,6 +40,12 @@ _EXPECTED = (
     "expected a folder with one sub-folder of images an identity, .tar shards with KEY.jpg and KEY.cls"
     " (or a pattern such as 'train-{000..012}.tar'), .array_record files, or a .rec file with its .idx"
 )
+
+
+_BESIDE = (".idx", ".lst", ".bin")
+"""Of files that belong to a .rec: its index, its list, and insightface's test pairs."""
+_STRANGE = "beside files of training data, which alone are read"
+_NO_PICTURE = "labels without an image of an ending that is read"
 
 
 class Sample(NamedTuple):
@@ -48,11 +62,13 @@ class Source(Protocol):
         labels: int32 ``[n]`` in 0..C-1, each class used.
         classes: what the classes are called in the files, ``[C]``, sorted.
         fingerprint: the same for the same names, sizes and labels, wherever they lie.
+        skipped: the files that are not read, and why.
     """
 
     labels: np.ndarray
     classes: np.ndarray
     fingerprint: str
+    skipped: Sequence[Skipped]
 
     def __len__(self) -> int: ...
 
@@ -71,9 +87,12 @@ class Source(Protocol):
 class _Labelled:
     """What the sources share: classes without gaps, and the fingerprint."""
 
+    skipped: Sequence[Skipped] = ()
+
     def __init__(self, path: StrPath, labels: np.ndarray, *content: np.ndarray) -> None:
         if not len(labels):
-            raise InputError(f"{one_line(path)}: no images; {_EXPECTED}")
+            found = skipped_in_brackets(self.skipped)
+            raise InputError(f"{one_line(path)}: no images{found}; {_EXPECTED}")
         if labels.dtype.kind == "i" and labels.min() < 0:
             raise InputError(
                 f"{one_line(path)}: label {labels.min()} of sample {labels.argmin()} is negative; "
@@ -88,6 +107,10 @@ class _Labelled:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what a worker process has no use for."""
+        return {name: value for name, value in self.__dict__.items() if name != "skipped"}
 
     @property
     def num_classes(self) -> int:
@@ -113,7 +136,8 @@ def summary(source: Source) -> dict[str, int]:
 class ImageFolder(_Labelled):
     """A folder with one sub-folder of images an identity, both in sorted order.
 
-    Sub-folders without images are no identities. Names that start with a dot are left out.
+    Sub-folders without images are no identities. Names that start with a dot are left out, and so are
+    images beside the folders or deeper in them, whose identity is not clear; ``skipped`` lists them.
     """
 
     def __init__(self, path: StrPath) -> None:
@@ -123,10 +147,19 @@ class ImageFolder(_Labelled):
             InputError: the folder cannot be read, or no sub-folder holds an image.
         """
         self._root = os.fspath(path)
+        found: list[tuple[str, str, int]] = []
+        skipped: list[Skipped] = []
         try:
-            found = sorted(_images_below(self._root))
+            for file in files_below(self._root):
+                folder, _, name = file.name.partition("/")
+                if reason := _reason(file, folder, name):
+                    skipped.append(Skipped(file.name, reason))
+                else:
+                    found.append((folder, name, file.size))
         except OSError as error:
-            raise os_input_error(path, "cannot read", error) from error
+            raise os_input_error(error.filename or path, "cannot read", error) from error
+        found.sort()
+        self.skipped: Sequence[Skipped] = sorted(skipped)
         # Fixed-width bytes: ten million Python strings would take gigabytes in every worker.
         self._folders = np.array([os.fsencode(folder) for folder, _, _ in found], np.bytes_)
         self._names = np.array([os.fsencode(name) for _, name, _ in found], np.bytes_)
@@ -153,19 +186,22 @@ class ImageFolder(_Labelled):
             raise os_input_error(path, "cannot read", error) from error
 
 
-def _images_below(root: str) -> Iterator[tuple[str, str, int]]:
-    for folder in os.scandir(root):
-        if folder.is_dir() and not folder.name.startswith("."):
-            for file in os.scandir(folder.path):
-                if is_image_name(file.name) and file.is_file():
-                    yield folder.name, file.name, file.stat().st_size
+def _reason(file: FoundFile, folder: str, name: str) -> str:
+    """Say why a file is no image of an identity; nothing where it is one."""
+    if folder.startswith("."):
+        return HIDDEN
+    if file.reason:
+        return file.reason
+    if not name:
+        return "beside the folders of the identities: move them into one"
+    return "deeper than IDENTITY/IMAGE: move or link them there" if "/" in name else ""
 
 
 class TarShards(_Labelled):
     """WebDataset shards: ``KEY.jpg|png|webp|bmp`` beside ``KEY.cls`` or ``KEY.json`` in a .tar file.
 
     ``KEY.cls`` holds a whole number, ``KEY.json`` an object whose ``identity`` is one or a string.
-    Files of a key without image are passed over.
+    Files of a key without image are passed over; ``skipped`` lists those with a label.
     """
 
     def __init__(self, paths: Sequence[StrPath]) -> None:
@@ -175,7 +211,10 @@ class TarShards(_Labelled):
             InputError: a shard is missing, compressed or damaged, or an image has no label.
         """
         self._files = [PositionalFile.of(path) for path in paths]
-        rows = list(itertools.chain.from_iterable(map(_members, itertools.count(), self._files)))
+        skipped: list[Skipped] = []
+        parts = (_members(i, file, skipped) for i, file in enumerate(self._files))
+        rows = list(itertools.chain.from_iterable(parts))
+        self.skipped: Sequence[Skipped] = skipped
         self._places = np.array([row[:3] for row in rows], np.int64).reshape(-1, 3)
         self._names = np.array([os.fsencode(row[3]) for row in rows], np.bytes_)
         labels = _as_array([row[4] for row in rows])
@@ -206,11 +245,16 @@ def _common(paths: Sequence[StrPath]) -> StrPath:
     return paths[0] if len(paths) == 1 else Path(paths[0]).parent
 
 
-def _members(shard: int, file: PositionalFile) -> Iterator[tuple[int, int, int, str, int | str]]:
-    """Yield (shard, offset, size, name, label) of each image."""
+def _members(
+    shard: int, file: PositionalFile, skipped: list[Skipped]
+) -> Iterator[tuple[int, int, int, str, int | str]]:
+    """Yield (shard, offset, size, name, label) of each image, and note what is left out."""
     images: dict[str, tuple[str, int, int]] = {}
     labels: dict[str, int | str] = {}
     for member in _tar_members(file):
+        if not member.isreg() or member.issparse():
+            skipped.append(Skipped(f"{file.path}/{member.name}", IN_TAR))
+            continue
         folder, _, base = member.name.rpartition("/")
         stem, _, extension = base.partition(".")
         key = f"{folder}/{stem}"
@@ -225,6 +269,8 @@ def _members(shard: int, file: PositionalFile) -> Iterator[tuple[int, int, int, 
             label = _label(file, member, extension)
             if label is not None:
                 labels.setdefault(key, label)
+    lone = [f"{file.path}/{key.lstrip('/')}" for key in labels if key not in images]
+    skipped += [Skipped(name, _NO_PICTURE) for name in lone]
     for key, (name, offset, size) in images.items():
         if key not in labels:
             raise InputError(
@@ -238,7 +284,7 @@ def _tar_members(file: PositionalFile) -> Iterator[tarfile.TarInfo]:
     try:
         with tarfile.open(file.path, "r:") as tar:
             while (member := tar.next()) is not None:
-                if member.isreg() and not member.issparse():
+                if not member.isdir():
                     yield member
                 # It would keep a kilobyte for each image.
                 tar.members = []  # pyright: ignore[reportAttributeAccessIssue]
@@ -342,9 +388,12 @@ def open_source(path: StrPath) -> Source:
     if not path.is_dir():
         return _open_files(path, [path])
     files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
-    if any(_opener(file) for file in files):
-        return _open_files(path, [file for file in files if _opener(file)])
-    return ImageFolder(path)
+    if not any(_opener(file) for file in files):
+        return ImageFolder(path)
+    source = _open_files(path, [file for file in files if _opener(file)])
+    others = [file.name for file in files if not (_opener(file) or file.suffix in _BESIDE)]
+    source.skipped = [*(Skipped(name, _STRANGE) for name in others), *source.skipped]
+    return source
 
 
 def _opener(path: Path) -> Any:

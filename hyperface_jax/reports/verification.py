@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.evaluation.histograms import bin_edges
 from hyperface_jax.evaluation.verification import Roc, Separation, Verification, det_points
 from hyperface_jax.io.files import atomic_write_bytes, one_line
 from hyperface_jax.reports.figures import (
@@ -201,7 +202,7 @@ def _separation_dict(result: Separation) -> dict[str, Any]:
     roc = Roc(*(values[index] for values in result.roc))
     det = det_points(roc)
     scores = np.concatenate([result.genuine, result.impostor])
-    edges = np.histogram_bin_edges(scores, _NUM_BINS)
+    edges = bin_edges(scores, _NUM_BINS)
     return {
         "num_genuine": len(result.genuine),
         "num_impostor": len(result.impostor),

@@ -147,8 +147,9 @@ def _overview(summary: Mapping[str, Any]) -> str:
         f"{summary['num_images']:,} synthetic face images of {summary['num_identities']:,} identities. "
         "Each identity is a point on the sphere of face embeddings, placed far from the others "
         "(HyperFace); a generator drew its images from embeddings close to that point.\n\n"
-        f"{summary['num_rejected']:,} images were dropped: no face was found, or it came out too far "
-        f"from its point. {summary['num_short_identities']:,} identities have fewer images than planned."
+        f"{summary['num_rejected']:,} images were dropped: of one colour ({summary['num_flat']:,}), no "
+        "face was found, or it came out too far from its point. "
+        f"{summary['num_short_identities']:,} identities have fewer images than planned."
     )
     return "\n\n".join([text, *filter(None, [_cosines(summary)])])
 

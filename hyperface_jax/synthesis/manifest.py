@@ -11,6 +11,7 @@ import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import one_line, os_input_error
+from hyperface_jax.synthesis.faults import Copies, count_copies
 from hyperface_jax.synthesis.shards import MANIFEST, StagedFile, locked, writing
 
 if TYPE_CHECKING:
@@ -26,11 +27,14 @@ _TYPES = {
     "attempt": "int32",
     "condition_cosine": "float32",
     "target_cosine": "float32",
+    "is_flat": "bool",
+    "sketch": "binary",
     "is_kept": "bool",
 }
 COLUMNS = tuple(_TYPES)
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
-_NULLABLE = ("key", "target_cosine")
+_SUMMARISED = tuple(name for name in COLUMNS if name not in ("sample", "shard", "key", "seed"))
+_NULLABLE = ("key", "target_cosine", "sketch")
 _METADATA = b"hyperface"
 _BATCH = 1024
 _ROW_GROUP = 1 << 17
@@ -44,12 +48,16 @@ class Figures(NamedTuple):
         attempt: counts the tries, from 0; that of the last one.
         condition_cosine: of the condition to the embedding of the identity.
         target_cosine: of the face to the embedding of the identity; None if not looked at.
+        is_flat: whether the image came out of one colour.
+        sketch: of the face, see :func:`~hyperface_jax.synthesis.faults.sketch`; None if not known.
     """
 
     seed: int
     attempt: int
     condition_cosine: float
     target_cosine: float | None = None
+    is_flat: bool = False
+    sketch: bytes | None = None
 
 
 class Row(NamedTuple):
@@ -63,11 +71,13 @@ class Row(NamedTuple):
     attempt: int
     condition_cosine: float
     target_cosine: float | None
+    is_flat: bool
+    sketch: bytes | None
     is_kept: bool
 
 
 class Rows:
-    """The rows of one shard, held in Arrow's form: some 60 bytes each.
+    """The rows of one shard, held in Arrow's form: some 80 bytes each.
 
     Raises:
         InputError: pyarrow is not installed.
@@ -209,7 +219,7 @@ def _open(path: StrPath) -> Any:
     schema = file.schema_arrow
     if not schema.equals(_schema(arrow)) or _METADATA not in (schema.metadata or {}):
         file.close()
-        raise InputError(f"{one_line(path)}: no manifest of this program; name another file")
+        raise InputError(f"{one_line(path)}: no manifest of this version; name another file")
     return file
 
 
@@ -227,7 +237,8 @@ def summarise(path: StrPath) -> dict[str, Any]:
     Returns:
         ``num_images`` that are kept, ``num_rejected``, ``num_identities`` with an image,
         ``num_short_identities`` with fewer images than planned (those without any too),
-        ``num_retried`` images kept after the first try, and ``condition_cosine`` and
+        ``num_flat`` dropped images of one colour, ``num_retried`` images kept after the first try,
+        the fields of :class:`~hyperface_jax.synthesis.faults.Copies`, and ``condition_cosine`` and
         ``target_cosine``: the ``QUANTILES`` of the images kept, by their names, or None if there
         are none.
 
@@ -235,20 +246,25 @@ def summarise(path: StrPath) -> dict[str, Any]:
         InputError: as for :func:`read_manifest`.
     """
     settings = manifest_settings(path)
-    table = read_manifest(
-        path, ["identity", "attempt", "condition_cosine", "target_cosine", "is_kept"]
-    )
+    table = read_manifest(path, _SUMMARISED)
     kept = table.filter(table["is_kept"])
     counts = np.bincount(kept["identity"].to_numpy(), minlength=settings["num_ids"])
     return {
         "num_images": len(kept),
         "num_rejected": len(table) - len(kept),
+        "num_flat": int(np.sum(table["is_flat"].to_numpy())),
         "num_identities": int(np.sum(counts > 0)),
         "num_short_identities": int(np.sum(counts < settings["images_per_id"])),
         "num_retried": int(np.sum(kept["attempt"].to_numpy() > 0)),
+        **_copies(kept)._asdict(),
         "condition_cosine": _quantiles(kept["condition_cosine"]),
         "target_cosine": _quantiles(kept["target_cosine"]),
     }
+
+
+def _copies(kept: Any) -> Copies:
+    sketched = kept.filter(kept["sketch"].is_valid())
+    return count_copies(sketched["identity"].to_numpy(), sketched["sketch"].to_pylist())
 
 
 def _quantiles(column: Any) -> dict[str, float] | None:

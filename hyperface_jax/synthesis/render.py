@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.io.images import is_flat
 from hyperface_jax.synthesis.conditions import Draws, Variation, draw
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class Rendered(NamedTuple):
         face: what was cut out of it; None if no face was found.
         embedding: unit, of the face, ``[d]``; None if not looked at.
         is_kept: whether there is a face and it is close enough to its target.
+        is_flat: whether the image or the face is of one colour, as a generator that fails makes it;
+            such a face is None.
     """
 
     identity: int
@@ -81,6 +84,7 @@ class Rendered(NamedTuple):
     face: np.ndarray | None
     embedding: np.ndarray | None
     is_kept: bool
+    is_flat: bool = False
 
 
 def render(
@@ -129,7 +133,12 @@ def _attempt(
         attempts=attempt,
     )
     originals = _images(renderer.generator, draws)
-    faces = [renderer.crop(image) if renderer.crop else image for image in originals]
+    crops = [renderer.crop(image) if renderer.crop else image for image in originals]
+    flat = [
+        is_flat(image) or (face is not None and is_flat(face))
+        for image, face in zip(originals, crops, strict=True)
+    ]
+    faces = [None if bad else face for face, bad in zip(crops, flat, strict=True)]
     looks = _looks(renderer, faces, embeddings)
     return [
         Rendered(
@@ -142,6 +151,7 @@ def _attempt(
             faces[i],
             looks[i].embedding,
             faces[i] is not None and _is_close(renderer, looks[i].cosine),
+            flat[i],
         )
         for i in range(len(originals))
     ]

@@ -74,7 +74,7 @@ def test_a_gallery_holds_the_embeddings_in_the_order_of_the_names(
         assert str(gallery["recognizer_sha256"]) == file_sha256(recognizer)
         assert bool(gallery["is_flip_fused"]) == bool(flags)
     captured = capsys.readouterr()
-    assert "8 embeddings of dimension 6, 0 images skipped" in captured.out
+    assert "8 embeddings of dimension 6, 0 files skipped" in captured.out
     assert "warning" not in captured.err
     assert [path.name for path in out.parent.iterdir()] == ["gallery.npz"]
 
@@ -107,7 +107,7 @@ def test_skipped_images_are_counted_and_listed_until_they_are_mended(
     words = ["embed", images, "--recognizer", recognizer, "--out", out]
     assert run(*words) == 0
     captured = capsys.readouterr()
-    assert "7 embeddings of dimension 6, 1 images skipped" in captured.out
+    assert "7 embeddings of dimension 6, 1 files skipped" in captured.out
     assert "gallery.skipped.txt" in captured.err
     (line,) = listed.read_text().splitlines()
     assert line.startswith("ann/0.png\tnot a whole image")
@@ -116,6 +116,18 @@ def test_skipped_images_are_counted_and_listed_until_they_are_mended(
     assert run(*words) == 0
     assert not listed.exists()
     assert np.load(out)["names"].tolist() == NAMES
+
+
+def test_files_that_are_no_images_are_counted_and_listed(tmp_path, images, recognizer, capsys):
+    (images / "ann" / "list.txt").write_text("no image")
+    (images / "ann" / "0.png").rename(images / "ann" / "0")
+    out = tmp_path / "gallery.npz"
+    assert run("embed", images, "--recognizer", recognizer, "--out", out) == 0
+    captured = capsys.readouterr()
+    assert "8 embeddings of dimension 6, 1 files skipped" in captured.out
+    assert "1 files are not read: 1 are no image" in captured.err
+    listed = (tmp_path / "gallery.skipped.txt").read_text()
+    assert listed.startswith("ann/list.txt\tno image")
 
 
 def test_the_centre_crop_warns_once_and_landmarks_silence_it(tmp_path, recognizer, capsys):

@@ -138,6 +138,25 @@ def test_images_stand_side_by_side(tmp_path, world):
     assert "000002/0001.png" in page
 
 
+def test_a_set_against_itself_or_with_cosines_all_alike_is_reported(tmp_path, world):
+    words = ["leakage", "--embeddings", "faces.npz", "--against", "faces.npz", "--out", "same"]
+    assert run(*words) == 0
+    np.save("axes.npy", np.eye(D, dtype=np.float32))
+    assert run("leakage", "--embeddings", "axes.npy", "--out", "axes") == 0
+    targets = ["--targets", "faces.npz", "--labels", "own.npy"]
+    np.save("own.npy", np.arange(N))
+    assert run("leakage", "--embeddings", "faces.npz", *targets, "--out", "own") == 0
+    for out, key, mean in (
+        ("same", "nearest", 1),
+        ("axes", "nearest", 0),
+        ("own", "own_target", 1),
+    ):
+        found = summary(tmp_path / out)[key]
+        assert found["mean_cosine"] == pytest.approx(mean, abs=1e-6)
+        assert sum(found["histogram"]["counts"]) == found["num_rows"]
+        assert (tmp_path / out / "report.html").exists()
+
+
 def test_a_finished_result_is_written_again(tmp_path, world):
     words = ["leakage", "--embeddings", "real.npy", "--out", "out"]
     assert run(*words, "--top", 3) == 0

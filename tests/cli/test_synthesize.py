@@ -169,7 +169,7 @@ class _Reader(Recognizer):
 def with_reader(monkeypatch, tmp_path):
     from hyperface_jax.cli import synthesis_parts
 
-    monkeypatch.setattr(synthesis_parts, "open_recognizer", lambda path: _Reader())
+    monkeypatch.setattr(synthesis_parts, "open_recognizer", lambda path, *, colour: _Reader())
     return ["--recognizer", str(tmp_path), "--min-cosine", "0.5"]
 
 
@@ -182,6 +182,29 @@ def test_a_recogniser_measures_faces_and_separation(ids, tmp_path, with_reader, 
     assert summary["fidelity"]["nearest_before_max"] == pytest.approx(cosines.max(), abs=1e-5)
     assert summary["fidelity"]["num_measured"] == 9
     assert "nearest other identity" in capsys.readouterr().out
+
+
+_TWELVE = {"matrix": (4 * 8 * 8, 12), "bias": (12,)}
+"""Shapes of a tiny recogniser of images and embeddings as the fake generator takes them."""
+
+
+@pytest.mark.parametrize("colour", ["rgb", "bgr"])
+def test_the_recogniser_sees_its_own_channel_order_as_in_embed(ids, tmp_path, colour):
+    pytest.importorskip("onnx")
+    tiny = runpy.run_path(str(SYNTHESIS.parent / "gallery" / "tiny_onnx.py"))
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.normal(size=size).astype(np.float32) for name, size in _TWELVE.items()}
+    recognizer = str(tiny["write"](tmp_path / "tiny.onnx", size=16, **arrays))
+    words = ["--recognizer", recognizer, "--colour", colour]
+    assert main(_arguments(ids, tmp_path / "out", *words, "--format", "folder")) == 0
+    gallery = str(tmp_path / "gallery.npz")
+    assert main(["embed", str(tmp_path / "out" / "images"), "--out", gallery, *words]) == 0
+    parts = sorted((tmp_path / "out" / "embeddings").glob("*.npz"))
+    faces = np.concatenate([np.load(part)["embeddings"] for part in parts])
+    np.testing.assert_allclose(faces, np.load(gallery)["embeddings"], atol=1e-5)
+    assert (
+        json.loads((tmp_path / "out" / "dataset.json").read_text())["recognizer_colour"] == colour
+    )
 
 
 def test_faces_too_far_from_their_target_are_dropped(ids, tmp_path, with_reader):
@@ -197,6 +220,76 @@ def test_faces_too_far_from_their_target_are_dropped(ids, tmp_path, with_reader)
     assert len(_images(again)) == 54
 
 
+BROKEN = """
+import dataclasses, numpy as np, fake_generator as f
+def black(c, n): return np.zeros((len(c), 16, 16, 3), np.uint8)
+def some(c, n): return f.paint(c, n) * (n[:, 0] > -1)[:, None, None, None].astype(np.uint8)
+def still(c, n): return f.paint(c, 0 * n)
+def stuck(c, n): return f.paint(c, np.where(c[:, :1] > 0, n, 0))
+def made(x): return dataclasses.replace(f.FAKE, function=x)
+BLACK, SOME, STILL, STUCK = map(made, (black, some, still, stuck))
+"""
+
+
+@pytest.fixture
+def broken(tmp_path, monkeypatch):
+    (tmp_path / "broken_generator.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return lambda name: ["--generator", f"broken_generator:{name}"]
+
+
+def _look(request, with_it):
+    return request.getfixturevalue("with_reader") if with_it else []
+
+
+@pytest.mark.parametrize("with_it", [False, True])
+@pytest.mark.parametrize("num_ids", ["3", "9"])
+def test_nothing_but_black_images_is_an_error(
+    ids, tmp_path, broken, request, capsys, with_it, num_ids
+):
+    words = [
+        *broken("BLACK"),
+        *_look(request, with_it),
+        "--num-ids",
+        num_ids,
+        "--max-attempts",
+        "1",
+    ]
+    assert main(_arguments(ids, tmp_path / "out", *words)) == 2
+    assert "images came out of one colour" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+@pytest.mark.parametrize("with_it", [False, True])
+def test_some_black_images_are_dropped_counted_and_told(
+    ids, tmp_path, broken, request, capsys, with_it
+):
+    words = [*broken("SOME"), *_look(request, with_it), "--max-attempts", "1"]
+    assert main(_arguments(ids, tmp_path / "out", *words)) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert 0 < summary["num_flat"] == summary["num_rejected"] < 27
+    assert len(_images(tmp_path / "out")) == 54 - summary["num_flat"]
+    assert f"{summary['num_flat']} of 54 images came out of one colour" in capsys.readouterr().err
+
+
+def test_images_that_are_all_alike_are_told_or_an_error(ids, tmp_path, broken, capsys):
+    assert main(_arguments(ids, tmp_path / "still", *broken("STILL"))) == 2
+    assert "images of every identity are all alike" in capsys.readouterr().err
+    assert main(_arguments(ids, tmp_path / "stuck", *broken("STUCK"))) == 0
+    summary = json.loads((tmp_path / "stuck" / "summary.json").read_text())
+    assert 0 < summary["num_alike_identities"] < summary["num_comparable"] == 9
+    told = capsys.readouterr().err
+    assert (
+        f"{summary['num_alike_identities']} of 9 identities have images that are all alike" in told
+    )
+
+
+def test_a_data_set_without_an_image_is_an_error(ids, tmp_path, with_reader, capsys):
+    words = [*with_reader, "--min-target-cosine", "1", "--max-attempts", "1"]
+    assert main(_arguments(ids, tmp_path / "out", *words)) == 2
+    assert "all 54 images were dropped, 0 of one colour" in capsys.readouterr().err
+
+
 def test_other_settings_in_the_same_folder_are_refused(ids, tmp_path, capsys):
     main(_arguments(ids, tmp_path / "out"))
     assert main(_arguments(ids, tmp_path / "out", "--seed", "1")) == 2
@@ -210,6 +303,7 @@ def test_other_settings_in_the_same_folder_are_refused(ids, tmp_path, capsys):
         (["--num-ids", "10"], "holds 9 embeddings"),
         (["--quality", "0"], "--quality 0"),
         (["--min-target-cosine", "0.5"], "--min-target-cosine needs --recognizer"),
+        (["--colour", "bgr"], "--colour bgr: is that of --recognizer"),
         (["--cap-share", "0.5"], "--cap-share needs --min-cosine"),
         (["--min-cosine", "1.5"], "min_cosine=1.5"),
         (["--generator", "nowhere"], "--generator nowhere: no folder"),

@@ -527,3 +527,21 @@ def test_an_interrupted_tar_leaves_the_old_one_and_no_part(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["faces.tar"]
     write_faces("drawing:squares", path, 7)
     assert len(read_folder(path)) == 7
+
+
+def half_black(seed, indices):
+    return squares(seed, indices) * (indices % 2)[:, None, None, None].astype(np.uint8)
+
+
+def black(seed, indices):
+    return 0 * squares(seed, indices)
+
+
+@pytest.mark.parametrize("name", ["faces", "faces.tar"])
+def test_images_of_one_colour_are_left_out_or_an_error(tmp_path, name):
+    path = tmp_path / name
+    assert write_faces("drawing:half_black", path, 4, seed=9) == ["000000.png", "000002.png"]
+    assert open_images(path).names == ["000001.png", "000003.png"]
+    for num in (3, 50):
+        with pytest.raises(InputError, match="came out of one colour"):
+            write_faces("drawing:black", tmp_path / f"{num}{name}", num, seed=9)

@@ -5,6 +5,14 @@ import pytest
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.gallery import open_images, read_landmarks
+from hyperface_jax.io.image_folders import (
+    CYCLE,
+    HIDDEN,
+    IN_TAR,
+    NO_FILE,
+    NO_IMAGE,
+    skipped_text,
+)
 
 FILES = {
     "b/2.png": b"two",
@@ -40,6 +48,44 @@ def test_a_folder_and_a_tar_of_it_hold_the_same_images_by_name(tmp_path, folder,
     images = open_images(path)
     assert images.names == NAMES
     assert [images.read(i) for i in range(5)] == [FILES[name] for name in NAMES]
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_every_file_is_an_image_or_is_listed(folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("elsewhere/c.jpg", "faces/subject01.happy", "faces/y.GIF", "faces/b/._x.png"):
+        (tmp_path / name).write_bytes(PNG)
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "up").symlink_to(folder)
+    (folder / "self").symlink_to(folder / "self")
+    (folder / "gone.jpg").symlink_to(folder / "nothing")
+    (folder / "faces.json").write_text("{}")
+    images = open_images(folder)
+    assert images.names == sorted([*NAMES, "linked/c.jpg", "subject01.happy", "y.GIF"])
+    assert dict(images.skipped) == {
+        "._a.jpg": HIDDEN,
+        "b/._x.png": HIDDEN,
+        "gone.jpg": NO_FILE,
+        "linked/up": CYCLE,
+        "list.txt": NO_IMAGE,
+        "self": NO_FILE,
+    }
+    line = skipped_text(images.skipped)
+    assert "6 files are not read" in line
+    assert "1 are a link to a folder that it lies in (linked/up)" in line
+
+
+def test_every_member_of_a_tar_is_an_image_or_is_listed(folder, tmp_path):
+    (folder / "subject01.happy").write_bytes(PNG)
+    (folder / "zz.jpg").hardlink_to(folder / "a.webp")
+    images = open_images(archive(folder, tmp_path / "faces.tar"))
+    assert len(images.names) + len(images.skipped) == len(FILES) + 2
+    assert "subject01.happy" in images.names
+    reasons = dict(images.skipped)
+    assert {reasons["._a.jpg"], reasons["list.txt"]} == {HIDDEN, NO_IMAGE}
+    assert IN_TAR in reasons.values()
 
 
 def test_a_file_that_is_gone_is_named(folder):

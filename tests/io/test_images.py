@@ -47,6 +47,25 @@ def test_every_mode_becomes_rgb(image, mode):
     assert (decoded.shape, decoded.dtype) == (image.shape, np.uint8)
 
 
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "PPM"])
+def test_other_formats_are_read_and_known_by_their_start(image, kind):
+    data = _saved(Image.fromarray(image), kind)
+    assert images.is_image_start(data[: images.NUM_START])
+    assert images.decode(data, name="a").shape == image.shape
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_grey_levels_that_would_come_out_wrong_are_refused(dtype):
+    grey = np.full((4, 4), 70_000, dtype)
+    with pytest.raises(InputError, match="grey levels"):
+        images.decode(_saved(Image.fromarray(grey), "TIFF"), name="a")
+
+
+@pytest.mark.parametrize("text", [b"BMI of the subjects", b"P5 is", b"RIFFRAFF", b""])
+def test_a_text_does_not_start_as_an_image(text):
+    assert images.is_image_start(text) == (text == b"P5 is")
+
+
 def test_transparency_is_dropped(image):
     with_alpha = Image.fromarray(np.dstack([image, np.full((6, 9), 7, np.uint8)]))
     np.testing.assert_array_equal(images.decode(_saved(with_alpha), name="a"), image)

@@ -146,6 +146,38 @@ def test_other_files_and_hidden_ones_are_no_images(tmp_path):
     ]
 
 
+def test_images_that_are_not_read_are_listed(tmp_path):
+    _write_folder(tmp_path)
+    names = ("top.png", "id_00/session1/a.png", ".hidden/0.png", "id_00/list.csv")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "id_01" / "subject.happy").write_bytes(SAMPLES[0][0])
+    source = open_source(tmp_path)
+    assert len(source) == N + 1
+    assert [name for name, _ in source.skipped] == sorted(names)
+    reasons = dict(source.skipped)
+    assert "beside the folders" in reasons["top.png"]
+    assert "deeper than IDENTITY/IMAGE" in reasons["id_00/session1/a.png"]
+    assert pickle.loads(pickle.dumps(source)).skipped == ()
+
+
+def test_a_folder_of_deeper_images_alone_is_refused_with_the_reason(tmp_path):
+    _write_folder(tmp_path / "train")
+    with pytest.raises(InputError, match=rf"no images.*{N} are deeper than IDENTITY/IMAGE"):
+        open_source(tmp_path)
+
+
+def test_labels_without_images_and_files_beside_shards_are_listed(tmp_path):
+    _write_tar(
+        tmp_path / "a.tar", [("0.png", b"x"), ("0.cls", b"1"), ("1.avif", b"y"), ("1.cls", b"2")]
+    )
+    (tmp_path / "id_00").mkdir()
+    source = open_source(tmp_path)
+    assert len(source) == 1
+    assert [Path(name).name for name, _ in source.skipped] == ["id_00", "1"]
+
+
 def test_folder_names_are_kept_as_the_names_of_the_classes(source):
     assert list(source.classes) == ["id_00", "id_01", "id_02", "id_03", "id_04"]
 
@@ -231,8 +263,8 @@ def test_a_compressed_shard_is_an_error(tmp_path):
     ("names", "opened", "reason"),
     [
         ([], "", "no images; expected a folder"),
-        (["0.png", "1.png"], "", "no images; expected a folder"),
-        (["id/readme.txt"], "", "no images; expected a folder"),
+        (["0.png", "1.png"], "", r"no images \(2 files.* beside the folders.*; expected a folder"),
+        (["id/readme.txt"], "", r"no images \(1 files.*; expected a folder"),
         ([], "missing", "there is no such file or folder; expected a folder"),
         (["faces.zip"], "faces.zip", "not training data; expected a folder"),
         (["a.tar", "a.rec"], "", r"holds a\.rec, a\.tar; name the file"),

@@ -154,3 +154,13 @@ def test_names_that_give_one_file_are_refused(tmp_path, results):
     with pytest.raises(InputError, match="two names give one file"):
         write_verification_report(tmp_path, clash)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-16, 1e-9])
+def test_scores_that_are_all_alike_are_drawn(tmp_path, noise):
+    is_same = np.arange(40) % 2 == 0
+    scores = 1 + noise * np.random.default_rng(0).normal(size=40)
+    plain = verification_dict(separation(scores, is_same))
+    assert sum(plain["histogram"]["genuine"]) == 20
+    atomic_write_json(tmp_path / "result.json", plain)
+    assert len(write_verification_report(tmp_path, {"lfw": plain})) == 3

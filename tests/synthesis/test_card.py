@@ -6,6 +6,7 @@ from hyperface_jax.synthesis.card import ARC2FACE_LICENSES, CardFacts, card_text
 SUMMARY = {
     "num_images": 1234,
     "num_rejected": 5,
+    "num_flat": 2,
     "num_identities": 20,
     "num_short_identities": 3,
     "num_retried": 7,

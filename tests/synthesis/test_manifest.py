@@ -68,7 +68,7 @@ def test_another_parquet_file_is_no_manifest(tmp_path):
     import pyarrow.parquet
 
     pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match="no manifest of this program"):
+    with pytest.raises(InputError, match="no manifest of this version"):
         read_manifest(tmp_path / "a.parquet")
     with pytest.raises(InputError, match="cannot read"):
         read_manifest(tmp_path / "absent.parquet")

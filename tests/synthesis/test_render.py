@@ -57,6 +57,28 @@ def test_images_far_from_their_target_are_drawn_again():
         assert np.array_equal(first.original, last.original) == first.is_kept
 
 
+def _black_at(calls, places):
+    """A generator that draws black images at some places of its first calls."""
+
+    def paint(conditions, noise):
+        images = fake.paint(conditions, noise)
+        if next(calls) == 0:
+            images[places] = 0
+        return images
+
+    return replace(fake.FAKE, function=paint)
+
+
+@pytest.mark.parametrize("embed", [None, fake.read])
+def test_black_images_are_drawn_again_or_dropped(embed):
+    places = [3, 8]
+    once = render(_renderer(generator=_black_at(itertools.count(), places), embed=embed), *_batch())
+    assert [i for i, r in enumerate(once) if r.is_flat] == places
+    assert all(r.is_kept != r.is_flat and (r.face is None) == r.is_flat for r in once)
+    again = _renderer(generator=_black_at(itertools.count(), places), embed=embed, max_attempts=2)
+    assert all(r.is_kept and not r.is_flat for r in render(again, *_batch()))
+
+
 def test_batches_change_no_image():
     batch = _batch()
     renderer = _renderer(embed=fake.read, min_target_cosine=0.6, max_attempts=3)
