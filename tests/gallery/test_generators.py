@@ -25,6 +25,7 @@ def squares(seed, indices):
     images = np.zeros((len(indices), 8, 10, 3), np.uint8)
     images[:, 2:6, 2:6, 0] = indices[:, None, None]
     images[:, 2:6, 2:6, 1] = seed
+    images[:, 2:6, 2:6, 2] = 200
     return images
 
 
