@@ -35,6 +35,8 @@ COLUMNS = tuple(_TYPES)
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 _SUMMARISED = tuple(name for name in COLUMNS if name not in ("sample", "shard", "key", "seed"))
 _NULLABLE = ("key", "target_cosine", "sketch")
+_ADDED = {"is_flat": False, "sketch": None}
+"""Columns that manifests of earlier versions lack, and what stands for them."""
 _METADATA = b"hyperface"
 _BATCH = 1024
 _ROW_GROUP = 1 << 17
@@ -186,11 +188,23 @@ def read_manifest(path: StrPath, columns: Sequence[str] = COLUMNS) -> Any:
     """
     file = _open(path)
     try:
-        return file.read(list(columns))
+        return _read(file, columns)
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
     finally:
         file.close()
+
+
+def _read(file: Any, columns: Sequence[str]) -> Any:
+    arrow, _ = _libraries()
+    there = file.schema_arrow.names
+    table = file.read([name for name in columns if name in there])
+    for place, name in enumerate(columns):
+        if name not in there:
+            field = _schema(arrow).field(name)
+            values = arrow.array([_ADDED[name]] * len(table), field.type)
+            table = table.add_column(place, field, values)
+    return table
 
 
 def manifest_settings(path: StrPath) -> dict[str, Any]:
@@ -217,9 +231,13 @@ def _open(path: StrPath) -> Any:
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
     schema = file.schema_arrow
-    if not schema.equals(_schema(arrow)) or _METADATA not in (schema.metadata or {}):
+    whole = _schema(arrow)
+    earlier = arrow.schema([field for field in whole if field.name not in _ADDED])
+    if _METADATA not in (schema.metadata or {}) or not (
+        schema.equals(whole) or schema.equals(earlier)
+    ):
         file.close()
-        raise InputError(f"{one_line(path)}: no manifest of this version; name another file")
+        raise InputError(f"{one_line(path)}: no manifest of this program; name another file")
     return file
 
 

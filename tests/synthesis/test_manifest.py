@@ -68,7 +68,23 @@ def test_another_parquet_file_is_no_manifest(tmp_path):
     import pyarrow.parquet
 
     pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match="no manifest of this version"):
+    with pytest.raises(InputError, match="no manifest of this program"):
         read_manifest(tmp_path / "a.parquet")
     with pytest.raises(InputError, match="cannot read"):
         read_manifest(tmp_path / "absent.parquet")
+
+
+def test_a_manifest_of_an_earlier_version_is_read(data_set, tmp_path):
+    """It has no columns for flat and for equal images: none was looked for."""
+    import pyarrow.parquet as parquet
+
+    path = merge_manifests(data_set)
+    whole = parquet.read_table(path)
+    parquet.write_table(whole.drop_columns(["is_flat", "sketch"]), tmp_path / "old.parquet")
+    found = read_manifest(tmp_path / "old.parquet")
+    assert found.column_names == list(COLUMNS)
+    assert found.drop_columns(["is_flat", "sketch"]).equals(
+        read_manifest(path).drop_columns(["is_flat", "sketch"])
+    )
+    assert not any(found["is_flat"].to_pylist())
+    assert summarise(tmp_path / "old.parquet")["num_images"] == summarise(path)["num_images"]
