@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not ROWS.exists(), reason=f"{ROWS} is absent")
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder, rows = tmp_path_factory.mktemp("text"), np.load(ROWS)
-    parts = {"gallery": rows[:10_000], "start": rows[10_000:], "rest": rows[3000:10_000]}
+    parts = {"gallery": rows[:10_000], "start": rows[11_000:], "rest": rows[3000:10_000]}
     parts["real"] = rows[:3000]
     for name, part in parts.items():
         np.save(folder / f"{name}.npy", part)
@@ -24,7 +24,17 @@ def files(tmp_path_factory):
 
 
 def _pack(files, out, *words):
-    command = ["pack", "--num-ids", "2000", "--init", str(files / "start.npy"), "--steps", "200"]
+    command = [
+        "pack",
+        "--num-ids",
+        "1000",
+        "--init",
+        str(files / "start.npy"),
+        "--steps",
+        "120",
+        "--devices",
+        "1",
+    ]
     assert main([*command, "--out", str(out), *words]) == 0
     return json.loads((out / "summary.json").read_text())
 

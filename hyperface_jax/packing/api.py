@@ -181,7 +181,7 @@ def solve(
         >>> import jax
         >>> packing = solve(PackingProblem(num_points=6, dim=3), jax.random.key(0), num_iterations=300)
         >>> packing  # the octahedron  # doctest: +ELLIPSIS
-        Packing(6 points in 3 dimensions, max cosine ...0.00000, bound 0.00000, 300 steps)
+        Packing(6 points in 3 dimensions, max cosine ...0.00..., bound 0.00000, 300 steps)
     """
     num_restarts = whole("num_restarts", num_restarts, least=1)
     restarts = num_restarts if num_restarts > 1 else None

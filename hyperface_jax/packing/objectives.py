@@ -34,6 +34,7 @@ def as_objective(
 
     Examples:
         >>> import jax, jax.numpy as jnp
+        >>> from hyperface_jax.packing import SoftMax
         >>> objective = as_objective(SoftMax(inverse_temperature=10.0))
         >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
         >>> jax.grad(objective)(x).shape

@@ -95,7 +95,7 @@ def test_the_span_of_several_gallery_rows_and_a_start_far_apart(tmp_path, galler
     runs = {
         "random": ["--steps", 0],
         "farthest": ["--steps", 0, "--init", "farthest"],
-        "span": ["--steps", 200, "--neighbours", 6],
+        "span": ["--steps", 100, "--neighbours", 6],
     }
     figures = {}
     for name, more in runs.items():
@@ -249,7 +249,7 @@ LONG = ["pack", "--num-ids", 400, "--dim", 16, "--checkpoint-seconds", 0]
     "extra",
     [
         ["--steps", 1500],
-        ["--steps", 3000, "--method", "stochastic", "--batch-size", 100],
+        ["--steps", 1500, "--method", "stochastic", "--batch-size", 100],
         ["--steps", 300, "--restarts", 3],
     ],
     ids=["annealed", "stochastic", "restarts"],

@@ -25,10 +25,10 @@ def _packed(problem, count, method, start=None):
 
 @pytest.mark.parametrize(("num_points", "count"), [(4096, 8), (1021, 3)])
 def test_eight_devices_and_three_give_the_packing_of_one(num_points, count):
-    problem = PackingProblem(num_points=num_points, dim=24)
-    one = _packed(problem, None, Annealed(num_iterations=50))
-    many = _packed(problem, count, Annealed(num_iterations=50))
-    assert many.x.shape == (num_points, 24)
+    problem = PackingProblem(num_points=num_points, dim=96)
+    one = _packed(problem, None, Annealed(num_iterations=30))
+    many = _packed(problem, count, Annealed(num_iterations=30))
+    assert many.x.shape == (num_points, 96)
     np.testing.assert_allclose(many.x, one.x, atol=1e-5)
     assert many.max_cosine == pytest.approx(float(one.max_cosine), abs=2e-6)
 
@@ -41,7 +41,7 @@ METHODS = [
 ]
 
 
-@pytest.mark.parametrize(("count", "method"), METHODS, ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize(("count", "method"), METHODS, ids=["Annealed", "Paper", "MiniBatch"])
 def test_all_sets_are_sharded_too(method, count):
     keys = jax.random.split(jax.random.key(3), 3)
     gallery = sphere.normalize(sphere.sample_uniform(keys[0], 301, 12) + 0.3)
