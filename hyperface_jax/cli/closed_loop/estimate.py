@@ -22,9 +22,9 @@ class Measured(NamedTuple):
 
 
 MEASURED = Measured(
-    "one core of an AMD EPYC",
-    quick=(9.9, 11.1, 11.8, 29.8, 9.1, 0.3, 1.9),
-    default=(28.5, 25.6, 54.2, 175.9, 34.1, 0.5, 2.3),
+    "AMD EPYC, 2 cores",
+    quick=(7.2, 11.2, 10.0, 15.1, 7.1, 0.2, 4.4),
+    default=(9.7, 31.7, 28.6, 103.0, 23.3, 0.3, 4.5),
 )
 
 
