@@ -8,6 +8,7 @@ import pytest
 HASTE = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 MAPPINGS = Path("/proc/self/maps")
 MOST_MAPPINGS = 20_000  # Linux allows 65,530
+CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
 
 
 def _stay_on_one_core():
@@ -29,6 +30,24 @@ from hyperface_jax import sharding  # noqa: E402
 HASTE_IS_ALLOWED = os.environ[HASTE] == "1"
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
+
+
+def pytest_collection_modifyitems(items):
+    """Let tests that build on each other come first: idle workers take the last ones."""
+    items.sort(key=lambda item: item.get_closest_marker("in_order") is None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Give what a test of several processes starts all cores."""
+    if CORES is None or not item.get_closest_marker("every_core"):
+        return (yield)
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, CORES)
+    try:
+        return (yield)
+    finally:
+        os.sched_setaffinity(0, own)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -280,6 +280,7 @@ def _verbs(main):
     return re.findall(r"from hyperface_jax\.cli\.(\w+) import", Path(main.__file__).read_text())
 
 
+@pytest.mark.every_core
 def test_the_two_processes_of_the_scaling_page_run(tmp_path):
     commands = _blocks(DOCS / "scaling.md", "bash")[0].replace(
         "hyperface pack", f"{sys.executable} -m hyperface_jax.cli.main pack"

@@ -11,6 +11,7 @@ import pytest
 
 from hyperface_jax.cli.main import main
 
+pytestmark = pytest.mark.in_order
 ROOT = Path(__file__).parents[1]
 STAGES = ("pack", "synthesize", "train", "evaluate", "leakage", "diversity")
 # Bash reads a block as the page has it; what it would start is left for this process to run.

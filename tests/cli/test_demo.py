@@ -16,6 +16,7 @@ from hyperface_jax.cli.closed_loop.sizes import DEFAULT, FULL, QUICK
 from hyperface_jax.cli.demo import Demo
 from hyperface_jax.cli.main import main
 
+pytestmark = pytest.mark.in_order
 ROOT = Path(__file__).parents[2]
 SMALL = ["--quick", "--num-ids", 6, "--images-per-id", 4, "--gallery", 64, "--epochs", 2]
 SMALL += ["--pairs", 40, "--test-ids", 12, "--reference-ids", 64]

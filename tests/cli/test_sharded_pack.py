@@ -18,6 +18,7 @@ import pytest
 
 from hyperface_jax.cli.main import main
 
+pytestmark = pytest.mark.every_core
 PACK = ["pack", "--num-ids", 500, "--dim", 16, "--checkpoint-seconds", 0]
 LONG = [*PACK, "--steps", 800]
 

@@ -183,6 +183,7 @@ def test_data_that_cannot_train_is_named(tmp_path, capsys):
     assert "identity" in capsys.readouterr().err
 
 
+@pytest.mark.every_core
 def test_two_processes_train_as_one(faces, tmp_path):
     """Without dropout, which depends on the place in the batch."""
     alone, out = tmp_path / "alone", tmp_path / "two"
