@@ -10,8 +10,8 @@ demo: $(VENV)/.installed  ## the whole method in a world of toy faces, from a ga
 	$(BIN)/hyperface demo --out runs/demo
 
 test:  ## everything that CI runs
-	$(MAKE) timed-install timed-lint timed-unit-tests timed-wheel
-	$(MAKE) --jobs 2 --output-sync=recurse timed-test-newest timed-test-oldest timed-wheel-check
+	$(MAKE) timed-install timed-unit-tests timed-wheel
+	$(MAKE) --jobs 2 --output-sync=recurse timed-test-newest timed-test-oldest timed-wheel-check timed-lint
 
 timed-%:
 	@start=$$(date +%s); $(MAKE) --no-print-directory $* && echo "== $*: $$(($$(date +%s) - start)) s"
