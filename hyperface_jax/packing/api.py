@@ -19,7 +19,7 @@ from hyperface_jax import sphere
 from hyperface_jax.codes import SphericalCode
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing import starts
-from hyperface_jax.packing.inputs import prng_key, whole
+from hyperface_jax.packing.inputs import one_sweep, prng_key, whole
 from hyperface_jax.packing.interior_point import polish as polish_rows
 from hyperface_jax.packing.loop import (
     Final,
@@ -241,9 +241,7 @@ def chosen_method(method: Method | None, num_iterations: int | None, start: Any)
 
 def chosen_sweep(mesh: Mesh | None, sweep: Sweep | None, num_restarts: int | None) -> Sweep:
     """Return how pairs are visited."""
-    if mesh is not None and sweep is not None:
-        raise InputError("mesh and sweep: give the mesh to the sweep, Sweep(mesh=...)")
-    sweep = Sweep(mesh) if sweep is None else sweep
+    sweep = one_sweep(mesh, sweep)
     if num_restarts is not None and sweep.mesh is not None:
         raise InputError(f"num_restarts={num_restarts}: restarts run on one device, drop the mesh")
     return sweep

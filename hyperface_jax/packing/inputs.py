@@ -15,8 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import Mesh
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.pairwise import Sweep
 
 _UNIT = 1e-5
 """Rows nearer than this to length 1 stay as they are, to the last bit."""
@@ -97,6 +99,17 @@ def unit_rows(name: str, value: Any, dim: int | None = None) -> Any:
             )
         rows = _normalized(rows, dtype)
     return rows if rows.dtype == dtype else rows.astype(dtype)
+
+
+def one_sweep(mesh: Mesh | None, sweep: Sweep | None) -> Sweep:
+    """Return the sweep given, or that over a mesh.
+
+    Raises:
+        InputError: both are given.
+    """
+    if mesh is not None and sweep is not None:
+        raise InputError("mesh and sweep: give the mesh to the sweep, Sweep(mesh=...)")
+    return Sweep(mesh) if sweep is None else sweep
 
 
 def prng_key(key: Any) -> Any:

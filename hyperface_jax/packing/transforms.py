@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from hyperface_jax import sphere
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.energies import Energy, SoftMax
+from hyperface_jax.packing.inputs import one_sweep
 from hyperface_jax.packing.objectives import as_objective
 from hyperface_jax.pairwise import Sweep
 
@@ -150,9 +151,7 @@ def add_dispersion(
         mesh: devices over which the prototypes are sharded by rows.
         sweep: how pairs are visited, for experts; in place of ``mesh``.
     """
-    if mesh is not None and sweep is not None:
-        raise InputError("mesh and sweep: give the mesh to the sweep, Sweep(mesh=...)")
-    sweep = Sweep(mesh) if sweep is None else sweep
+    sweep = one_sweep(mesh, sweep)
     objective = as_objective(SoftMax(50.0) if energy is None else energy, sweep=sweep)
     force = jax.grad(objective)
 
