@@ -57,16 +57,16 @@ def main() -> None:
 
 
 def parity(*, is_quick: bool) -> list[dict[str, Any]]:
-    """Compare force, value and nearest neighbours of the kernel with those of the blockwise sweep."""
+    """Compare force, value and nearest neighbors of the kernel with those of the blockwise sweep."""
     rows = []
     for n, d in [(1000, 64)] if is_quick else [(1000, 64), (10_007, 512), (20_000, 1024)]:
         x = sphere.sample_uniform(jax.random.key(0), n, d)
         exact = _evaluated(x, Sweep(implementation="blockwise"))
-        neighbours = Sweep(implementation="blockwise")(x, reduction=nearest()).column
+        neighbors = Sweep(implementation="blockwise")(x, reduction=nearest()).column
         for precision in PRECISIONS:
             sweep = Sweep(implementation="pallas", precision=precision)
             found = _evaluated(x, sweep)
-            same = sweep(x, reduction=nearest()).column == neighbours
+            same = sweep(x, reduction=nearest()).column == neighbors
             force_error = jnp.linalg.norm(found.force - exact.force) / jnp.linalg.norm(exact.force)
             rows.append(
                 {
@@ -76,7 +76,7 @@ def parity(*, is_quick: bool) -> list[dict[str, Any]]:
                     "force_error": float(force_error),
                     "value_error": abs(float(found.value - exact.value)),
                     "max_cosine_error": float(jnp.max(jnp.abs(found.row_max - exact.row_max))),
-                    "same_neighbour": float(jnp.mean(same)),
+                    "same_neighbor": float(jnp.mean(same)),
                 }
             )
     return rows

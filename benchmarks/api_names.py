@@ -162,11 +162,11 @@ cosine = jax.vmap(pack)(jnp.array([0.5, 2.0]))
         "sharded",
         """
 problem = hf.PackingProblem(num_points=20, dim=8)
-packing = hf.solve(problem, key, num_iterations=9, mesh=hf.sharding.make_mesh())
+packing = hf.solve(problem, key, num_iterations=9, mesh=hf.meshes.make_mesh())
 """,
         """
 problem = hf.PackingProblem(num_points=20, dim=8)
-packing = hf.solve(problem, key, num_iterations=9, mesh=hf.sharding.make_mesh())
+packing = hf.solve(problem, key, num_iterations=9, mesh=hf.meshes.make_mesh())
 """,
     ),
     Task(

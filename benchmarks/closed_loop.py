@@ -33,7 +33,7 @@ SIZE = Size(
     images_per_id=12,
     epochs=12,
     alpha=2.0,
-    neighbours=1,
+    neighbors=1,
     pairs=800,
     test_ids=300,
     reference_ids=2000,
@@ -59,8 +59,8 @@ def parts() -> dict[str, list[tuple[Arm, int | None]]]:
             for way, words in (("packed", ()), ("unpacked", UNPACKED))
         ],
         "manifold": [
-            (Arm(name="span-4", alpha=8.0, neighbours=4), None),
-            (Arm(name="span-16", neighbours=16), None),
+            (Arm(name="span-4", alpha=8.0, neighbors=4), None),
+            (Arm(name="span-16", neighbors=16), None),
             (Arm(name="farthest-unpacked", packing=(*FARTHEST, *UNPACKED)), None),
             (Arm(name="farthest-8", alpha=8.0, packing=FARTHEST), None),
             (Arm(name="farthest-2", packing=FARTHEST), None),
@@ -101,7 +101,7 @@ def _run(names: list[str], num_seeds: int, work: Path) -> None:
                 baseline = run_arm(work, _unpacked(arm), None, seed)
                 gain = figures["mean_accuracy"] - baseline["mean_accuracy"]
                 runs.setdefault(name, []).append(figures | {"accuracy_gain": gain})
-        found[part] = [summarise(name, figures) for name, figures in runs.items()]
+        found[part] = [summarize(name, figures) for name, figures in runs.items()]
         abouts[part] = about(0)
         models = {folder.name: read_json(folder / METRICS) for folder in (RECOGNIZER, GENERATOR)}
         figures = {"size": vars(SIZE), "models": models, "about_parts": abouts, "parts": found}
@@ -160,7 +160,7 @@ def _identities(loop: Loop, name: str) -> dict[str, Any]:
     }
 
 
-def summarise(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def summarize(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the mean and the standard error of each figure over the seeds."""
     row: dict[str, Any] = {"name": name, "num_seeds": len(runs)}
     for figure in runs[0]:

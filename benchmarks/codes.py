@@ -139,11 +139,11 @@ def refined_words() -> list[dict[str, Any]]:
         rows.append({"name": name, **refined})
     rows += [
         {
-            "name": "the same words, centred in closed form",
+            "name": "the same words, centered in closed form",
             "max_cosine": restricted(quadratic(5, 3), (1, 4, 4)).max_cosine,
         },
         {
-            "name": "fewer of them, centred, with vertices: the best known code",
+            "name": "fewer of them, centered, with vertices: the best known code",
             "max_cosine": best_known(num_points, dim).max_cosine,
         },
     ]

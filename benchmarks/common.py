@@ -72,7 +72,7 @@ def seconds(function: Callable[..., Any], *arguments: Any, runs: int = 5) -> lis
 
 
 def spread(times: list[float]) -> dict[str, float]:
-    """Summarise times as minimum, median and maximum."""
+    """Summarize times as minimum, median and maximum."""
     return {"min": min(times), "median": statistics.median(times), "max": max(times)}
 
 

@@ -1,4 +1,4 @@
-"""What an optimised program moves and computes, read from its HLO text.
+"""What an optimized program moves and computes, read from its HLO text.
 
 ``cost_analysis()`` of a compiled program counts the body of a loop once. Here loops count as often as
 they run, of a conditional its largest branch, and arrays that the compiler keeps on the chip (``S(1)``

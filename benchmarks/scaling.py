@@ -5,7 +5,7 @@
 ``compile`` lowers one step for 1, 2, 4 and 8 virtual CPU devices and reads the compiled program:
 memory, collectives and matrix products with the trip counts of their loops. Virtual devices share
 the cores, so nothing is timed there. ``time`` runs steps on one device, without virtual ones, and
-fits the rate of the ``cpu`` entry of :mod:`hyperface_jax.packing.machines`. ``draw`` makes the picture
+fits the rate of the ``cpu`` entry of :mod:`hyperface_jax.planning.machines`. ``draw`` makes the picture
 and prints the tables. Each part runs in its own process when several are asked for.
 """
 
@@ -28,15 +28,15 @@ from matplotlib.figure import Figure
 
 from benchmarks.common import PICTURES, read_result, result_path, write_result
 from benchmarks.hlo import Program
-from hyperface_jax import sharding, sphere
+from hyperface_jax import meshes, sphere
 from hyperface_jax.packing import Annealed, Loop, MiniBatch, PackingProblem, PackingState
 from hyperface_jax.packing.blocks import block_shape, exchange
-from hyperface_jax.packing.cost import StepCost, step_cost
-from hyperface_jax.packing.machines import KINDS, Machine, parse_devices
 from hyperface_jax.packing.methods import Seen, unmeasured
 from hyperface_jax.packing.problem import Figures
 from hyperface_jax.pairwise import Sweep
 from hyperface_jax.pairwise.blockwise import default_block_size
+from hyperface_jax.planning.cost import StepCost, step_cost
+from hyperface_jax.planning.machines import KINDS, Machine, parse_devices
 
 PARTS = ("compile", "time", "draw")
 DEVICES = (1, 2, 4, 8)
@@ -98,7 +98,7 @@ def num_points(method: str, scaling: str, num_devices: int) -> int:
 def compiled(method: str, scaling: str, num_devices: int) -> dict[str, Any]:
     """Compile one step, and set the program beside the model."""
     size = num_points(method, scaling, num_devices)
-    mesh = sharding.make_mesh(jax.devices()[:num_devices]) if num_devices > 1 else None
+    mesh = meshes.make_mesh(jax.devices()[:num_devices]) if num_devices > 1 else None
     problem, loop = _built(method, size, DIM, BATCH, GROUPS, mesh)
     program = loop.lower(problem, 1).compile()
     memory = program.memory_analysis()
@@ -377,7 +377,7 @@ def draw() -> None:
 
 
 def draw_scaling(figures: dict[str, Any]) -> Figure:
-    """Draw FLOPs and memory of a device against the number of devices, compiled and modelled."""
+    """Draw FLOPs and memory of a device against the number of devices, compiled and modeled."""
     figure = Figure(figsize=(9.2, 7.6), layout="constrained")
     grid = figure.subplots(2, 2, sharex=True)
     quantities = (("flops", "GFLOP a device and step", 1e9), ("memory_bytes", "MiB a device", _MIB))

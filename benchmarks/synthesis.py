@@ -38,7 +38,7 @@ in_generator: list[float] = []
 def _draw(conditions: np.ndarray, noise: np.ndarray, *, is_busy: bool) -> np.ndarray:
     start = time.perf_counter()
     images = np.repeat(np.repeat(noise.reshape(-1, 14, 14, 3), 8, 1), 8, 2)
-    grey = np.clip(127 + 50 * images + conditions[:, :112, None, None], 0, 255).astype(np.uint8)
+    gray = np.clip(127 + 50 * images + conditions[:, :112, None, None], 0, 255).astype(np.uint8)
     end = start + SECONDS_AN_IMAGE * len(noise)
     while time.perf_counter() < end:
         if is_busy:
@@ -46,11 +46,11 @@ def _draw(conditions: np.ndarray, noise: np.ndarray, *, is_busy: bool) -> np.nda
         else:
             time.sleep(max(0.0, end - time.perf_counter()))
     in_generator.append(time.perf_counter() - start)
-    return grey
+    return gray
 
 
 def make(is_busy: bool) -> FunctionGenerator:
-    """Return a generator of blocks of colour."""
+    """Return a generator of blocks of color."""
     return FunctionGenerator(
         function=lambda conditions, noise: _draw(conditions, noise, is_busy=is_busy),
         name=f"blocks, {'computing' if is_busy else 'waiting'}",

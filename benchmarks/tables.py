@@ -308,7 +308,7 @@ def million(figures: dict[str, Any]) -> str:
 
 
 def tpu_aot(figures: dict[str, Any]) -> str:
-    """Memory, traffic and modelled time of a step compiled for TPU slices."""
+    """Memory, traffic and modeled time of a step compiled for TPU slices."""
     rows = [
         [
             r["slice"],
@@ -316,7 +316,7 @@ def tpu_aot(figures: dict[str, Any]) -> str:
             r["precision"],
             f"{r['memory_gib']:.2f}",
             f"{r['hbm_over_ideal']:.2f}",
-            f"{max(r['modelled_seconds'].values()):.3g}",
+            f"{max(r['modeled_seconds'].values()):.3g}",
             r["bound_by"],
         ]
         for r in figures["rows"]
@@ -327,7 +327,7 @@ def tpu_aot(figures: dict[str, Any]) -> str:
         "products",
         "GiB a device",
         "HBM bytes / ideal",
-        "modelled s",
+        "modeled s",
         "bound by",
     ]
     return _table(header, rows)
@@ -543,7 +543,7 @@ def draw_rivals(figures: dict[str, Any]) -> Figure:
             trace = method["trace"]
             style = _OURS.get(method["name"], {"alpha": 0.8})
             axes.plot(trace["seconds"], trace["max_cosine"], label=method["name"], **style)
-        axes.axhline(shape["lower_bound"], color="grey", linestyle=":", label="lower bound")
+        axes.axhline(shape["lower_bound"], color="gray", linestyle=":", label="lower bound")
         axes.set(
             title=f"n={shape['n']}, d={shape['d']}",
             xlabel="seconds",
@@ -574,7 +574,7 @@ def draw_closed_loop(figures: dict[str, Any]) -> Figure:
         error = 100 * (y["error"] or 0)
         accuracy.errorbar(x, 100 * y["mean"], error, fmt="o", color="tab:blue", capsize=3)
         accuracy.annotate(row["name"], (x, 100 * y["mean"]), xytext=(5, 4), **_BESIDE)
-    spread.axline((0, 0), slope=1, color="grey", linestyle=":")
+    spread.axline((0, 0), slope=1, color="gray", linestyle=":")
     spread.set(
         xlabel="cosine to the nearest other identity, embeddings",
         ylabel="the same of the drawn faces",

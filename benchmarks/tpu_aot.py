@@ -22,7 +22,7 @@ from jax.experimental import topologies
 
 from benchmarks.common import write_result
 from benchmarks.hlo import Permute, Program, Traffic
-from hyperface_jax import sharding
+from hyperface_jax import meshes
 from hyperface_jax.packing import Annealed, Loop, PackingProblem
 from hyperface_jax.pairwise import Precision, Sweep
 from hyperface_jax.pairwise.blockwise import default_block_size
@@ -32,7 +32,7 @@ SIZES = (1_000_000, 10_000_000, 100_000_000)
 PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
 _DIM = 512
 _STEPS = 2
-_NOTE = "compiled for these TPU slices, never run on one: every time is modelled"
+_NOTE = "compiled for these TPU slices, never run on one: every time is modeled"
 
 
 class Chip(NamedTuple):
@@ -67,7 +67,7 @@ class Step:
         local_rows: of a device.
         block: rows of a tile.
         dim: of the points.
-        arrays: sharded arrays of n rows in the optimiser: points, momentum and force, best points.
+        arrays: sharded arrays of n rows in the optimizer: points, momentum and force, best points.
         program: its text, parsed.
         memory: what the compiler says of a device's memory.
     """
@@ -138,7 +138,7 @@ class Step:
           sums stay at home.
         - Within the shard ``3 R`` rows, and ``3 R (R / b - 1) / 2`` for the blocks above the diagonal
           unless the shard and its sums fit into VMEM.
-        - The optimiser reads points, momentum, force (and best points), and writes all but the force.
+        - The optimizer reads points, momentum, force (and best points), and writes all but the force.
         """
         rows, chunk, vmem = self.local_rows, self.chunk, self.chip.vmem_bytes / (4 * self.dim)
         chunks, blocks = rows / chunk, rows / self.block
@@ -148,7 +148,7 @@ class Step:
         met = two_sided * (3 * rows + 3 * streamed) + opposite * (3 * rows + streamed)
         return 4 * self.dim * (chunks * met + 3 * rows + above + (2 * self.arrays - 1) * rows)
 
-    def modelled_seconds(self) -> dict[str, float]:
+    def modeled_seconds(self) -> dict[str, float]:
         """Return what each resource takes at its peak; the step takes at least the largest."""
         traffic, chip = self.traffic, self.chip
         passes = traffic.flops + 5 * traffic.highest_flops
@@ -193,13 +193,13 @@ def slice_mesh(topology: str) -> Any:
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     described = topologies.get_topology_desc(platform="tpu", topology_name=topology)
-    return sharding.make_mesh(described.devices)
+    return meshes.make_mesh(described.devices)
 
 
 def measure(topology: str, num_points: int, precision: Precision) -> dict[str, Any]:
     """Compile one row of the table."""
     step = compiled(topology, num_points, precision=precision)
-    traffic, seconds = step.traffic, step.modelled_seconds()
+    traffic, seconds = step.traffic, step.modeled_seconds()
     row = {
         "slice": topology,
         "n": num_points,
@@ -219,7 +219,7 @@ def measure(topology: str, num_points: int, precision: Precision) -> dict[str, A
         "sent_bytes": step.sent_bytes,
         "sent_synchronously": step.synchronous_share,
         "hops_asynchronous": all(hop.asynchronous for hop in step.hops),
-        "modelled_seconds": seconds,
+        "modeled_seconds": seconds,
         "bound_by": max(seconds, key=lambda name: seconds[name]),
         "score_tile": score_tile(step),
     }
@@ -275,7 +275,7 @@ def _line(row: dict[str, Any]) -> str:
         f"{row['sent_bytes'] / 1e9:.2f}",
         "yes" if row["hops_asynchronous"] else "no",
         "VMEM" if row["score_tile"]["in_vmem"] else "HBM",
-        f"{max(row['modelled_seconds'].values()):.3f}",
+        f"{max(row['modeled_seconds'].values()):.3f}",
         row["bound_by"] if row["fits"] else "does not fit",
     ]
     return _aligned(cells)

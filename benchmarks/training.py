@@ -1,4 +1,4 @@
-"""Training steps of a recogniser against the same network, loss and optimiser in PyTorch.
+"""Training steps of a recognizer against the same network, loss and optimizer in PyTorch.
 
     python -m benchmarks.training
 

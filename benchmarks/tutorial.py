@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.common import ROOT, write_result
-from hyperface_jax.packing.machines import parse_devices
-from hyperface_jax.packing.plan import choose_plan
+from hyperface_jax.planning.machines import parse_devices
+from hyperface_jax.planning.plans import choose_plan
 
 PAGE = ROOT / "docs" / "tutorials" / "faces.md"
 _TOY = re.compile(r'```(bash|python) title="toy world"\n(.*?)```', re.DOTALL)
@@ -63,7 +63,7 @@ FIGURES = {
         0.04,
     ),
     "loss": Expected(
-        "train", "loss of the last steps", "toy/recogniser/summary.json", ("loss",), 2.0
+        "train", "loss of the last steps", "toy/recognizer/summary.json", ("loss",), 2.0
     ),
     "accuracy": Expected(
         "evaluate",

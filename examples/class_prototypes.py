@@ -13,10 +13,10 @@ import hyperface_jax as hf
 
 CLASSES, DIM, SCALE = 40, 8, 16.0
 key = jax.random.key(0)
-centres = hf.sphere.normalize(jax.random.normal(key, (CLASSES, DIM)) + 0.8)
+centers = hf.sphere.normalize(jax.random.normal(key, (CLASSES, DIM)) + 0.8)
 labels = jax.random.randint(jax.random.key(1), (2000,), 0, CLASSES)
 noise = 0.3 * jax.random.normal(jax.random.key(2), (2000, DIM))
-features = hf.sphere.normalize(centres[labels] + noise)
+features = hf.sphere.normalize(centers[labels] + noise)
 
 
 def loss(params):

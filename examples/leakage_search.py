@@ -1,6 +1,6 @@
 """Who of a set of real people does each synthetic identity resemble most, and how much?
 
-The two arrays stand for embeddings of one recogniser; ``numpy.load`` gives yours.
+The two arrays stand for embeddings of one recognizer; ``numpy.load`` gives yours.
 """
 
 import jax

@@ -1,4 +1,4 @@
-"""The regularised objective in your own optax loop: near a gallery, away from people, beside old points.
+"""The regularized objective in your own optax loop: near a gallery, away from people, beside old points.
 
 One sweep over each set gives value and gradient; gallery and weights may be traced arguments.
 """

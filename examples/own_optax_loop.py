@@ -1,4 +1,4 @@
-"""The objective and the optimiser inside your own optax loop."""
+"""The objective and the optimizer inside your own optax loop."""
 
 import jax
 import optax

@@ -17,11 +17,11 @@ PROCESSES, DEVICES = 2, 2
 
 def work() -> None:
     """Join the job, and solve one problem over the devices of all processes."""
-    hf.sharding.initialize()
-    mesh = hf.sharding.make_mesh()
+    hf.processes.initialize()
+    mesh = hf.meshes.make_mesh()
     problem = hf.PackingProblem(num_points=400, dim=16)
     packing = hf.solve(problem, jax.random.key(0), num_iterations=100, mesh=mesh)
-    if hf.sharding.is_first_process():
+    if hf.processes.is_first_process():
         where = f"{jax.process_count()} processes, {mesh.size} devices"
         print(f"{where}: max cosine {packing.max_cosine:.4f}", flush=True)
 

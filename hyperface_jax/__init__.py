@@ -5,7 +5,7 @@ The public core: geometry (:mod:`.sphere`), lower bounds (:mod:`.bounds`), spher
 jax and optax only (and jaxtyping, where it is installed).
 """
 
-from hyperface_jax import bounds, codes, packing, pairwise, sharding, sphere
+from hyperface_jax import bounds, codes, meshes, packing, pairwise, processes, sphere
 from hyperface_jax.packing import (
     Annealed,
     Custom,
@@ -47,14 +47,15 @@ __all__ = [
     "bounds",
     "codes",
     "max_cosine",
+    "meshes",
     "on_sphere",
     "packing",
     "pair_energy",
     "pairwise",
     "polish",
+    "processes",
     "riemannian_adam",
     "run",
-    "sharding",
     "solve",
     "solve_restarts",
     "sphere",

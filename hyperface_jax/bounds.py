@@ -65,7 +65,7 @@ def rankin(num_points: int, dim: int) -> float:
 def levenshtein(num_points: int, dim: int) -> float:
     """Levenshtein's bound: the ``s`` with ``L_m(d, s) = n``, of whichever order ``m`` fits ``n``.
 
-    With ``m = 2k - 1 + e``, ``e`` in ``{0, 1}``, ``a = (d-3)/2`` and Jacobi polynomials normalised
+    With ``m = 2k - 1 + e``, ``e`` in ``{0, 1}``, ``a = (d-3)/2`` and Jacobi polynomials normalized
     to ``P(1) = 1``::
 
         L_m(d, s) = (1 - P_(k-1+e)^(a+1, a)(s) / P_k^(a, a+e)(s)) D(d, 2(k-1+e))
@@ -238,7 +238,7 @@ def _max_points(d: int, m: int, s: float) -> float:
 
 
 def _jacobi(k: int, a: float, b: float, s: float) -> float:
-    """Jacobi polynomial ``P_k^(a, b)(s)`` normalised to 1 at ``s = 1``."""
+    """Jacobi polynomial ``P_k^(a, b)(s)`` normalized to 1 at ``s = 1``."""
     from scipy.special import binom, eval_jacobi
 
     return float(eval_jacobi(k, a, b, s) / binom(k + a, k))

@@ -25,7 +25,7 @@ os.environ.setdefault(HASTE, "1")
 
 import jax  # noqa: E402
 
-from hyperface_jax import sharding  # noqa: E402
+from hyperface_jax import meshes  # noqa: E402
 
 HASTE_IS_ALLOWED = os.environ[HASTE] == "1"
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -52,7 +52,7 @@ def pytest_runtest_protocol(item):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """Compile with all optimisations where a test is about them."""
+    """Compile with all optimizations where a test is about them."""
     is_hasty = HASTE_IS_ALLOWED and not item.get_closest_marker("fully_optimized")
     if is_hasty != (os.environ[HASTE] == "1"):
         os.environ[HASTE] = "1" if is_hasty else "0"
@@ -67,7 +67,7 @@ def key():
 
 @pytest.fixture(params=[1, 2, 3, 8])
 def mesh(request):
-    return sharding.make_mesh(jax.devices()[: request.param])
+    return meshes.make_mesh(jax.devices()[: request.param])
 
 
 @pytest.fixture(autouse=True, scope="module")

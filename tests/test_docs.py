@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-PUBLIC = ("packing", "pairwise", "codes", "gallery", "synthesis", "evaluation")
+PUBLIC = ("packing", "pairwise", "codes", "planning", "faces", "synthesis", "evaluation")
 
 
 def _name(page):
@@ -140,7 +140,7 @@ def _check_recognition(names, printed):
 
 
 def _check_synthesis(names, printed):
-    images = names["grey"](np.zeros((2, 512), np.float32), np.zeros((2, 4, 8, 8), np.float32))
+    images = names["gray"](np.zeros((2, 512), np.float32), np.zeros((2, 4, 8, 8), np.float32))
     assert images.shape == (2, 64, 64, 3)
 
 
@@ -196,7 +196,7 @@ def test_all_pages_with_checks_are_there():
 def _write_a_face_and_its_detector(folder):
     from PIL import Image
 
-    tiny = importlib.util.spec_from_file_location("tiny", ROOT / "tests/gallery/test_detectors.py")
+    tiny = importlib.util.spec_from_file_location("tiny", ROOT / "tests/faces/test_detectors.py")
     detectors = importlib.util.module_from_spec(tiny)
     tiny.loader.exec_module(detectors)
     for name in ("models", "faces"):

@@ -1,9 +1,12 @@
 """What imports what: the layers of the package, and what a bare import loads."""
 
 import ast
+import importlib
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -12,20 +15,23 @@ import hyperface_jax
 PACKAGE = Path(hyperface_jax.__file__).parent
 LAYERS = [
     {"typing", "errors"},
-    {"sphere", "bounds", "sharding"},
+    {"sphere", "bounds", "meshes", "processes"},
     {"io"},
     {"pairwise"},
     {"codes"},
     {"packing"},
-    {"gallery", "synthesis", "recognition", "evaluation", "toyfaces"},
+    {"planning", "synthesis", "recognition", "evaluation"},
+    {"faces"},
+    {"toyfaces"},
     {"reports"},
+    {"runs"},
     {"cli"},
 ]
 CONFINED = {
-    "torch": {"synthesis", "gallery", "io", "toyfaces"},
-    "flax": {"recognition"},
+    "torch": {"synthesis", "faces", "io", "toyfaces"},
+    "flax": {"recognition", "faces"},
     "grain": {"recognition"},
-    "onnxruntime": {"gallery"},
+    "onnxruntime": {"faces"},
     "matplotlib": {"reports"},
     "orbax": {"io", "recognition"},
     "tyro": {"cli"},
@@ -61,6 +67,61 @@ def test_a_layer_imports_only_downwards(path):
             assert other == own or _layer(other) < _layer(own), f"{path} imports {name}"
         if root in CONFINED:
             assert own in CONFINED[root], f"{path} imports {name}"
+
+
+def _name(path):
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(
+        ".__init__"
+    )
+
+
+def _graph():
+    """Which module names which, also where it does so late or for types only."""
+    known = {_name(path): path for path in PACKAGE.rglob("*.py")}
+    graph = {}
+    for name, path in known.items():
+        found = graph.setdefault(name, set())
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names} & known.keys()
+            elif isinstance(node, ast.ImportFrom) and node.module in known:
+                parts = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= parts & known.keys() or {node.module}
+    return graph
+
+
+def _circle(graph):
+    """Return modules that name each other in turn; None if there are none."""
+    done, trail = set(), []
+
+    def visit(name):
+        if name in trail:
+            return trail[trail.index(name) :]
+        if name in done:
+            return None
+        trail.append(name)
+        for other in sorted(graph[name]):
+            if found := visit(other):
+                return found
+        trail.pop()
+        done.add(name)
+        return None
+
+    return next((found for name in sorted(graph) if (found := visit(name))), None)
+
+
+def test_no_imports_run_in_a_circle():
+    assert _circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+    assert _circle(_graph()) is None
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("__init__.py")), ids=lambda p: p.parent.name)
+def test_no_module_is_hidden_by_a_name_that_its_folder_exports(path):
+    package = importlib.import_module(_name(path))
+    modules = {module.name for module in pkgutil.iter_modules([str(path.parent)])}
+    exported = set(getattr(package, "__all__", ()))
+    hidden = {n for n in modules & exported if not isinstance(getattr(package, n), ModuleType)}
+    assert not hidden
 
 
 def _loaded(statement):

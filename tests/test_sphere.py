@@ -56,11 +56,11 @@ def test_distance_is_accurate_near_zero_and_pi():
     )
 
 
-def test_a_zero_row_normalises_to_zero():
+def test_a_zero_row_normalizes_to_zero():
     assert jnp.all(sphere.normalize(jnp.zeros((2, 3))) == 0)
 
 
-def test_uniform_points_are_unit_and_centred(key):
+def test_uniform_points_are_unit_and_centered(key):
     x = sphere.sample_uniform(key, 4000, 5)
     np.testing.assert_allclose(jnp.linalg.norm(x, axis=1), 1, atol=1e-6)
     assert jnp.linalg.norm(jnp.mean(x, axis=0)) < 0.05

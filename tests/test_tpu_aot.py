@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import hlo, tpu_aot
-from hyperface_jax import sharding
+from hyperface_jax import meshes
 from hyperface_jax.pairwise import Sweep, max_cosine
 
 pytestmark = pytest.mark.fully_optimized
@@ -177,7 +177,7 @@ def test_row_major_order_would_not_overlap():
 
 def are_hops_asynchronous(mesh):
     sweep = Sweep(mesh, implementation="blockwise")
-    x = jax.ShapeDtypeStruct((SHAPES["v5e:8x8"], 512), "float32", sharding=sharding.rows(mesh))
+    x = jax.ShapeDtypeStruct((SHAPES["v5e:8x8"], 512), "float32", sharding=meshes.rows(mesh))
     program = jax.jit(lambda x: sweep(x, reduction=max_cosine())).lower(x).compile()
     permutes = hlo.permutes(program.as_text(), unknown_trips=1)
     most = max(permute.times for permute in permutes)

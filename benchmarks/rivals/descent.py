@@ -78,7 +78,7 @@ def descend(
     batch: int | None = None,
     device: str = "cpu",
 ) -> Trace:
-    """Minimise an objective from ``x0`` until the budget is spent.
+    """Minimize an objective from ``x0`` until the budget is spent.
 
     Args:
         x0: Unit rows ``[n, d]``, float32.
@@ -133,7 +133,7 @@ def near_gallery(objective: Objective, gallery: Gallery) -> Objective:
     pull = GalleryPull(gallery)
     steps = itertools.count()
 
-    def regularised(x: Tensor) -> Evaluation:
+    def regularized(x: Tensor) -> Evaluation:
         value = objective(x)
         if value.objective is None or value.scale is None:
             raise ValueError("a gallery needs an objective of all pairs with a known scale")
@@ -143,7 +143,7 @@ def near_gallery(objective: Objective, gallery: Gallery) -> Objective:
             value.gradient + value.scale * gradient, value.objective + term, value.flops + flops
         )
 
-    return regularised
+    return regularized
 
 
 def _warm_up(
@@ -151,7 +151,7 @@ def _warm_up(
 ) -> None:
     points, step = optimizer(start)
     objective = make_objective()
-    # Three rounds, since torch's script compiler specialises on the second.
+    # Three rounds, since torch's script compiler specializes on the second.
     for _ in range(3):
         step(objective(points).gradient, 1e-3)
     max_cosine(points, panels)

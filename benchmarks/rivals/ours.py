@@ -20,9 +20,9 @@ from hyperface_jax.packing import (
     default_annealing,
     starts,
 )
-from hyperface_jax.packing.cost import step_cost
-from hyperface_jax.packing.machines import parse_devices
 from hyperface_jax.packing.schedules import ChooseAnnealing
+from hyperface_jax.planning.cost import step_cost
+from hyperface_jax.planning.machines import parse_devices
 
 COST = Cost(1.0, 2.0, "each pair once; its weight is multiplied into both of its rows")
 

@@ -1,7 +1,7 @@
 """Pymanopt's conjugate gradient on a log-sum-exp smoothed max cosine.
 
 The formulation of Manopt's and Pymanopt's example "packing on the sphere" (Boumal et al.), on the
-oblique manifold: minimise ``(1/beta) log sum_{i<j} exp(beta <x_i, x_j>)``. Made strong with an
+oblique manifold: minimize ``(1/beta) log sum_{i<j} exp(beta <x_i, x_j>)``. Made strong with an
 analytic gradient that shares its score matrix with the cost, and a rising inverse temperature.
 """
 
@@ -126,7 +126,7 @@ def run_conjugate_gradient(
     dtype: str = "float64",
     device: str = "cpu",
 ) -> Trace:
-    """Minimise the smoothed max cosine by conjugate gradients, in stages of rising temperature.
+    """Minimize the smoothed max cosine by conjugate gradients, in stages of rising temperature.
 
     Args:
         x0: Unit rows ``[n, d]``.

@@ -89,7 +89,7 @@ def closest_pair(x: Tensor, panels: Panels) -> tuple[int, int, float]:
     """Return the indices of the closest pair and its cosine."""
     best = (0, 1, -torch.inf)
     for start, _, scores in panels.triangle(x):
-        # A row maximum is vectorised in torch, an argmax over the whole panel is not.
+        # A row maximum is vectorized in torch, an argmax over the whole panel is not.
         value, row = scores.amax(dim=1).max(dim=0)
         if float(value) > best[2]:
             column = scores[row].argmax()

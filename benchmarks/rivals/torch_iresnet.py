@@ -103,7 +103,7 @@ class Adaface(nn.Module):
 NETWORKS = {"insightface": Insightface, "adaface": Adaface}
 
 
-def randomise(network, seed=0):
+def randomize(network, seed=0):
     """Draw parameters and running statistics that leave activations of order 1 and hide nothing."""
     generator = torch.Generator().manual_seed(seed)
 

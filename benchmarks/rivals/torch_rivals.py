@@ -69,7 +69,7 @@ def run_paper(
 
 
 def run_mean_row_max(x0: np.ndarray, **settings: Any) -> Trace:
-    """Minimise the mean over rows of the largest cosine in the row."""
+    """Minimize the mean over rows of the largest cosine in the row."""
     return descend(x0, lambda: nearest_objective(torch.ones_like), adam, source=ROW_MAX, **settings)
 
 

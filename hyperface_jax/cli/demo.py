@@ -41,7 +41,7 @@ class Demo:
     """Passes of each training."""
     alpha: float | None = None
     """Weight of the gallery in the packing."""
-    neighbours: int | None = None
+    neighbors: int | None = None
     """Gallery rows whose span stands for the face manifold in the packing."""
     pairs: int | None = None
     """Pairs of each verification set."""
@@ -99,7 +99,7 @@ class Demo:
             raise InputError("--quick, --full: they exclude each other; give one")
         given = {field.name: getattr(self, field.name, None) for field in fields(Size)}
         for name, value in given.items():
-            least = {"alpha": 0, "neighbours": 1}.get(name, 2)
+            least = {"alpha": 0, "neighbors": 1}.get(name, 2)
             if value is not None and not least <= value < 2**31:
                 raise InputError(f"--{name.replace('_', '-')} {value}: must be {least} or more")
         changes = {name: value for name, value in given.items() if value is not None}

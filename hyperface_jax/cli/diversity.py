@@ -22,7 +22,7 @@ from hyperface_jax.io.run_directory import SUMMARY
 if TYPE_CHECKING:
     import numpy as np
 
-    from hyperface_jax.evaluation.diversity import Diversity as Figures
+    from hyperface_jax.evaluation.variety import Diversity as Figures
     from hyperface_jax.io.embedding_sets import EmbeddingSet
 
 VERB, IDENTITIES = "diversity", "identities.npz"
@@ -78,7 +78,7 @@ def check_settings(config: Diversity) -> list[float]:
 
 def open_task(config: Diversity) -> Task:
     """Open all files, so that a bad one is found before any work is done."""
-    from hyperface_jax.evaluation.diversity import check_labels
+    from hyperface_jax.evaluation.variety import check_labels
     from hyperface_jax.io.embedding_sets import read_labels
 
     sets = open_sets(embeddings=config.embeddings, gallery=config.gallery)
@@ -94,7 +94,7 @@ def open_task(config: Diversity) -> Task:
 def measure(config: Diversity, task: Task) -> Figures:
     """Compute the figures and show the progress."""
     from hyperface_jax.cli.progress import CountProgress
-    from hyperface_jax.evaluation.diversity import diversity
+    from hyperface_jax.evaluation.variety import diversity
 
     sweep = make_sweep(config.devices)
     with CountProgress("reading", "rows", 2 * task.x.shape[0]) as progress:
@@ -120,7 +120,7 @@ def write_results(config: Diversity, task: Task, figures: Figures, thresholds: l
         num_images=classes.sizes,
         resultant=classes.resultant,
         nearest_cosine=classes.nearest_cosine,
-        embeddings=classes.centres,
+        embeddings=classes.centers,
     )
     summary: dict[str, Any] = {
         **circumstances(VERB),

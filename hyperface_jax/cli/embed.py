@@ -16,14 +16,14 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_save_npz, atomic_write_text, one_line, os_input_error
 
 if TYPE_CHECKING:
-    from hyperface_jax.gallery import Extracted, Recognizer
+    from hyperface_jax.faces import Extracted, Recognizer
 
 _MARK = "recognizer_sha256"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embed:
-    """Embed face images with a recogniser, for hyperface pack --gallery.
+    """Embed face images with a recognizer, for hyperface pack --gallery.
 
     Faces should be aligned to 112 x 112 already, or --landmarks given. Files that cannot be used are
     skipped and listed.
@@ -34,15 +34,15 @@ class Embed:
     recognizer: Path
     """Folder of a training run; a .pt, .pth, .ckpt or .safetensors of an IR network; or an .onnx."""
     out: Path
-    """File to write, .npz: embeddings, names, norms, and the recogniser's hash."""
+    """File to write, .npz: embeddings, names, norms, and the recognizer's hash."""
     landmarks: Path | None = None
     """Five landmarks an image: a .csv of name,x1,y1,...,x5,y5, or an .npz of names and landmarks."""
     flip: bool = False
     """Add the embedding of the mirrored image."""
     batch_size: int = 256
     """Images a step, over all devices."""
-    colour: Literal["rgb", "bgr"] | None = None
-    """Channel order of the recogniser's training. Default: that of its variant; rgb for .onnx."""
+    color: Literal["rgb", "bgr"] | None = None
+    """Channel order of the recognizer's training. Default: that of its variant; rgb for .onnx."""
     devices: int | None = None
     """Devices to cut each batch over. Default: all. An .onnx runs where onnxruntime puts it."""
 
@@ -53,8 +53,8 @@ class Embed:
         from hyperface_jax.cli.recognizer import make_mesh, open_recognizer
 
         mesh = make_mesh(self.devices)
-        recognizer = open_recognizer(self.recognizer, mesh=mesh, colour=self.colour)
-        from hyperface_jax.gallery import extract, open_images, read_landmarks
+        recognizer = open_recognizer(self.recognizer, mesh=mesh, color=self.color)
+        from hyperface_jax.faces import extract, open_images, read_landmarks
         from hyperface_jax.io.image_folders import skipped_text
 
         image_set = open_images(self.images)
@@ -111,7 +111,7 @@ def write_gallery(
         atomic_write_text(skipped_path(path), "".join(lines))
     else:
         skipped_path(path).unlink(missing_ok=True)
-    marks = {_MARK: recognizer.digest, "is_flip_fused": is_flip_fused, "colour": recognizer.colour}
+    marks = {_MARK: recognizer.digest, "is_flip_fused": is_flip_fused, "color": recognizer.color}
     atomic_save_npz(
         path,
         embeddings=extracted.embeddings,

@@ -1,4 +1,4 @@
-"""``hyperface evaluate``: the figures of a recogniser on verification benchmarks."""
+"""``hyperface evaluate``: the figures of a recognizer on verification benchmarks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_write_json, one_line, os_input_error
 
 if TYPE_CHECKING:
-    from hyperface_jax.gallery import Recognizer
+    from hyperface_jax.faces import Recognizer
     from hyperface_jax.io.verification_files import VerificationSet
 
 RESULT = "evaluation.json"
@@ -28,7 +28,7 @@ _PACKAGES = ("hyperface_jax", "jax", "jaxlib", "flax", "onnxruntime", "numpy", "
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Verify the pairs of benchmarks with a recogniser, by the published ten-fold protocol.
+    """Verify the pairs of benchmarks with a recognizer, by the published ten-fold protocol.
 
     FILE is a .bin of insightface, an LFW pairs.txt, a .csv of path1,path2,label, or lines of the
     three. Images should be aligned to 112 x 112.
@@ -46,7 +46,7 @@ class Evaluate:
     """Add the embedding of the mirrored image, as published."""
     batch_size: int = 256
     """Images a step, over all devices."""
-    colour: Literal["rgb", "bgr"] | None = None
+    color: Literal["rgb", "bgr"] | None = None
     """Channel order of the model's training. Default: that of its variant; rgb for .onnx."""
     devices: int | None = None
     """Devices to cut each batch over. Default: all. An .onnx runs where onnxruntime puts it."""
@@ -57,7 +57,7 @@ class Evaluate:
         from hyperface_jax.cli.recognizer import make_mesh, open_recognizer
 
         mesh = make_mesh(self.devices)
-        recognizer = open_recognizer(self.model, mesh=mesh, colour=self.colour)
+        recognizer = open_recognizer(self.model, mesh=mesh, color=self.color)
         benchmarks = read_benchmarks(self)
         _make_folder(self.out)
         results = {
@@ -128,7 +128,7 @@ def _verified(
     """Embed the images of a benchmark, and return its figures as plain values."""
     from hyperface_jax.cli.progress import ImageProgress
     from hyperface_jax.evaluation import verify
-    from hyperface_jax.gallery import extract
+    from hyperface_jax.faces import extract
     from hyperface_jax.io.embeddings import file_sha256
     from hyperface_jax.reports.verification import verification_dict
 
@@ -175,7 +175,7 @@ def summary(
     return {
         "model": config.model,
         "model_sha256": recognizer.digest,
-        "colour": recognizer.colour,
+        "color": recognizer.color,
         "image_size": recognizer.image_size,
         "embedding_dim": recognizer.embedding_dim,
         "is_flip_fused": config.flip,

@@ -84,7 +84,7 @@ def open_sets(**paths: Path | None) -> dict[str, EmbeddingSet]:
             raise InputError(
                 f"--{flag} {one_line(path)}: rows have dimension {part.shape[1]}, not "
                 f"{first.shape[1]} as those of --{first_flag} {one_line(first.path)}; use "
-                "embeddings of one recogniser"
+                "embeddings of one recognizer"
             )
     return found
 

@@ -35,7 +35,7 @@ class Faces:
 
     def run(self) -> int:
         """Draw the faces."""
-        from hyperface_jax.gallery.generators import write_faces
+        from hyperface_jax.faces.drawing import write_faces
 
         try:
             kept = len(list(self.out.glob("*.png")))
@@ -53,7 +53,7 @@ class Faces:
             raise InputError(f"drawing faces needs {error.name}: {needed}") from error
         if flat:
             warn(
-                f"{len(flat)} faces came out of one colour and were left out, such as {flat[0]}: the "
+                f"{len(flat)} faces came out of one color and were left out, such as {flat[0]}: the "
                 "generator fails now and then"
             )
         print(f"{self.num - len(flat)} faces: {one_line(self.out)}")

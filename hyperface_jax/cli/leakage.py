@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hyperface_jax.cli.pair_images import RowImages
-    from hyperface_jax.evaluation.nearest_pairs import NearestPairs, Pairs, TargetMatch
+    from hyperface_jax.evaluation.neighbors import NearestPairs, Pairs, TargetMatch
     from hyperface_jax.io.embedding_sets import EmbeddingSet
     from hyperface_jax.pairwise import Sweep
 
@@ -92,7 +92,7 @@ class Task(NamedTuple):
     @property
     def num_pairs(self) -> int:
         """Pairs that are compared."""
-        from hyperface_jax.evaluation.nearest_pairs import count_pairs
+        from hyperface_jax.evaluation.neighbors import count_pairs
 
         return count_pairs(self.x, self.against)
 
@@ -106,7 +106,7 @@ class Results(NamedTuple):
 
 def check_settings(config: Leakage) -> None:
     """Refuse settings that cannot work, before any file is read."""
-    from hyperface_jax.evaluation.nearest_pairs import MOST_PAIRS
+    from hyperface_jax.evaluation.neighbors import MOST_PAIRS
 
     if config.top is not None and not 1 <= config.top <= MOST_PAIRS:
         raise InputError(f"--top {config.top}: must be between 1 and {MOST_PAIRS}")
@@ -172,7 +172,7 @@ def _own_targets(config: Leakage, x: EmbeddingSet, targets: EmbeddingSet) -> np.
 
 def _searched(task: Task) -> NearestPairs:
     from hyperface_jax.cli.progress import CountProgress
-    from hyperface_jax.evaluation.nearest_pairs import nearest_pairs
+    from hyperface_jax.evaluation.neighbors import nearest_pairs
 
     num_rows = task.x.shape[0]
     with CountProgress("searching", "rows", num_rows) as progress:
@@ -186,7 +186,7 @@ def _matched(task: Task) -> TargetMatch | None:
     if task.targets is None or task.own is None:
         return None
     from hyperface_jax.cli.progress import CountProgress
-    from hyperface_jax.evaluation.nearest_pairs import count_pairs, target_match
+    from hyperface_jax.evaluation.neighbors import count_pairs, target_match
 
     num_rows, num_pairs = task.x.shape[0], count_pairs(task.x, task.targets)
     with CountProgress("ranking targets", "rows", num_rows) as progress:
@@ -198,7 +198,7 @@ def write_results(config: Leakage, task: Task, results: Results) -> None:
     """Write the arrays, the report and, last, the figures; print the main ones."""
     from hyperface_jax.reports.leakage import write_leakage_report
 
-    summary = summarise(task, results)
+    summary = summarize(task, results)
     arrays: dict[str, np.ndarray] = {}
     if results.search:
         arrays |= {"cosine": results.search.cosine, "nearest": results.search.nearest}
@@ -212,7 +212,7 @@ def write_results(config: Leakage, task: Task, results: Results) -> None:
     print(f"report: {one_line(page)}")
 
 
-def summarise(task: Task, results: Results) -> dict[str, Any]:
+def summarize(task: Task, results: Results) -> dict[str, Any]:
     """Gather what summary.json holds."""
     search: dict[str, Any] | None = None
     if results.search:
@@ -255,7 +255,7 @@ def _pictures(task: Task, pairs: Pairs) -> list[bytes]:
 
 
 def _announce(summary: dict[str, Any]) -> None:
-    for key, what in (("nearest", "nearest neighbour"), ("own_target", "own target")):
+    for key, what in (("nearest", "nearest neighbor"), ("own_target", "own target")):
         found = summary[key]
         if found is None:
             continue

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from hyperface_jax import sharding
+from hyperface_jax import meshes, processes
 from hyperface_jax.cli.last_words import LastWords
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.run_directory import RunDirectory
@@ -33,13 +33,13 @@ _LOST_A_PEER = 3
 
 def say(text: str) -> None:
     """Print a line, on the first process of a job alone."""
-    if sharding.is_first_process():
+    if processes.is_first_process():
         print(text, flush=True)
 
 
 def open_run(path: Path, needed_bytes: int) -> RunDirectory:
     """Open the run directory; the first process locks it and checks the space."""
-    opened = sharding.on_first_process(lambda: RunDirectory(path, needed_bytes=needed_bytes))
+    opened = processes.on_first_process(lambda: RunDirectory(path, needed_bytes=needed_bytes))
     return opened or RunDirectory(path, is_owner=False)
 
 
@@ -55,7 +55,7 @@ def job_mesh(count: int | None) -> Mesh | None:
         raise InputError(f"--devices {count}: this job has {len(devices)} devices")
     if count < len(devices) and jax.process_count() > 1:
         raise InputError("--devices is for a single process: drop it")
-    return sharding.make_mesh(devices[:count]) if count > 1 else None
+    return meshes.make_mesh(devices[:count]) if count > 1 else None
 
 
 def run_together(function: Callable[[], int], path: Path) -> int:
@@ -104,7 +104,7 @@ class Saving:
 
 
 class StopRequest:
-    """Turn Ctrl-C and SIGTERM into a request that the loop honours after the current scan."""
+    """Turn Ctrl-C and SIGTERM into a request that the loop honors after the current scan."""
 
     def __init__(self) -> None:
         self.requested = False

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 import tyro
 
-from hyperface_jax import sharding
+from hyperface_jax import processes
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.embeddings import Embeddings, check_same_dim, read_embeddings, read_points
 from hyperface_jax.packing.interior_point import MAX_VARIABLES
@@ -25,7 +25,7 @@ FREE_TO_CHANGE = ("out", "checkpoint_seconds", "command", "devices", "distribute
 class Pack:
     """Choose identities on the hypersphere, as far apart as possible, near the gallery.
 
-    FILE is .npy, .npz, .safetensors or .parquet with one embedding a row; rows are normalised on
+    FILE is .npy, .npz, .safetensors or .parquet with one embedding a row; rows are normalized on
     reading. Run the same command again to resume an unfinished run.
     """
 
@@ -39,7 +39,7 @@ class Pack:
     """FILE of face embeddings that stand for the face manifold."""
     alpha: float = 0.5
     """Weight of the mean cosine distance to the gallery."""
-    neighbours: int = 1
+    neighbors: int = 1
     """Gallery rows that stand for the face manifold near an identity: 1 is the nearest row alone, as in
     HyperFace; with more, the distance is measured to their span."""
     init: Annotated[str | None, tyro.conf.arg(metavar="gallery|farthest|uniform|code|FILE")] = None
@@ -49,7 +49,7 @@ class Pack:
     method: Method = "annealed"
     """annealed: ours, full batch. stochastic: ours, mini-batches. paper: Algorithm 1 of HyperFace."""
     steps: int | None = None
-    """Optimiser steps; chosen from num-ids and dim if not given."""
+    """Optimizer steps; chosen from num-ids and dim if not given."""
     batch_size: int | None = None
     """Points of a mini-batch (--method stochastic)."""
     relax: bool = True
@@ -86,7 +86,7 @@ class Pack:
         """Check the settings and the files, then pack."""
         check_settings(self)
         try:
-            sharding.initialize(force=self.distributed == "yes")
+            processes.initialize(force=self.distributed == "yes")
         except (ValueError, RuntimeError) as error:
             raise InputError(f"cannot join the job: {error}") from error
         inputs = read_inputs(self)
@@ -128,8 +128,8 @@ def check_settings(config: Pack) -> None:
     _check_numbers(config)
     if config.dim is None and not (config.gallery or config.frozen or config.keep_out):
         raise InputError("--dim is missing: give --dim D or --gallery FILE")
-    if config.neighbours > 1 and config.gallery is None:
-        raise InputError("--neighbours is for a gallery: give --gallery FILE")
+    if config.neighbors > 1 and config.gallery is None:
+        raise InputError("--neighbors is for a gallery: give --gallery FILE")
     if config.init in ("gallery", "farthest") and config.gallery is None:
         raise InputError(f"--init {config.init} needs --gallery FILE")
     if config.init == "code" and config.method != "annealed":
@@ -145,7 +145,7 @@ def check_settings(config: Pack) -> None:
     if config.restarts > 1 and config.method == "stochastic":
         raise InputError("--restarts does not go with --method stochastic: use annealed or paper")
     if config.polish and (config.gallery or config.keep_out):
-        raise InputError("--polish optimises the max cosine alone: drop --gallery and --keep-out")
+        raise InputError("--polish optimizes the max cosine alone: drop --gallery and --keep-out")
 
 
 def _check_numbers(config: Pack) -> None:
@@ -154,7 +154,7 @@ def _check_numbers(config: Pack) -> None:
         ("num_ids", config.num_ids >= least, f"at least {least}"),
         ("dim", config.dim is None or config.dim >= 2, "at least 2"),
         ("alpha", 0 <= config.alpha < float("inf"), "0 or more"),
-        ("neighbours", config.neighbours >= 1, "at least 1"),
+        ("neighbors", config.neighbors >= 1, "at least 1"),
         ("steps", config.steps is None or config.steps >= 0, "0 or more"),
         ("batch_size", config.batch_size is None or config.batch_size >= 2, "at least 2"),
         ("coarse_steps", config.coarse_steps >= 0, "0 or more"),
@@ -187,9 +187,9 @@ def read_inputs(config: Pack) -> Inputs:
             "make them equal"
         )
     num_variables = config.num_ids * (dim - 1)
-    if gallery and config.neighbours > gallery.num_points:
+    if gallery and config.neighbors > gallery.num_points:
         raise InputError(
-            f"{gallery.path}: has {gallery.num_points} rows and --neighbours is {config.neighbours}: "
+            f"{gallery.path}: has {gallery.num_points} rows and --neighbors is {config.neighbors}: "
             "lower it"
         )
     if config.polish and num_variables > MAX_VARIABLES:

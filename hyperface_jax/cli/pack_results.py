@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperface_jax import bounds, sharding
+from hyperface_jax import bounds, meshes, processes
 from hyperface_jax.cli.job import Job
 from hyperface_jax.cli.pack import Inputs, warn
 from hyperface_jax.cli.progress import SweepProgress
@@ -45,10 +45,10 @@ def write_results(job: Job, inputs: Inputs, state: LoopState, seconds: float) ->
     packed = final_points(job, best)
     before = _measured(job, job.initial_points())
     _write_embeddings(job, inputs, packed)
-    if not sharding.is_first_process():
+    if not processes.is_first_process():
         return
     best_step = best.now.step if best.best is None else best.best.step
-    summary = summarise(job, packed, int(best_step), seconds)
+    summary = summarize(job, packed, int(best_step), seconds)
     summary["initial_max_cosine"] = float(np.max(before.nearest))
     summary["initial_max_cosine_rows"] = len(before.nearest)
     atomic_save_npz(job.run / names.DIAGNOSTICS, **_diagnostics(before, packed.figures))
@@ -70,7 +70,7 @@ def final_points(job: Job, state: LoopState) -> Packed:
         x, row = job.loop.repaired(job.placed, state)
         figures = _measured(job, x)
         return Packed(x, row, float(np.max(figures.nearest)), figures)
-    with SweepProgress(is_silent=not sharding.is_first_process()) as progress:
+    with SweepProgress(is_silent=not processes.is_first_process()) as progress:
         final = job.loop.finish(job.placed, state, progress.update)
     if job.config.polish:
         x, cosine = polished(job.problem, np.asarray(final.x)[: job.config.num_ids])
@@ -90,10 +90,10 @@ def _measured(job: Job, x: Any) -> PackingFigures:
 
 
 def _on_host(figures: PackingFigures) -> PackingFigures:
-    is_point = sharding.gathered(figures.nearest) > -np.inf
+    is_point = meshes.gathered(figures.nearest) > -np.inf
 
     def points_only(values: Any) -> Any:
-        return None if values is None else sharding.gathered(values)[is_point]
+        return None if values is None else meshes.gathered(values)[is_point]
 
     return PackingFigures(*map(points_only, figures))
 
@@ -120,7 +120,7 @@ def _diagnostics(before: PackingFigures, after: PackingFigures) -> dict[str, np.
     return {name: np.asarray(values[:_MOST_DIAGNOSED]) for name, values in found.items()}
 
 
-def summarise(job: Job, packed: Packed, best_step: int, seconds: float) -> dict[str, Any]:
+def summarize(job: Job, packed: Packed, best_step: int, seconds: float) -> dict[str, Any]:
     """Collect the figures of a finished run."""
     config, problem, figures = job.config, job.problem, packed.figures
     gallery = figures.gallery

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperface_jax import sharding
+from hyperface_jax import processes
 from hyperface_jax.cli.job import Job
 from hyperface_jax.cli.loop import (
     INTERRUPTED,
@@ -64,7 +64,7 @@ def pack(config: Pack, inputs: Inputs) -> int:
 def _pack(config: Pack, inputs: Inputs, run: RunDirectory) -> int:
     job = build(config, inputs, run)
     resolved = _resolved(config, inputs, job)
-    sharding.on_first_process(lambda: run.claim(resolved, ignore=FREE_TO_CHANGE))
+    processes.on_first_process(lambda: run.claim(resolved, ignore=FREE_TO_CHANGE))
     if run.is_finished:
         cosine = run.summary()["max_cosine"]
         say(f"{run.path}: already finished, max cosine {cosine:.6f}; nothing changed")
@@ -96,7 +96,7 @@ def build(config: Pack, inputs: Inputs, run: RunDirectory) -> Job:
             dim=inputs.dim,
             gallery=_points(inputs.gallery),
             alpha=config.alpha,
-            manifold=manifold_of(config.neighbours),
+            manifold=manifold_of(config.neighbors),
             keep_out=_points(inputs.keep_out),
             keep_out_cosine=config.keep_out_cosine,
             frozen=_points(inputs.frozen),
@@ -173,7 +173,7 @@ def loop(job: Job, checkpointer: Checkpointer) -> tuple[LoopState, float, bool]:
                 for row in _history_rows(job, records, seconds):
                     history.append(row)
             progress.update(done, _figure(state))
-            is_stopping, is_due = sharding.any_process(stop.requested, saving.is_due)
+            is_stopping, is_due = processes.any_process(stop.requested, saving.is_due)
             if is_due or is_stopping or done == total:
                 saving.save(done, state, {"seconds": seconds})
             if is_stopping:
@@ -183,14 +183,14 @@ def loop(job: Job, checkpointer: Checkpointer) -> tuple[LoopState, float, bool]:
 
 def _history(job: Job, done: int) -> Any:
     """Open the history behind the steps done; the first process alone writes it."""
-    if not sharding.is_first_process():
+    if not processes.is_first_process():
         return contextlib.nullcontext()
     job.run.truncate_history(done)
     return JsonLines(job.run / names.HISTORY)
 
 
 def _progress(total: int, done: int) -> StepProgress:
-    return StepProgress(total, done, is_silent=not sharding.is_first_process())
+    return StepProgress(total, done, is_silent=not processes.is_first_process())
 
 
 def _figure(state: LoopState) -> str:

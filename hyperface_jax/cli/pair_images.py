@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from hyperface_jax.cli.pack import warn
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import one_line
-from hyperface_jax.io.images import centre_crop, decode, encode
+from hyperface_jax.io.images import center_crop, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
 
-    from hyperface_jax.gallery.image_sets import ImageSet
+    from hyperface_jax.faces.image_sets import ImageSet
     from hyperface_jax.io.embedding_sets import EmbeddingSet
 
 TILE = 112
@@ -43,7 +43,7 @@ class RowImages(NamedTuple):
         """Return the middle of the image of a row."""
         name = f"{self.path}: {self.name(row)}"
         image = decode(self.images.read(self.places[row]), name=name)
-        return centre_crop(image, min(image.shape[:2]))
+        return center_crop(image, min(image.shape[:2]))
 
 
 def open_row_images(flag: str, path: Path | None, embeddings: EmbeddingSet) -> RowImages | None:
@@ -59,7 +59,7 @@ def open_row_images(flag: str, path: Path | None, embeddings: EmbeddingSet) -> R
     """
     if path is None:
         return None
-    from hyperface_jax.gallery.image_sets import open_images
+    from hyperface_jax.faces.image_sets import open_images
     from hyperface_jax.io.embedding_sets import read_names
     from hyperface_jax.io.image_folders import skipped_text
 
@@ -88,7 +88,7 @@ def open_row_images(flag: str, path: Path | None, embeddings: EmbeddingSet) -> R
 
 
 def side_by_side(first: np.ndarray | None, second: np.ndarray | None) -> bytes:
-    """Draw two images beside each other, grey for one that is not known, as PNG."""
+    """Draw two images beside each other, gray for one that is not known, as PNG."""
     from hyperface_jax.reports.contact_sheet import contact_sheet
 
     return encode(contact_sheet([[first, second]], tile=TILE))

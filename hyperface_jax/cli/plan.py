@@ -7,10 +7,10 @@ import shlex
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hyperface_jax.packing.cost import Memory, Method, StepCost
-from hyperface_jax.packing.machines import Machine, parse_devices
-from hyperface_jax.packing.plan import Plan as CostPlan
-from hyperface_jax.packing.plan import choose_plan
+from hyperface_jax.planning.cost import Memory, Method, StepCost
+from hyperface_jax.planning.machines import Machine, parse_devices
+from hyperface_jax.planning.plans import Plan as CostPlan
+from hyperface_jax.planning.plans import choose_plan
 
 _GIB, _MIB = 2**30, 2**20
 _UNITS = (("days", 86_400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3))
@@ -30,7 +30,7 @@ class Plan:
     """annealed: full batch. stochastic: mini-batches. Default: full batch where it fits into memory
     and a day."""
     steps: int | None = None
-    """Optimiser steps; chosen from num-ids and dim if not given."""
+    """Optimizer steps; chosen from num-ids and dim if not given."""
     batch_size: int | None = None
     """Points of a mini-batch (stochastic)."""
     json: bool = False

@@ -1,4 +1,4 @@
-"""What ``hyperface synthesize`` draws with: embeddings, generator, face cutting and recogniser."""
+"""What ``hyperface synthesize`` draws with: embeddings, generator, face cutting and recognizer."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from hyperface_jax.cli.recognizer import open_recognizer
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.embeddings import Embeddings, file_sha256, read_embeddings
 from hyperface_jax.io.files import one_line
-from hyperface_jax.io.images import TEMPLATE_SIZE, align, centre_crop, resize
+from hyperface_jax.io.images import TEMPLATE_SIZE, align, center_crop, resize
 from hyperface_jax.io.run_directory import EMBEDDINGS
 from hyperface_jax.synthesis import Generator, import_generator
 
 if TYPE_CHECKING:
     from hyperface_jax.cli.synthesize import Synthesize
-    from hyperface_jax.gallery import Recognizer
-    from hyperface_jax.gallery.detectors import Detector
+    from hyperface_jax.faces import Recognizer
+    from hyperface_jax.faces.detectors import Detector
     from hyperface_jax.synthesis.arc2face import Arc2FaceConfig
-    from hyperface_jax.synthesis.render import Crop, Embed
+    from hyperface_jax.synthesis.rendering import Crop, Embed
 
 _LCM = {"steps": 4, "guidance": 1.0, "scheduler": "lcm"}
 _OF_ARC2FACE = (
@@ -50,7 +50,7 @@ class Parts(NamedTuple):
 
     @property
     def embed(self) -> Embed | None:
-        """The recogniser as a function to unit rows."""
+        """The recognizer as a function to unit rows."""
         return None if self.recognizer is None else partial(_unit, self.recognizer)
 
 
@@ -65,19 +65,19 @@ def open_parts(config: Synthesize) -> Parts:
     if generator.condition_dim != embeddings.dim:
         raise InputError(
             f"--embeddings {one_line(config.embeddings)}: rows of dimension {embeddings.dim}, and "
-            f"{generator.name} takes {generator.condition_dim}; pack embeddings of the recogniser that "
+            f"{generator.name} takes {generator.condition_dim}; pack embeddings of the recognizer that "
             "it was trained with"
         )
     recognizer = None
     if config.recognizer is not None:
-        recognizer = open_recognizer(config.recognizer, colour=config.colour)
+        recognizer = open_recognizer(config.recognizer, color=config.color)
         if recognizer.embedding_dim != embeddings.dim:
             raise InputError(
                 f"--recognizer {one_line(config.recognizer)}: embeds in {recognizer.embedding_dim} "
                 f"dimensions and the identities have {embeddings.dim}; use the gallery's"
             )
     crop = _make_crop(config, generator)
-    is_file = config.crop not in ("none", "centre")
+    is_file = config.crop not in ("none", "center")
     crop_name = f"scrfd {file_sha256(config.crop)}" if is_file else config.crop
     return Parts(embeddings, generator, crop, crop_name, recognizer)
 
@@ -126,26 +126,26 @@ def _arc2face_config(config: Synthesize, path: Path) -> Arc2FaceConfig:
 def _make_crop(config: Synthesize, generator: Generator) -> Crop | None:
     if config.crop == "none":
         return None
-    if config.crop == "centre":
+    if config.crop == "center":
         if generator.image_size > TEMPLATE_SIZE:
             warn(
                 "faces are cut from the middle and not aligned: give --crop an SCRFD .onnx, or train on "
                 "faces cut the same way as the test faces"
             )
-        return partial(_cut_centre, size=config.face_size)
+        return partial(_cut_center, size=config.face_size)
     if not config.crop.endswith(".onnx"):
-        raise InputError(f"--crop {config.crop}: must be none, centre, or an SCRFD .onnx file")
-    from hyperface_jax.gallery.detectors import ScrfdDetector
+        raise InputError(f"--crop {config.crop}: must be none, center, or an SCRFD .onnx file")
+    from hyperface_jax.faces.detectors import ScrfdDetector
 
     return partial(_cut_aligned, detector=ScrfdDetector(config.crop), size=config.face_size)
 
 
-def _cut_centre(image: np.ndarray, *, size: int) -> np.ndarray:
-    return resize(centre_crop(image, min(image.shape[:2])), size)
+def _cut_center(image: np.ndarray, *, size: int) -> np.ndarray:
+    return resize(center_crop(image, min(image.shape[:2])), size)
 
 
 def _cut_aligned(image: np.ndarray, *, detector: Detector, size: int) -> np.ndarray | None:
-    from hyperface_jax.gallery.detectors import landmarks_of
+    from hyperface_jax.faces.detectors import landmarks_of
 
     landmarks = landmarks_of(detector, image)
     return None if landmarks is None else align(image, landmarks, size)
@@ -156,5 +156,5 @@ def _unit(recognizer: Recognizer, faces: np.ndarray) -> np.ndarray:
     raw = recognizer(np.stack([resize(face, size) for face in faces])).astype(np.float64)
     norms = np.linalg.norm(raw, axis=1, keepdims=True)
     if not np.all(np.isfinite(norms)):
-        raise InputError("recogniser: an embedding is not finite; check its weights")
+        raise InputError("recognizer: an embedding is not finite; check its weights")
     return (raw / np.maximum(norms, np.finfo(np.float64).tiny)).astype(np.float32)

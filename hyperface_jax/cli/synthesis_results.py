@@ -17,7 +17,7 @@ from hyperface_jax.io.images import decode, encode
 from hyperface_jax.reports.contact_sheet import contact_sheet
 from hyperface_jax.synthesis.card import ARC2FACE_LICENSES, CardFacts, write_card
 from hyperface_jax.synthesis.fidelity import FACE_EMBEDDINGS, fidelity, read_face_embeddings
-from hyperface_jax.synthesis.manifest import merge_manifests, read_manifest, summarise
+from hyperface_jax.synthesis.manifest import merge_manifests, read_manifest, summarize
 from hyperface_jax.synthesis.shards import shard_name
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def write_results(config: Synthesize, parts: Parts, data_set: DataSet) -> bool:
     manifest = merge_manifests(data_set)
     if manifest is None:
         return False
-    summary = summarise(manifest)
+    summary = summarize(manifest)
     summary["fidelity"] = _fidelity(parts, data_set)
     summary["versions"] = versions(*_PACKAGES)
     sheet = contact_sheet(_first_faces(config, data_set, manifest), tile=_TILE)
@@ -64,10 +64,10 @@ def write_results(config: Synthesize, parts: Parts, data_set: DataSet) -> bool:
 
 
 def all_flat(generator: str, num_images: int) -> str:
-    """Return the error of a generator that draws nothing but images of one colour."""
+    """Return the error of a generator that draws nothing but images of one color."""
     return (
         f"generator {one_line(generator)}: all of the first {num_images} images came out of one "
-        "colour, as numbers that overflow in half precision make them; try --dtype float32 with "
+        "color, as numbers that overflow in half precision make them; try --dtype float32 with "
         "Arc2Face, or mend the generator"
     )
 
@@ -80,7 +80,7 @@ def _check(config: Synthesize, parts: Parts, summary: dict[str, Any]) -> None:
         raise InputError(f"{all_flat(name, num_dropped)}, and choose another folder than {out}")
     if not summary["num_images"]:
         raise InputError(
-            f"{out}: all {num_dropped} images were dropped, {summary['num_flat']} of one colour and "
+            f"{out}: all {num_dropped} images were dropped, {summary['num_flat']} of one color and "
             "the others without a face or too far from their target; look at --crop and "
             "--min-target-cosine, and choose another folder"
         )
@@ -143,7 +143,7 @@ def _members(path: Path, wanted: set[str]) -> dict[str, bytes]:
 
 def _write_card(config: Synthesize, data_set: DataSet, summary: dict[str, Any]) -> None:
     is_arc2face = ":" not in config.generator
-    own = {"Generator": "fill in that of its weights", "Recogniser": "fill in that of its weights"}
+    own = {"Generator": "fill in that of its weights", "Recognizer": "fill in that of its weights"}
     facts = CardFacts(
         title=config.out.resolve().name,
         license=config.license,
@@ -152,7 +152,7 @@ def _write_card(config: Synthesize, data_set: DataSet, summary: dict[str, Any]) 
         command=shlex.join(["hyperface", *sys.argv[1:]]),
         settings=data_set.record(),
         versions=summary["versions"],
-        licenses={**ARC2FACE_LICENSES, "Recogniser": own["Recogniser"]} if is_arc2face else own,
+        licenses={**ARC2FACE_LICENSES, "Recognizer": own["Recognizer"]} if is_arc2face else own,
         summary=summary,
     )
     write_card(config.out, facts)
@@ -163,7 +163,7 @@ def _warn(summary: dict[str, Any]) -> None:
     num_images, num_flat = summary["num_images"], summary["num_flat"]
     if num_flat:
         warn(
-            f"{num_flat} of {num_images + summary['num_rejected']} images came out of one colour and "
+            f"{num_flat} of {num_images + summary['num_rejected']} images came out of one color and "
             "were dropped: the generator fails now and then"
         )
     if summary["num_alike_identities"]:

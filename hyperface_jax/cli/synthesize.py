@@ -19,7 +19,7 @@ class Synthesize:
     """Draw face images of packed embeddings with a generator, as a data set for hyperface train.
 
     Run the same command again to resume, or on several machines or GPUs at once with one --out: each
-    takes shards that no other has. torchrun and Slurm arrays are recognised.
+    takes shards that no other has. torchrun and Slurm arrays are recognized.
     """
 
     embeddings: Path
@@ -33,7 +33,7 @@ class Synthesize:
     num_ids: int | None = None
     """Use the first so many identities. Default: all."""
     beta: float = 0.01
-    """Standard deviation of the Gaussian that moves the embedding before it is normalised."""
+    """Standard deviation of the Gaussian that moves the embedding before it is normalized."""
     min_cosine: float | None = None
     """Draw conditions uniformly among those at least so close to the embedding, instead."""
     cap_share: float | None = None
@@ -50,22 +50,22 @@ class Synthesize:
     """Of the images."""
     quality: int = 95
     """Of jpg and webp, 1 to 100."""
-    crop: str = "centre"
-    """none, centre (the largest square), or an SCRFD .onnx whose landmarks align the face."""
+    crop: str = "center"
+    """none, center (the largest square), or an SCRFD .onnx whose landmarks align the face."""
     face_size: int = 112
     """Height and width of a cut out face, pixels; --crop none leaves the generator's."""
     originals: bool = False
     """Keep the generator's images too, in originals/."""
     recognizer: Path | None = None
-    """Recogniser of the gallery, as for embed: measure how close each face comes to its target."""
-    colour: Literal["rgb", "bgr"] | None = None
-    """Channel order of the recogniser's training. Default: that of its variant; rgb for .onnx."""
+    """Recognizer of the gallery, as for embed: measure how close each face comes to its target."""
+    color: Literal["rgb", "bgr"] | None = None
+    """Channel order of the recognizer's training. Default: that of its variant; rgb for .onnx."""
     min_target_cosine: float | None = None
     """Drop a face further from its target than this."""
     max_attempts: int = 3
     """Tries at a face that is not found or too far from its target."""
     license: str = "other"
-    """Licence that the card names for the data set."""
+    """License that the card names for the data set."""
     base: Path | None = None
     """Arc2Face: Stable Diffusion 1.5, if it is not in the same folder."""
     steps: int | None = None
@@ -113,8 +113,8 @@ class Synthesize:
             raise InputError(f"--quality {self.quality}: must be between 1 and 100")
         if self.min_target_cosine is not None and self.recognizer is None:
             raise InputError("--min-target-cosine needs --recognizer, which measures the cosine")
-        if self.colour is not None and self.recognizer is None:
-            raise InputError(f"--colour {self.colour}: is that of --recognizer; give that too")
+        if self.color is not None and self.recognizer is None:
+            raise InputError(f"--color {self.color}: is that of --recognizer; give that too")
         if self.cap_share is not None and self.min_cosine is None:
             raise InputError("--cap-share needs --min-cosine, which says how wide the cap is")
         self.variation()

@@ -23,7 +23,7 @@ from hyperface_jax.io.images import encode
 from hyperface_jax.synthesis.faults import sketch
 from hyperface_jax.synthesis.fidelity import FACE_EMBEDDINGS
 from hyperface_jax.synthesis.manifest import Figures
-from hyperface_jax.synthesis.render import Rendered, Renderer, render
+from hyperface_jax.synthesis.rendering import Rendered, Renderer, render
 from hyperface_jax.synthesis.shards import DataSet, ShardPlan, Worker, rank_and_world, shard_name
 from hyperface_jax.synthesis.writer import ShardCounts, ShardWriter, run_shards
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _THREADS = 4
 _ENOUGH = 32
-"""Images of one colour, and no other, that end a run."""
+"""Images of one color, and no other, that end a run."""
 _BYTES_A_PIXEL = {"png": 1.5, "jpg": 0.6, "webp": 0.5}
 """Guesses, for the check of the disc before the first shard is there to measure."""
 
@@ -83,7 +83,7 @@ def make_data_set(config: Synthesize, parts: Parts) -> DataSet:
         "generator_sha256": parts.generator.digest,
         "embeddings_sha256": parts.embeddings.sha256,
         "recognizer_sha256": recognizer.digest if recognizer else None,
-        "recognizer_colour": recognizer.colour if recognizer else None,
+        "recognizer_color": recognizer.color if recognizer else None,
         "seed": config.seed,
         "beta": config.beta,
         "min_cosine": config.min_cosine,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from hyperface_jax import sharding
+from hyperface_jax import processes
 from hyperface_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _OF_RECIPE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train a face recogniser on images of identities.
+    """Train a face recognizer on images of identities.
 
     DATA is a folder with one folder an identity, WebDataset .tar shards, ArrayRecord files or an
     insightface .rec. What is not given is the recipe's. Run the same command again to resume.
@@ -100,7 +100,7 @@ class Train:
         """Check the settings, then train."""
         self.check()
         try:
-            sharding.initialize(force=self.distributed == "yes")
+            processes.initialize(force=self.distributed == "yes")
         except (ValueError, RuntimeError) as error:
             raise InputError(f"cannot join the job: {error}") from error
         try:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from hyperface_jax import sharding
+from hyperface_jax import processes
 from hyperface_jax.cli.loop import (
     INTERRUPTED,
     Saving,
@@ -37,7 +37,7 @@ from hyperface_jax.io.image_folders import skipped_text
 from hyperface_jax.io.run_directory import RunDirectory
 from hyperface_jax.io.torch_files import write_state_dict
 from hyperface_jax.recognition.attributes import read_attributes
-from hyperface_jax.recognition.backbones import BACKBONES, COLOUR_ORDER, DROPOUT
+from hyperface_jax.recognition.backbones import BACKBONES, COLOR_ORDER, DROPOUT
 from hyperface_jax.recognition.data import Loader, make_loader
 from hyperface_jax.recognition.recognizer import RUN_SETTINGS, RUN_WEIGHTS
 from hyperface_jax.recognition.sources import Source, open_source, summary
@@ -94,7 +94,7 @@ class _Job:
 def _train(config: Train, source: Source, run: RunDirectory) -> int:
     job = _prepared(config, source, run)
     resolved = _resolved(config, source, job.trainer)
-    sharding.on_first_process(lambda: run.claim(resolved, ignore=_IGNORED))
+    processes.on_first_process(lambda: run.claim(resolved, ignore=_IGNORED))
     if run.is_finished:
         say(f"{run.path}: already finished, loss {run.summary()['loss']:.4f}; nothing changed")
         return 0
@@ -138,7 +138,7 @@ def _prepared(config: Train, source: Source, run: RunDirectory) -> _Job:
         image_size=size,
         seed=config.seed,
         augmentation=recipe.augmentation,
-        colour=COLOUR_ORDER[config.variant],
+        color=COLOR_ORDER[config.variant],
         dtype="uint8",
         num_epochs=recipe.num_epochs,
         num_workers=config.workers,
@@ -199,7 +199,7 @@ def _loop(job: _Job, checkpointer: Checkpointer) -> _Progress:
     progress = _start(job, checkpointer)
     total, first = job.trainer.num_steps, progress.done
     saving = Saving(checkpointer, job.config.checkpoint_seconds)
-    is_first = sharding.is_first_process()
+    is_first = processes.is_first_process()
     bar = StepProgress(total, first, label="training", is_silent=not is_first)
     with StopRequest() as stop, _Log(job, first) as log, bar:
         start = time.perf_counter()
@@ -218,7 +218,7 @@ def _loop(job: _Job, checkpointer: Checkpointer) -> _Progress:
             if is_epoch_end:
                 _validate(job, progress, log)
                 start = time.perf_counter()
-            is_stopping, is_due = sharding.any_process(stop.requested, saving.is_due)
+            is_stopping, is_due = processes.any_process(stop.requested, saving.is_due)
             if is_due or is_stopping or progress.done == total:
                 _check(job, progress, metrics)
                 saving.save(progress.done, to_tree(progress.state), progress.notes(job.loader))
@@ -282,7 +282,7 @@ class _Log:
         self._job, self._last = job, (done, time.perf_counter())
         self._lines: Any = nullcontext()
         self._events: Any = None
-        if sharding.is_first_process():
+        if processes.is_first_process():
             job.run.truncate_history(done + 1)
             self._lines = JsonLines(job.run / names.HISTORY)
             self._events = SummaryWriter(str(job.run / _TENSORBOARD), purge_step=done)
@@ -337,11 +337,11 @@ def _write_model(job: _Job, state: TrainState) -> None:
             "variant": shape.variant,
             "image_size": shape.image_size,
             "embedding_dim": shape.embedding_dim,
-            "colour": COLOUR_ORDER[shape.variant],
+            "color": COLOR_ORDER[shape.variant],
         }
         atomic_write_json(job.run / RUN_SETTINGS, described)
 
-    sharding.on_first_process(write)
+    processes.on_first_process(write)
 
 
 def _write_results(job: _Job, ended: _Progress) -> None:
@@ -350,7 +350,7 @@ def _write_results(job: _Job, ended: _Progress) -> None:
     skipped = job.loader.skipped()
     if skipped:
         warn(f"{len(skipped)} images could not be read, such as: {skipped[0]}")
-    sharding.on_first_process(lambda: _finish(job, ended, skipped))
+    processes.on_first_process(lambda: _finish(job, ended, skipped))
 
 
 def _finish(job: _Job, ended: _Progress, skipped: list[str]) -> None:

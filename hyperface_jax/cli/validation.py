@@ -10,7 +10,7 @@ import numpy as np
 from hyperface_jax.evaluation import verify
 from hyperface_jax.io import images
 from hyperface_jax.io.verification_files import read_verification_set
-from hyperface_jax.recognition.backbones import COLOUR_ORDER, IResNet, embed
+from hyperface_jax.recognition.backbones import COLOR_ORDER, IResNet, embed
 from hyperface_jax.recognition.data import fit
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Validation(NamedTuple):
 
     def accuracy(self, model: IResNet, *, mesh: Mesh | None, batch_size: int) -> float:
         """Return the ten-fold accuracy, mirrored images added."""
-        inputs = images.normalise(self.pixels, COLOUR_ORDER[model.config.variant])
+        inputs = images.normalize(self.pixels, COLOR_ORDER[model.config.variant])
         unit = embed(model, inputs, mesh=mesh, batch_size=batch_size, flip=True).unit
         return verify(unit[0::2], unit[1::2], self.is_same).accuracy
 

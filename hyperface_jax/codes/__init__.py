@@ -18,8 +18,8 @@ from hyperface_jax.codes.sharp import (
     derived_quadrangle,
     sharp_configuration,
 )
-from hyperface_jax.codes.shortened import punctured, restricted, shortened
-from hyperface_jax.codes.verify import Verification, verify
+from hyperface_jax.codes.shortening import punctured, restricted, shortened
+from hyperface_jax.codes.verification import Verification, verify
 from hyperface_jax.codes.vertices import with_vertices
 
 __all__ = [

@@ -8,7 +8,7 @@ from functools import cache
 from hyperface_jax.codes import basic, linear, searched, sharp
 from hyperface_jax.codes.code import MAX_POINTS, SphericalCode
 from hyperface_jax.codes.linear import LinearCode
-from hyperface_jax.codes.shortened import punctured, restricted
+from hyperface_jax.codes.shortening import punctured, restricted
 from hyperface_jax.codes.vertices import with_vertices
 
 MAX_DIM = 4096

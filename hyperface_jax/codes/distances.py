@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hyperface_jax.codes.linear import LinearCode
-
 MOST_WORDS = 2**30
 _WORDS_AT_ONCE = 2**20
 _ZERO_WORD = 1 - 1e-9
 
 
-def linear_max_cosine(code: LinearCode) -> float:
+class Words(Protocol):
+    """What the distances of a linear code follow from, see :class:`.LinearCode`."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def length(self) -> int: ...  # noqa: D102
+    @property
+    def num_words(self) -> int: ...  # noqa: D102
+    @property
+    def num_symbols(self) -> int: ...  # noqa: D102
+    @property
+    def num_characters(self) -> int: ...  # noqa: D102
+    @property
+    def radix(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def generator(self) -> Any: ...  # noqa: D102
+    @property
+    def alphabet(self) -> NDArray[Any]: ...  # noqa: D102
+
+
+def linear_max_cosine(code: Words) -> float:
     """Return the exact max cosine of a linear code from its words, without any pair.
 
     The cosine of two words is the inner product of their difference, a word, with the zero word. The
@@ -44,11 +63,11 @@ def linear_max_cosine(code: LinearCode) -> float:
     return highest
 
 
-def _num_characters(code: LinearCode) -> int:
+def _num_characters(code: Words) -> int:
     return int(np.prod(code.radix[: code.num_characters], dtype=np.int64))
 
 
-def _tables(code: LinearCode) -> list[tuple[int, float, NDArray[Any]]]:
+def _tables(code: Words) -> list[tuple[int, float, NDArray[Any]]]:
     """Return the harmonics j of the alphabet with their weights and tables of characters, ``[N, R]``.
 
     The inner product of two symbols, as a function of their difference, is a sum of harmonics; those of
@@ -65,7 +84,7 @@ def _tables(code: LinearCode) -> list[tuple[int, float, NDArray[Any]]]:
     return found
 
 
-def _phases(code: LinearCode) -> NDArray[np.int64]:
+def _phases(code: Words) -> NDArray[np.int64]:
     """Return each character at each position, as a multiple of the unit of its phase, ``[N, R]``."""
     k = code.num_characters
     if not k:
@@ -83,7 +102,7 @@ def _roots(multiples: NDArray[np.int64], order: int) -> NDArray[Any]:
 
 
 def _coset_cosines(
-    code: LinearCode, symbols: NDArray[np.int64], tables: list[tuple[int, float, NDArray[Any]]]
+    code: Words, symbols: NDArray[np.int64], tables: list[tuple[int, float, NDArray[Any]]]
 ) -> NDArray[np.float64]:
     """Return the cosines to the zero word of the words ``symbols + (any character)``, ``[B, R]``."""
     total: Any = 0.0

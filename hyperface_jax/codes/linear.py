@@ -113,7 +113,7 @@ class LinearCode:
         return symbols.astype(jnp.int32) % self.num_symbols
 
     def coordinates(self, symbols: Symbols) -> Points:
-        """Return the points of words, not normalised, ``[k, d]``."""
+        """Return the points of words, not normalized, ``[k, d]``."""
         points = jnp.asarray(self.alphabet, jnp.float32)[symbols]
         return points.reshape(symbols.shape[0], -1)
 

@@ -56,10 +56,10 @@ def _points_of(name: str) -> NDArray:
     if name == "Higman-Sims":
         return _higman_sims()
     if name == "276 equiangular lines":
-        centre = np.array([5, *[1] * 23]) / 48**0.5
-        return _projected(_points_of("Leech lattice"), centre, 3 / 24**0.5)
+        center = np.array([5, *[1] * 23]) / 48**0.5
+        return _projected(_points_of("Leech lattice"), center, 3 / 24**0.5)
     whole, cosine = _DERIVED[name]
-    return _neighbours(_points_of(whole), cosine)
+    return _neighbors(_points_of(whole), cosine)
 
 
 _DERIVED = {
@@ -74,7 +74,7 @@ _DERIVED = {
 
 
 def cameron_goethals_seidel(q: int) -> SphericalCode:
-    """Return the code of the generalised quadrangle GQ(q, q^2), q a prime power.
+    """Return the code of the generalized quadrangle GQ(q, q^2), q a prime power.
 
     The points of the elliptic quadric in PG(5, q), in the eigenspace of their collinearity graph.
 
@@ -110,18 +110,18 @@ def _quadrangle(q: int) -> NDArray:
 
 
 def _far_points(q: int) -> NDArray:
-    return _neighbours(_quadrangle(q), q**-2)
+    return _neighbors(_quadrangle(q), q**-2)
 
 
-def _neighbours(points: NDArray, cosine: float) -> NDArray:
+def _neighbors(points: NDArray, cosine: float) -> NDArray:
     """Return the points at a cosine from the first one, seen from it: one dimension less."""
     return _projected(points, points[0], cosine)
 
 
-def _projected(points: NDArray, centre: NDArray, cosine: float) -> NDArray:
-    near = points[np.abs(points @ centre - cosine) < _CLOSE]
-    # A reflection takes the centre to the last axis, which is then dropped.
-    mirror = centre.copy()
+def _projected(points: NDArray, center: NDArray, cosine: float) -> NDArray:
+    near = points[np.abs(points @ center - cosine) < _CLOSE]
+    # A reflection takes the center to the last axis, which is then dropped.
+    mirror = center.copy()
     mirror[-1] -= 1
     size = mirror @ mirror
     if size > _CLOSE:

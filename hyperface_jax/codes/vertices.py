@@ -11,7 +11,7 @@ import numpy as np
 
 from hyperface_jax.codes.basic import simplex_points
 from hyperface_jax.codes.code import MAX_POINTS, SphericalCode, joined, tabulated
-from hyperface_jax.codes.shortened import Restriction, restricted
+from hyperface_jax.codes.shortening import Restriction, restricted
 
 if TYPE_CHECKING:
     from hyperface_jax.codes.linear import LinearCode

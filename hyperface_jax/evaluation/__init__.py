@@ -1,9 +1,8 @@
 """Figures of embeddings: verification of pairs, templates, sets of persons, leakage and diversity."""
 
-from hyperface_jax.evaluation.all_pairs import AllPairs, all_pairs
-from hyperface_jax.evaluation.diversity import Diversity, diversity, vendi_score
+from hyperface_jax.evaluation.exhaustive import AllPairs, all_pairs
 from hyperface_jax.evaluation.leakage import Leakage, impostor_threshold, leakage
-from hyperface_jax.evaluation.nearest_pairs import (
+from hyperface_jax.evaluation.neighbors import (
     NearestPairs,
     Pairs,
     TargetMatch,
@@ -18,6 +17,7 @@ from hyperface_jax.evaluation.templates import (
     template_embeddings,
     verify_templates,
 )
+from hyperface_jax.evaluation.variety import Diversity, diversity, vendi_score
 from hyperface_jax.evaluation.verification import (
     Det,
     FoldTar,

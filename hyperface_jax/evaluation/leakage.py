@@ -46,8 +46,8 @@ def leakage(synthetic: ArrayLike, real: ArrayLike, *, threshold: float) -> Leaka
     """Find the nearest real embedding of each synthetic one.
 
     Args:
-        synthetic: embeddings of synthetic identities or images, ``[n, d]``; normalised here.
-        real: of the people that the generator was trained on, ``[m, d]``, by the same recogniser.
+        synthetic: embeddings of synthetic identities or images, ``[n, d]``; normalized here.
+        real: of the people that the generator was trained on, ``[m, d]``, by the same recognizer.
         threshold: cosine from which two count as one person, such as from
             :func:`impostor_threshold`.
 
@@ -77,7 +77,7 @@ def impostor_threshold(embeddings: ArrayLike, *, far: float) -> float:
     """Return the cosine that two different persons exceed at a given rate.
 
     Args:
-        embeddings: one of each person, ``[n, d]``; normalised here.
+        embeddings: one of each person, ``[n, d]``; normalized here.
         far: share of the pairs above the threshold.
 
     Raises:

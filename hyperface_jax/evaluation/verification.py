@@ -122,8 +122,8 @@ def flip_fused(raw: ArrayLike, raw_flipped: ArrayLike) -> np.ndarray:
     """Fuse the embeddings of images with those of their mirror images.
 
     Args:
-        raw: embeddings of the images, not normalised, ``[n, d]``.
-        raw_flipped: embeddings of the mirror images, not normalised, ``[n, d]``.
+        raw: embeddings of the images, not normalized, ``[n, d]``.
+        raw_flipped: embeddings of the mirror images, not normalized, ``[n, d]``.
 
     Returns:
         Unit rows along the sums, ``[n, d]``, float64.

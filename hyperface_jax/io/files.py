@@ -84,7 +84,7 @@ def os_input_error(path: StrPath, action: str, error: OSError) -> InputError:
 
 @contextlib.contextmanager
 def _replacing(path: StrPath) -> Iterator[IO[bytes]]:
-    """Open a temporary neighbour of ``path`` that takes its place if the block succeeds."""
+    """Open a temporary neighbor of ``path`` that takes its place if the block succeeds."""
     target = Path(os.path.realpath(path))
     temporary = target.parent / f".hyperface-{secrets.token_hex(8)}.tmp"
     try:

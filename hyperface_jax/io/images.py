@@ -1,7 +1,7 @@
 """Face images: encoded bytes in, upright RGB arrays out, and the standard 112 x 112 alignment.
 
-Arrays are uint8 ``[h, w, 3]`` in RGB order until :func:`normalise`, whose ``colour`` says which order
-a network was trained with: insightface's take RGB, AdaFace's BGR. A point (0, 0) is the centre of the
+Arrays are uint8 ``[h, w, 3]`` in RGB order until :func:`normalize`, whose ``color`` says which order
+a network was trained with: insightface's take RGB, AdaFace's BGR. A point (0, 0) is the center of the
 first pixel, as in OpenCV and in published landmarks.
 """
 
@@ -19,7 +19,7 @@ from hyperface_jax.io.files import one_line
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    Colour = Literal["rgb", "bgr"]
+    Color = Literal["rgb", "bgr"]
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp"),
@@ -30,7 +30,7 @@ NUM_START = 16
 """Bytes at the start of a file that :func:`is_image_start` looks at."""
 MAX_PIXELS = 1 << 26
 """Larger images are refused: a few bytes can unpack to gigabytes."""
-_MAX_GREY = (1 << 16) - 1
+_MAX_GRAY = (1 << 16) - 1
 TEMPLATE_SIZE = 112
 TEMPLATE = np.array(
     [
@@ -56,7 +56,7 @@ _STARTS = (
 def decode(data: bytes, *, name: str) -> np.ndarray:
     """Decode an image to RGB, upright.
 
-    Grey, palette and CMYK images are converted, transparency is dropped, and 16-bit grey is scaled to
+    Gray, palette and CMYK images are converted, transparency is dropped, and 16-bit gray is scaled to
     8 bits. EXIF orientation is applied.
 
     Args:
@@ -102,11 +102,11 @@ def _too_large(name: str) -> InputError:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         levels = np.asarray(image)
-        if levels.min() < 0 or levels.max() > _MAX_GREY:
-            raise ValueError(f"grey levels up to {levels.max()}, more than 16 bits")
+        if levels.min() < 0 or levels.max() > _MAX_GRAY:
+            raise ValueError(f"gray levels up to {levels.max()}, more than 16 bits")
         return Image.fromarray((levels >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
-        raise ValueError("grey levels in floating point")
+        raise ValueError("gray levels in floating point")
     if "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
@@ -141,38 +141,38 @@ def _checked(image: np.ndarray) -> np.ndarray:
     return image
 
 
-def in_colour(images: Any, colour: Colour) -> Any:
+def in_color(images: Any, color: Color) -> Any:
     """Put RGB images in the order that a network takes.
 
     Args:
         images: RGB, ``[..., 3]``, NumPy or JAX.
-        colour: ``"rgb"`` leaves them, ``"bgr"`` reverses the channels.
+        color: ``"rgb"`` leaves them, ``"bgr"`` reverses the channels.
 
     Returns:
         The same shape and dtype.
 
     Raises:
-        InputError: another ``colour``.
+        InputError: another ``color``.
     """
-    if colour not in ("rgb", "bgr"):
-        raise InputError(f"colour: {colour!r} is no channel order; use 'rgb' or 'bgr'")
-    return images if colour == "rgb" else images[..., ::-1]
+    if color not in ("rgb", "bgr"):
+        raise InputError(f"color: {color!r} is no channel order; use 'rgb' or 'bgr'")
+    return images if color == "rgb" else images[..., ::-1]
 
 
-def normalise(images: Any, colour: Colour = "rgb") -> Any:
+def normalize(images: Any, color: Color = "rgb") -> Any:
     """Scale RGB images to what a recognition network takes, ``(x / 255 - 0.5) / 0.5``.
 
     Args:
         images: uint8 RGB, ``[..., 3]``, NumPy or JAX.
-        colour: the channel order of the result.
+        color: the channel order of the result.
 
     Returns:
         float32 in [-1, 1], the same shape.
 
     Raises:
-        InputError: another ``colour``.
+        InputError: another ``color``.
     """
-    return (in_colour(images, colour).astype(np.float32) / 255 - 0.5) / 0.5
+    return (in_color(images, color).astype(np.float32) / 255 - 0.5) / 0.5
 
 
 def is_image_name(name: str) -> bool:
@@ -195,7 +195,7 @@ def is_image_start(start: bytes) -> bool:
 
 
 def is_flat(image: np.ndarray) -> bool:
-    """Tell whether an image, uint8 ``[h, w, 3]``, is of one colour or nearly.
+    """Tell whether an image, uint8 ``[h, w, 3]``, is of one color or nearly.
 
     Examples:
         >>> is_flat(np.zeros((8, 8, 3), np.uint8))
@@ -212,7 +212,7 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     return np.array(scaled)
 
 
-def centre_crop(image: np.ndarray, size: int) -> np.ndarray:
+def center_crop(image: np.ndarray, size: int) -> np.ndarray:
     """Cut ``[size, size, 3]`` from the middle.
 
     Raises:
@@ -248,10 +248,10 @@ def similarity(source: ArrayLike, target: ArrayLike) -> np.ndarray:
     if not np.all(np.isfinite(source)) or np.ptp(source, axis=0).max() < 1e-6:
         raise InputError("landmarks: not finite or all in one place; detect them again")
     from_mean, to_mean = source.mean(0), target.mean(0)
-    centred = source - from_mean
-    u, s, vt = np.linalg.svd((target - to_mean).T @ centred)
+    centered = source - from_mean
+    u, s, vt = np.linalg.svd((target - to_mean).T @ centered)
     sign = np.array([1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
-    linear = np.sum(s * sign) / np.sum(centred**2) * (u * sign) @ vt
+    linear = np.sum(s * sign) / np.sum(centered**2) * (u * sign) @ vt
     return np.column_stack([linear, to_mean - linear @ from_mean])
 
 
@@ -272,7 +272,7 @@ def align(image: np.ndarray, landmarks: ArrayLike, size: int = TEMPLATE_SIZE) ->
     """
     forward = similarity(landmarks, TEMPLATE * (size / TEMPLATE_SIZE))
     inverse = np.linalg.inv(np.vstack([forward, [0, 0, 1]]))[:2]
-    # Pillow measures from the corner of the first pixel, landmarks from its centre.
+    # Pillow measures from the corner of the first pixel, landmarks from its center.
     inverse[:, 2] += 0.5 - inverse[:, :2] @ [0.5, 0.5]
     warped = Image.fromarray(_checked(image)).transform(
         (size, size),

@@ -73,10 +73,10 @@ def find_input_range(path: StrPath, input_name: str) -> InputRange:
 def _range_of(scaling: _Affine) -> InputRange:
     if scaling == _Affine() or scaling.scale == 0:
         return "signed"
-    centre = -scaling.shift / scaling.scale
-    if abs(centre) > 2 or abs(scaling.scale) < 0.1:
+    center = -scaling.shift / scaling.scale
+    if abs(center) > 2 or abs(scaling.scale) < 0.1:
         return "pixels"
-    return "unit" if 0.3 < centre < 0.7 and scaling.scale > 1.5 else "signed"
+    return "unit" if 0.3 < center < 0.7 and scaling.scale > 1.5 else "signed"
 
 
 def _is_scaled_by_name(nodes: list[_Node]) -> bool:

@@ -1,4 +1,4 @@
-"""A first look at a recogniser: does it tell images apart?"""
+"""A first look at a recognizer: does it tell images apart?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Record files of labelled images: insightface's ``.rec`` and ``.idx`` without MXNet, and ArrayRecord.
+"""Record files of labeled images: insightface's ``.rec`` and ``.idx`` without MXNet, and ArrayRecord.
 
 A record of a ``.rec`` file is a magic word, a word that holds its length and how it is split, and the
 data, padded to four bytes. Data that holds the magic word at a multiple of four is split there, and the

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperface_jax import sharding, sphere
+from hyperface_jax import meshes, processes, sphere
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.embeddings import UNIT_TOLERANCE, read_points
 from hyperface_jax.io.files import one_line, os_input_error
@@ -54,9 +54,9 @@ def write_sharded(
         part.flush()
 
     try:
-        sharding.on_first_process(create)
+        processes.on_first_process(create)
         _write_own_rows(partial, x, row, offset)
-        sharding.on_first_process(lambda: partial.replace(target), after="written")
+        processes.on_first_process(lambda: partial.replace(target), after="written")
     except OSError as error:
         raise os_input_error(path, "cannot write", error) from error
 
@@ -89,7 +89,7 @@ def read_sharded(path: StrPath, mesh: Mesh, *, key: str | None = None) -> Points
         InputError: if the file is no matrix of floats, or a row has no direction.
     """
     points = read_points(path, key=key)
-    x = sharding.shard_rows(points, mesh)
+    x = meshes.shard_rows(points, mesh)
     unit, num_bad = _unit_rows(x.astype(jnp.float32), points.shape[0])
     if int(num_bad):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Packing identities on the hypersphere: problems, methods, energies, optimisers, and the loop."""
+"""Packing identities on the hypersphere: problems, methods, energies, optimizers, and the loop."""
 
 from hyperface_jax.packing.api import Progress, run, solve, solve_restarts
 from hyperface_jax.packing.energies import (

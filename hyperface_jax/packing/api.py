@@ -166,7 +166,7 @@ def solve(
         polish: end with :func:`~hyperface_jax.packing.polish`, in float64; for small problems
             without gallery and keep-out.
         mesh: devices over which rows are sharded, from
-            :func:`hyperface_jax.sharding.make_mesh`; the packing is the same as on one.
+            :func:`hyperface_jax.meshes.make_mesh`; the packing is the same as on one.
         sweep: how pairs are visited, for experts; in place of ``mesh``.
         callback: called with a :class:`Progress` after every chunk, such as
             :class:`~hyperface_jax.packing.PrintProgress`.
@@ -387,6 +387,6 @@ def polished(problem: PackingProblem, x: Any) -> tuple[np.ndarray, float]:
 
 def _check_polish(problem: PackingProblem, polish: bool, sweep: Sweep) -> None:
     if polish and (problem.gallery is not None or problem.keep_out is not None):
-        raise InputError("polish=True optimises the max cosine alone: drop gallery and keep_out")
+        raise InputError("polish=True optimizes the max cosine alone: drop gallery and keep_out")
     if polish and sweep.mesh is not None:
         raise InputError("polish=True runs on the host: drop the mesh")

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
-from hyperface_jax import sharding, sphere
+from hyperface_jax import meshes, sphere
+from hyperface_jax.meshes import ROWS
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, Evaluation, PairEnergy, row_max
 from hyperface_jax.pairwise import PairSum, Sweep
 from hyperface_jax.pairwise.reductions import empty
-from hyperface_jax.sharding import ROWS
 from hyperface_jax.typing import Frozen, Gallery, Points, PRNGKey
 
 
@@ -105,7 +105,7 @@ class _Groups(NamedTuple):
         numbers = jnp.arange(num_groups)
         if frozen is not None:
             size = -(-frozen.shape[0] // num_groups) * num_groups
-            frozen = sharding.pad_rows(frozen, size)
+            frozen = meshes.pad_rows(frozen, size)
         if mesh is None:
             return local(numbers, x, frozen)
         spec = PartitionSpec(ROWS)

@@ -51,7 +51,7 @@ def gallery_pull(
     Cost: ``2 n m d`` FLOPs, or O(n k d) with ``index``, and that of the manifold's foot.
     """
     if index is None:
-        index = nearest_rows(x, gallery, manifold.num_neighbours, sweep=sweep)
+        index = nearest_rows(x, gallery, manifold.num_neighbors, sweep=sweep)
     rows = sweep.take(gallery, index.reshape(-1)).reshape(*index.shape, x.shape[1])
     target = jnp.where(sphere.is_point(x)[:, None], manifold.foot(x, rows), 0)
     cosine = sphere.inner(x, target)[:, 0]
@@ -60,15 +60,15 @@ def gallery_pull(
 
 
 def nearest_rows(
-    x: Points, gallery: Gallery, num_neighbours: int, *, sweep: Sweep = DEFAULT_SWEEP
+    x: Points, gallery: Gallery, num_neighbors: int, *, sweep: Sweep = DEFAULT_SWEEP
 ) -> Int[Array, "n k"]:
     """Find the gallery rows nearest to each point, the nearest first.
 
     Cost: ``2 n m d`` FLOPs, and a partial sort for more than one.
     """
-    if num_neighbours == 1:
+    if num_neighbors == 1:
         return sweep(x, gallery, reduction=nearest()).column[:, None]
-    return sweep(x, gallery, reduction=k_nearest(num_neighbours)).column
+    return sweep(x, gallery, reduction=k_nearest(num_neighbors)).column
 
 
 def keep_out_push(

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from hyperface_jax import sharding, sphere
+from hyperface_jax import meshes, sphere
+from hyperface_jax.meshes import ROWS
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, Hinge
 from hyperface_jax.pairwise import Rows as Chosen
 from hyperface_jax.pairwise import Sweep, max_cosine
-from hyperface_jax.sharding import ROWS
 from hyperface_jax.typing import Frozen, Indices, Mask, Points, Rows, Scalar
 
 CONTACT_SHARE = 0.01
@@ -78,16 +78,16 @@ def _whole(values: Rows, sweep: Sweep) -> Rows:
     """Hold one number a row on every device: a sort of sharded values would gather them anyway."""
     if sweep.mesh is None:
         return values
-    return lax.with_sharding_constraint(values, sharding.replicated(sweep.mesh))
+    return lax.with_sharding_constraint(values, meshes.replicated(sweep.mesh))
 
 
 def _padded(index: Indices, num_points: int, sweep: Sweep) -> Indices:
     """Cut row indices over the devices, filled up with one that is none."""
     if sweep.mesh is None:
         return index
-    size = sharding.padded_size(index.shape[0], sweep.mesh.size)
+    size = meshes.padded_size(index.shape[0], sweep.mesh.size)
     index = jnp.pad(index, (0, size - index.shape[0]), constant_values=num_points)
-    return lax.with_sharding_constraint(index, sharding.rows(sweep.mesh))
+    return lax.with_sharding_constraint(index, meshes.rows(sweep.mesh))
 
 
 def _rows(sweep: Sweep, x: Points, index: Indices) -> Chosen:

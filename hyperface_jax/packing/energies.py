@@ -313,7 +313,7 @@ class RowMaxEnergy:
         shift: Any = None,
         sweep: Sweep = DEFAULT_SWEEP,
     ) -> Evaluation:
-        """Evaluate by one nearest-neighbour sweep; the force is a gather and a scatter."""
+        """Evaluate by one nearest-neighbor sweep; the force is a gather and a scatter."""
         del step, shift
         found: Nearest = sweep(x, reduction=nearest())
         if frozen is not None:
@@ -330,7 +330,7 @@ class MeanRowMax(RowMaxEnergy):
     """Mean over points of the cosine to the nearest other point."""
 
     def weights(self, row_max: Rows) -> tuple[Scalar, Rows]:
-        """Weigh every row that has a neighbour equally."""
+        """Weigh every row that has a neighbor equally."""
         is_met = row_max > -jnp.inf
         weight = is_met / jnp.maximum(jnp.sum(is_met, dtype=row_max.dtype), 1)
         return jnp.sum(jnp.where(is_met, row_max, 0) * weight), weight

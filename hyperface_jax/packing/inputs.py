@@ -23,7 +23,7 @@ from hyperface_jax.pairwise import Sweep
 _UNIT = 1e-5
 """Rows nearer than this to length 1 stay as they are, to the last bit."""
 _NOTED = 1e-3
-"""Rows farther than this from length 1 are normalised with a warning."""
+"""Rows farther than this from length 1 are normalized with a warning."""
 _BLOCK_VALUES = 2**24
 
 
@@ -71,7 +71,7 @@ def unit_rows(name: str, value: Any, dim: int | None = None) -> Any:
 
     Args:
         name: of the argument, for messages.
-        value: an array or list of rows; rows of another length than 1 are normalised, with a warning
+        value: an array or list of rows; rows of another length than 1 are normalized, with a warning
             where they are farther from it than rounding to half precision explains.
         dim: d, if it is known.
 
@@ -95,7 +95,7 @@ def unit_rows(name: str, value: Any, dim: int | None = None) -> Any:
     if max(1 - low, high - 1) > _UNIT:
         if max(1 - low, high - 1) > _NOTED:
             warnings.warn(
-                f"{name}: rows of length {low:.4g} to {high:.4g} were normalised", stacklevel=3
+                f"{name}: rows of length {low:.4g} to {high:.4g} were normalized", stacklevel=3
             )
         rows = _normalized(rows, dtype)
     return rows if rows.dtype == dtype else rows.astype(dtype)

@@ -69,7 +69,7 @@ def polish(
     """Take a nearly optimal configuration to its local optimum of ``max_(i<j) <x_i, x_j>``.
 
     Follows the central path of ``min t`` subject to ``<x_i, x_j> <= t``: damped Newton steps on the
-    log barrier in tangent coordinates, the barrier shrunk each time the iterate is centred. The
+    log barrier in tangent coordinates, the barrier shrunk each time the iterate is centered. The
     best configuration seen is returned, so the result is never worse than the input. It satisfies
     the first-order conditions of an optimum near the input, not always the nearest one.
 

@@ -16,7 +16,7 @@ import optax
 from jax import lax
 from jax.sharding import Mesh
 
-from hyperface_jax import sharding
+from hyperface_jax import meshes
 from hyperface_jax.packing import starts
 from hyperface_jax.packing.constraints import nearest_rows, repair_keep_out
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, row_max
@@ -86,13 +86,13 @@ def first_state(
     """Return the state before the first step, at given points."""
     zero = jnp.zeros((), jnp.int32)
     row = jnp.arange(x.shape[0], dtype=jnp.int32)
-    neighbours = problem.manifold.num_neighbours
+    neighbors = problem.manifold.num_neighbors
     now = PackingState(
         zero,
         x,
         method.make_optimizer().init(x),
         method.first_max_cosine(problem, x, sweep),
-        jnp.zeros((x.shape[0], neighbours), jnp.int32),
+        jnp.zeros((x.shape[0], neighbors), jnp.int32),
         row,
         key,
     )
@@ -110,7 +110,7 @@ def step(
     """Evaluate the points, move them once, and keep what was best."""
     before = _search_gallery(method, problem, state.now, sweep)
     evaluation = method.evaluate(problem, before, sweep)
-    figures = problem.regularise(
+    figures = problem.regularize(
         before.x,
         evaluation,
         share=method.gallery_share(before.step),
@@ -241,7 +241,7 @@ def _search_gallery(
         return state
 
     def search() -> Any:
-        return nearest_rows(state.x, gallery, problem.manifold.num_neighbours, sweep=sweep)
+        return nearest_rows(state.x, gallery, problem.manifold.num_neighbors, sweep=sweep)
 
     is_due = state.step % method.gallery_every == 0
     return state._replace(gallery_index=lax.cond(is_due, search, lambda: state.gallery_index))
@@ -264,7 +264,7 @@ def _held(state: LoopState, sweep: Sweep) -> LoopState:
     """Hold the rows of a traced state on their devices."""
     if sweep.mesh is None:
         return state
-    shardings = sharding.tree_shardings(state, state.now.x.shape[0], sweep.mesh)
+    shardings = meshes.tree_shardings(state, state.now.x.shape[0], sweep.mesh)
     return lax.with_sharding_constraint(state, shardings)
 
 
@@ -355,7 +355,7 @@ class Loop:
             return jax.tree.map(lambda a: jax.ShapeDtypeStruct((count, *a.shape), a.dtype), shapes)
         if self.sweep.mesh is None:
             return shapes
-        shardings = sharding.tree_shardings(shapes, rows, self.sweep.mesh)
+        shardings = meshes.tree_shardings(shapes, rows, self.sweep.mesh)
         return jax.tree.map(
             lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), shapes, shardings
         )
@@ -423,7 +423,7 @@ class Loop:
 def padded_rows(method: Method, num_points: int, sweep: Sweep) -> int:
     """Return the rows of a state's arrays: the points, filled up to whole parts."""
     parts = method.num_parts(sweep.num_devices)
-    return num_points if parts == 1 else sharding.padded_size(num_points, parts)
+    return num_points if parts == 1 else meshes.padded_size(num_points, parts)
 
 
 def coarse_sweep(method: Method, sweep: Sweep) -> Sweep:

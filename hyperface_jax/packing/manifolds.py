@@ -25,7 +25,7 @@ class Manifold(Protocol):
     """What the gallery term needs of a model of the manifold. Hashable: it is static in a problem."""
 
     @property
-    def num_neighbours(self) -> int:
+    def num_neighbors(self) -> int:
         """Gallery rows that describe the manifold near a point."""
         ...
 
@@ -34,7 +34,7 @@ class Manifold(Protocol):
 
         Args:
             x: unit rows, ``[n, d]``.
-            rows: gallery rows near each, the nearest first, ``[n, num_neighbours, d]``.
+            rows: gallery rows near each, the nearest first, ``[n, num_neighbors, d]``.
 
         Returns:
             Unit rows, ``[n, d]``. The pull treats them as constants, which is exact where the foot is
@@ -48,7 +48,7 @@ class NearestRow:
     """The gallery's rows alone, as in HyperFace."""
 
     @property
-    def num_neighbours(self) -> int:
+    def num_neighbors(self) -> int:
         """Return 1."""
         return 1
 
@@ -66,21 +66,21 @@ class LocalSpan:
     """The linear span of the nearest rows: faces between and beyond those of the gallery count.
 
     The distance to it, one minus the cosine of the angle between a point and the span, becomes that of
-    the nearest row for a single neighbour.
+    the nearest row for a single neighbor.
 
     Attributes:
-        num_neighbours: k. More than the manifold has dimensions lets it wander off.
+        num_neighbors: k. More than the manifold has dimensions lets it wander off.
         ridge: added to the diagonal of the rows' Gram matrix; it keeps near-duplicates apart.
 
     Cost: ``k^2 d + k^3 / 3`` multiplications a point.
     """
 
-    num_neighbours: int = 16
+    num_neighbors: int = 16
     ridge: float = 1e-3
 
     def __post_init__(self):
-        if self.num_neighbours < 1:
-            raise ValueError(f"num_neighbours={self.num_neighbours}: give at least 1")
+        if self.num_neighbors < 1:
+            raise ValueError(f"num_neighbors={self.num_neighbors}: give at least 1")
 
     def foot(self, x: Points, rows: Any) -> Points:
         """Return the direction of the projection onto the span."""
@@ -91,6 +91,6 @@ class LocalSpan:
         return sphere.normalize(jnp.einsum("nk,nkd->nd", weight, rows, precision="highest"))
 
 
-def manifold_of(num_neighbours: int) -> Manifold:
+def manifold_of(num_neighbors: int) -> Manifold:
     """Return the nearest row alone for 1, else the span of so many."""
-    return NEAREST_ROW if num_neighbours == 1 else LocalSpan(num_neighbours)
+    return NEAREST_ROW if num_neighbors == 1 else LocalSpan(num_neighbors)

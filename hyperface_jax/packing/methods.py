@@ -191,13 +191,13 @@ class Method(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Annealed(Method):
-    """A soft maximum that cools down, with normalised forces and momentum: the default.
+    """A soft maximum that cools down, with normalized forces and momentum: the default.
 
     Attributes:
         annealing: how the inverse temperature rises, or a function ``(dim, num_iterations)`` that
             chooses it. A start that is good already wants :func:`.refining_annealing`.
         momentum: decay of the averaged force, in [0, 1); None chooses from the length of the run.
-        b2: decay of the squared force length of a point; 0 normalises every force.
+        b2: decay of the squared force length of a point; 0 normalizes every force.
     """
 
     annealing: Annealing | ChooseAnnealing = default_annealing
@@ -238,7 +238,7 @@ class Annealed(Method):
 
 @dataclass(frozen=True)
 class Custom(Annealed):
-    """An energy of yours, with an optimiser of yours or the annealed step sizes.
+    """An energy of yours, with an optimizer of yours or the annealed step sizes.
 
     Attributes:
         energy: an instance of an energy, for example ``pair_energy(function)``.
@@ -261,7 +261,7 @@ class Custom(Annealed):
         return self.energy
 
     def make_optimizer(self) -> optax.GradientTransformation:
-        """Return the optimiser given, or the annealed one."""
+        """Return the optimizer given, or the annealed one."""
         return super().make_optimizer() if self.optimizer is None else self.optimizer
 
     def gallery_share(self, step: Any) -> Any:

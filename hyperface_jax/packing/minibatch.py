@@ -3,7 +3,7 @@
 Each step shuffles the points into blocks of ``batch_size`` and lets pairs interact inside their
 block only: ``n B d`` work instead of ``n^2 d``. For an energy that sums a pair function the expected
 force is the full one (a pair shares a block with the same probability as any other), so descent
-minimises the same energy. A max-min is no such sum: the paper's Theorem 1 covers the pair sums of
+minimizes the same energy. A max-min is no such sum: the paper's Theorem 1 covers the pair sums of
 :mod:`.energies` (and the sum inside the soft maximum's logarithm), not the max cosine itself.
 
 The exact max cosine would take a full sweep, so it is measured now and then, of a sample where the run
@@ -72,7 +72,7 @@ class MiniBatch(Annealed):
     measured_rows: int | None = None
     relax: bool = True
     pair_energy: PairEnergy | None = None
-    # A point meets its nearest neighbour in some blocks only: normalising each block's force by itself
+    # A point meets its nearest neighbor in some blocks only: normalizing each block's force by itself
     # would let the gallery's steady pull win all the others.
     b2: float = 0.9
 

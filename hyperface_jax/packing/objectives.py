@@ -76,7 +76,7 @@ def _evaluated(
     frozen = None if problem is None else problem.frozen
     evaluation = energy.evaluate(x, frozen=frozen, step=step, sweep=sweep)
     if problem is not None:
-        found = problem.regularise(x, evaluation, sweep=sweep)
+        found = problem.regularize(x, evaluation, sweep=sweep)
         return found.value, found.force
     return evaluation.value, evaluation.force
 
@@ -85,7 +85,7 @@ def max_cosine(x: RowsLike, y: RowsLike | None = None, *, sweep: Sweep = DEFAULT
     """Exact largest cosine of two rows, in full precision and at any size.
 
     Args:
-        x: unit rows, ``[n, d]``; rows of another length are normalised.
+        x: unit rows, ``[n, d]``; rows of another length are normalized.
         y: rows to pair them with, ``[m, d]``; None pairs ``x`` with itself.
         sweep: how pairs are visited, and over which devices.
 

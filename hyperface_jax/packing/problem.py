@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from hyperface_jax import sharding, sphere
+from hyperface_jax import meshes, sphere
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.constraints import gallery_pull, keep_out_push
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, Evaluation
@@ -29,7 +29,7 @@ _STATIC = ("num_points", "dim", "manifold")
 
 
 class Figures(NamedTuple):
-    """A regularised energy at a configuration, and the figures found on the way."""
+    """A regularized energy at a configuration, and the figures found on the way."""
 
     value: Scalar
     """Energy plus the weighted gallery distance plus the keep-out penalty."""
@@ -53,7 +53,7 @@ class PackingProblem:
     """A packing to be found. A pytree: sets and weights are leaves, sizes and manifold are static.
 
     Sets may be JAX, NumPy or torch arrays, memory maps or lists, of any float type. They are checked
-    here, and rows that are not of unit length are normalised.
+    here, and rows that are not of unit length are normalized.
 
     Attributes:
         num_points: free points n, not counting frozen ones.
@@ -98,7 +98,7 @@ class PackingProblem:
     def _check_together(self) -> None:
         if self.num_points + _count(self.frozen) < 2:
             raise InputError(f"num_points={self.num_points}: a packing needs at least 2 points")
-        if 0 < _count(self.gallery) < self.manifold.num_neighbours:
+        if 0 < _count(self.gallery) < self.manifold.num_neighbors:
             raise InputError(
                 f"manifold={self.manifold}: the gallery has {_count(self.gallery)} rows"
             )
@@ -142,15 +142,15 @@ class PackingProblem:
         def placed(x: Any) -> Any:
             if x is None or _is_sharded(x):
                 return x
-            size = x.shape[0] if num_parts == 1 else sharding.padded_size(x.shape[0], num_parts)
+            size = x.shape[0] if num_parts == 1 else meshes.padded_size(x.shape[0], num_parts)
             if mesh is None:
-                return sharding.pad_rows(jnp.asarray(x), size)
-            return sharding.shard_rows(x, mesh, size)
+                return meshes.pad_rows(jnp.asarray(x), size)
+            return meshes.shard_rows(x, mesh, size)
 
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return self._unchecked(values | {name: placed(values[name]) for name in _SETS})
 
-    def regularise(
+    def regularize(
         self,
         x: Points,
         evaluation: Evaluation,
@@ -198,7 +198,7 @@ class PackingProblem:
     def objective(self, x: Points, highest: Scalar, *, sweep: Sweep = DEFAULT_SWEEP) -> Scalar:
         """Return what iterates are compared by, given the max cosine of ``x``."""
         unforced = Evaluation(jnp.zeros((), x.dtype), x, jnp.full_like(x[:, 0], highest))
-        return self.regularise(x, unforced, sweep=sweep).objective
+        return self.regularize(x, unforced, sweep=sweep).objective
 
 
 def _mean_over_points(x: Points, values: Any) -> Scalar:

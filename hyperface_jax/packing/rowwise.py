@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from hyperface_jax.sharding import has_rows
+from hyperface_jax.meshes import has_rows
 
 
 def split_rows(tree: Any, num_rows: int) -> tuple[list[Any], Any]:

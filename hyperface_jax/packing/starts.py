@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
-from hyperface_jax import sharding, sphere
+from hyperface_jax import meshes, sphere
 from hyperface_jax.codes import SphericalCode
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.inputs import unit_rows
@@ -23,7 +23,7 @@ Start: TypeAlias = Named | SphericalCode | Callable[[Any, int, int], Any] | Rows
 """A name, a spherical code, rows ``[n, d]``, or a function ``(key, num_points, dim) -> rows``.
 
 ``"uniform"``: independent uniform points. ``"gallery"``: random gallery rows, without repetition while
-they last; further points are normalised means of two random rows, which lie between faces.
+they last; further points are normalized means of two random rows, which lie between faces.
 ``"farthest"``: gallery rows far from each other, by farthest-first traversal (a random row, then always
 the one whose nearest chosen row is farthest); the smallest distance is at least half of what any choice
 of so many rows reaches (Gonzalez, *Clustering to minimize the maximum intercluster distance*, 1985), at
@@ -92,8 +92,8 @@ def points(
     rows, _ = split(start)
     if rows is not None:
         if mesh is not None:
-            return sharding.shard_rows(rows, mesh, size)
-        return sharding.pad_rows(jnp.asarray(rows), size)
+            return meshes.shard_rows(rows, mesh, size)
+        return meshes.pad_rows(jnp.asarray(rows), size)
     gallery = problem.gallery if start in ("gallery", "farthest") else None
     shape = problem.num_points, problem.dim, size
     return _sharded_maker(mesh)(start, shape, jitter, key, gallery)
@@ -110,14 +110,14 @@ def _make(start: Any, shape: tuple[int, int, int], jitter: float, key: Any, gall
         rows = _code_rows(start, key, num_points, dim)
     else:
         rows = _function_rows(start, key, num_points, dim)
-    return sharding.pad_rows(rows, size)
+    return meshes.pad_rows(rows, size)
 
 
 @lru_cache(maxsize=8)
 def _sharded_maker(mesh: Mesh | None) -> Any:
     if mesh is None:
         return _make_on_one
-    return jax.jit(_make, static_argnums=(0, 1, 2), out_shardings=sharding.rows(mesh))
+    return jax.jit(_make, static_argnums=(0, 1, 2), out_shardings=meshes.rows(mesh))
 
 
 _make_on_one = partial(jax.jit, static_argnums=(0, 1, 2))(_make)

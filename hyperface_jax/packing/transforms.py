@@ -1,4 +1,4 @@
-"""Riemannian optimisation on the sphere as optax transformations.
+"""Riemannian optimization on the sphere as optax transformations.
 
 Every leaf of the parameters is a stack of points, one unit row each: ``[..., n, d]``. The parts
 chain like any optax transformation::
@@ -65,7 +65,7 @@ def scale_by_riemannian_adam(b1: float = 0.9, b2: float = 0.0) -> optax.Gradient
 
     A second moment a coordinate, as in Adam, depends on the basis; one a point commutes with
     rotations. The step of every point then has about unit length (radians a unit of learning rate),
-    whatever the size of its gradient. With ``b2 = 0`` the gradient of each point is normalised, which
+    whatever the size of its gradient. With ``b2 = 0`` the gradient of each point is normalized, which
     needs fewest sweeps in packing (see ``benchmarks/``).
 
     Args:
@@ -125,7 +125,7 @@ def riemannian_adam(
 
 
 def on_sphere(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Make any optimiser of unit rows stay on the sphere: project before it, retract after it."""
+    """Make any optimizer of unit rows stay on the sphere: project before it, retract after it."""
     return optax.chain(project_updates(), optimizer, retract_updates())
 
 
@@ -139,7 +139,7 @@ def add_dispersion(
 ) -> optax.GradientTransformation:
     """Add the force of a packing energy to the gradient, as weight decay is added.
 
-    Put it first in the chain of the optimiser of class prototypes, and the prototypes spread while
+    Put it first in the chain of the optimizer of class prototypes, and the prototypes spread while
     the loss trains them.
 
     Args:
@@ -147,7 +147,7 @@ def add_dispersion(
         energy: what to lower; None means ``SoftMax(50)``.
         leaf: of the parameters, the one that holds the prototypes, ``[n, d]``: the end of its path, such
             as ``"head/kernel"``. None takes every leaf, all of which must be such. For other shapes,
-            ``optax.partition`` gives each leaf an optimiser of its own.
+            ``optax.partition`` gives each leaf an optimizer of its own.
         mesh: devices over which the prototypes are sharded by rows.
         sweep: how pairs are visited, for experts; in place of ``mesh``.
     """

@@ -4,7 +4,7 @@ from hyperface_jax.pairwise.api import Implementation, Sweep, sweep
 from hyperface_jax.pairwise.precision import Precision
 from hyperface_jax.pairwise.reductions import (
     Nearest,
-    Neighbours,
+    Neighbors,
     PairSum,
     Reduction,
     count_above,
@@ -19,7 +19,7 @@ from hyperface_jax.pairwise.streamed import RowSource, sweep_streamed
 __all__ = [
     "Implementation",
     "Nearest",
-    "Neighbours",
+    "Neighbors",
     "PairSum",
     "Precision",
     "Reduction",

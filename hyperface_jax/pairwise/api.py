@@ -26,7 +26,7 @@ class Sweep:
 
     Attributes:
         mesh: devices over which the rows of both sets are sharded, from
-            :func:`hyperface_jax.sharding.make_mesh`; None visits all pairs where the arrays are.
+            :func:`hyperface_jax.meshes.make_mesh`; None visits all pairs where the arrays are.
         block_size: rows of a tile. None chooses at most 512.
         implementation: ``"reference"`` holds all scores in memory, ``"blockwise"`` one tile;
             ``"pallas"`` is one fused kernel on GPUs, for what it can reduce, else blocks. None takes

@@ -66,7 +66,7 @@ class Nearest(NamedTuple):
     """The smallest ``j`` that attains it, shape ``[n]``."""
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """The k nearest columns of every row, the nearest first."""
 
     cosine: Float[Array, "n k"]
@@ -131,7 +131,7 @@ def nearest() -> Reduction:
         del y
         (scores,) = tile
         cosine = jnp.max(scores, axis=1)
-        # XLA's argmax does not vectorise on CPU; a comparison with the maximum does.
+        # XLA's argmax does not vectorize on CPU; a comparison with the maximum does.
         attained = jnp.where(scores == cosine[:, None], column[None, :], jnp.int32(_NO_INDEX))
         index = jnp.where(cosine > -jnp.inf, jnp.min(attained, axis=1), _NO_INDEX)
         return merge(carry, Nearest(cosine, index))
@@ -144,31 +144,31 @@ def nearest() -> Reduction:
 
 
 @cache
-def k_nearest(num_neighbours: int) -> Reduction:
+def k_nearest(num_neighbors: int) -> Reduction:
     """Find the ``k`` largest cosines of every row and their columns.
 
     Returns:
-        A reduction whose result is a :class:`Neighbours`, the same on any mesh. Cost: ``2 n m d``
+        A reduction whose result is a :class:`Neighbors`, the same on any mesh. Cost: ``2 n m d``
         FLOPs and a partial sort of every tile.
     """
 
     def init(num_rows: int, dim: int, dtype):
         del dim
-        shape = num_rows, num_neighbours
-        return Neighbours(jnp.full(shape, -jnp.inf, dtype), jnp.full(shape, _NO_INDEX, jnp.int32))
+        shape = num_rows, num_neighbors
+        return Neighbors(jnp.full(shape, -jnp.inf, dtype), jnp.full(shape, _NO_INDEX, jnp.int32))
 
-    def update(carry: Neighbours, tile, y, column):
+    def update(carry: Neighbors, tile, y, column):
         del y
         (scores,) = tile
-        cosine, place = lax.top_k(scores, min(num_neighbours, scores.shape[1]))
+        cosine, place = lax.top_k(scores, min(num_neighbors, scores.shape[1]))
         found = jnp.where(cosine > -jnp.inf, column[place], _NO_INDEX)
-        return merge(carry, Neighbours(cosine, found))
+        return merge(carry, Neighbors(cosine, found))
 
-    def merge(a: Neighbours, b: Neighbours):
+    def merge(a: Neighbors, b: Neighbors):
         distance = -jnp.concatenate([a.cosine, b.cosine], axis=1)
         column = jnp.concatenate([a.column, b.column], axis=1)
         distance, column = lax.sort((distance, column), dimension=1, num_keys=2)
-        return Neighbours(-distance[:, :num_neighbours], column[:, :num_neighbours])
+        return Neighbors(-distance[:, :num_neighbors], column[:, :num_neighbors])
 
     return Reduction(
         init, lambda scores: (scores,), update, merge, lambda carry: carry, in_kernel=False

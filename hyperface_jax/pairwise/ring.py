@@ -20,10 +20,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
+from hyperface_jax.meshes import ROWS
 from hyperface_jax.pairwise.blockwise import Folds, default_block_size
 from hyperface_jax.pairwise.reductions import Reduction, empty
 from hyperface_jax.pairwise.rows import Rows, numbered
-from hyperface_jax.sharding import ROWS
 from hyperface_jax.typing import Gallery, Indices, Points
 
 _MAX_CHUNKS = 64

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperface_jax import sharding
+from hyperface_jax import meshes
 from hyperface_jax.pairwise.api import Sweep
 from hyperface_jax.pairwise.reductions import Reduction, empty
 from hyperface_jax.pairwise.rows import foreign, numbered, with_ids
@@ -99,7 +99,7 @@ class _Blocks:
         num_rows = source.shape[0]
         self.count = -(-num_rows // most_rows)
         self._step = -(-num_rows // self.count)
-        self._size = sharding.padded_size(self._step, sweep.num_devices)
+        self._size = meshes.padded_size(self._step, sweep.num_devices)
         self._source, self._mesh = source, sweep.mesh
 
     def place(self, i: int) -> slice:
@@ -118,12 +118,12 @@ class _Blocks:
     def put(self, part: np.ndarray) -> Any:
         """Bring values of the rows of a block to the devices, filled up with zeros."""
         if self._mesh is not None:
-            return sharding.shard_rows(part, self._mesh, self._size)
-        return sharding.pad_rows(jnp.asarray(part), self._size)
+            return meshes.shard_rows(part, self._mesh, self._size)
+        return meshes.pad_rows(jnp.asarray(part), self._size)
 
     def local(self, i: int, carry: Any) -> Any:
         """Bring the statistics of the rows of a block to the host."""
-        return jax.tree.map(lambda leaf: sharding.gathered(leaf)[: self.num_rows(i)], carry)
+        return jax.tree.map(lambda leaf: meshes.gathered(leaf)[: self.num_rows(i)], carry)
 
 
 class _Progress:

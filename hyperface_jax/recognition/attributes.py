@@ -1,7 +1,7 @@
 """Known attributes of the identities, which an embedding can be made to tell by a linear map.
 
 Rendered data sets know the parameters of their faces. To regress them beside the margin loss makes
-training on few images faster and better; a recogniser that is to be compared with others on images
+training on few images faster and better; a recognizer that is to be compared with others on images
 alone must do without.
 """
 
@@ -58,7 +58,7 @@ def attribute_loss(
 
     Args:
         regression: the map.
-        embeddings: as the network gives them, ``[n, d]``; normalised here, in float32.
+        embeddings: as the network gives them, ``[n, d]``; normalized here, in float32.
         attributes: of each face, of mean 0 and deviation 1 over the identities.
         labels: class of each, ``[n]``; -1 marks a row that stands for no face.
 

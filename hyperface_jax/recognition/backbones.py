@@ -28,7 +28,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from hyperface_jax import sharding
+from hyperface_jax import meshes
 from hyperface_jax.errors import InputError
 from hyperface_jax.recognition.convolution import convolve
 
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
     from jax.sharding import Mesh
 
-    from hyperface_jax.io.images import Colour
+    from hyperface_jax.io.images import Color
 
 Variant = Literal["insightface", "adaface"]
 
 DROPOUT: Mapping[str, float] = {"insightface": 0.0, "adaface": 0.4}
 """Of each variant, as published."""
 
-COLOUR_ORDER: Mapping[str, Colour] = {"insightface": "rgb", "adaface": "bgr"}
+COLOR_ORDER: Mapping[str, Color] = {"insightface": "rgb", "adaface": "bgr"}
 """Of the channels that each variant's published weights expect."""
 
 _MOMENTUM, _EPSILON = 0.9, 1e-5
@@ -152,7 +152,7 @@ class BatchNorm(nnx.Module):
         self.use_running_average = False
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalise each channel, and follow the statistics when training."""
+        """Normalize each channel, and follow the statistics when training."""
         wide = x.astype(jnp.float32)
         mean, var = self.mean[...], self.var[...]
         if not self.use_running_average:
@@ -377,20 +377,20 @@ def embed(
     num_images = images.shape[0]
     if num_images < 1 or batch_size < 1:
         raise InputError(f"images={num_images}, batch_size={batch_size}: give 1 or more of both")
-    mesh = mesh or sharding.make_mesh(jax.local_devices()[:1])
+    mesh = mesh or meshes.make_mesh(jax.local_devices()[:1])
     graph, state = nnx.split(model)
-    state = jax.device_put(state, sharding.replicated(mesh))
+    state = jax.device_put(state, meshes.replicated(mesh))
     size = -(-min(batch_size, num_images) // mesh.size) * mesh.size
     results = []
     for start in range(0, num_images, size):
-        batch = sharding.shard_rows(images[start : start + size], mesh, size)
+        batch = meshes.shard_rows(images[start : start + size], mesh, size)
         raw = _raw(graph, state, batch)
         if flip:
             raw = raw + _raw(graph, state, batch[:, :, ::-1])
         # The devices compute this batch while the host reads the next, and no further ahead.
         jax.block_until_ready(results[-1:])
         results.append(unit_and_norm(raw))
-    parts = [jax.tree.map(sharding.gathered, result) for result in results]
+    parts = [jax.tree.map(meshes.gathered, result) for result in results]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_images], *parts)
 
 

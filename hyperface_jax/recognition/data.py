@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-    from hyperface_jax.io.images import Colour
+    from hyperface_jax.io.images import Color
     from hyperface_jax.recognition.sources import Source
 
 MAX_BAD_SHARE = 0.1
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
     """Images and classes of one process.
 
     Attributes:
-        images: ``[b, h, w, 3]``, float32 in [-1, 1] or uint8, in the colour order asked for.
+        images: ``[b, h, w, 3]``, float32 in [-1, 1] or uint8, in the color order asked for.
         labels: int32 ``[b]``.
     """
 
@@ -105,7 +105,7 @@ def _candidates(index: int, size: int) -> list[int]:
 
 def fit(image: np.ndarray, size: int) -> np.ndarray:
     """Cut the largest square from the middle and scale it to ``[size, size, 3]``."""
-    return images.resize(images.centre_crop(image, min(image.shape[:2])), size)
+    return images.resize(images.center_crop(image, min(image.shape[:2])), size)
 
 
 class Loader:
@@ -126,7 +126,7 @@ class Loader:
         settings: dict[str, Any],
         batch_size: int,
         num_steps: int | None,
-        colour: Colour,
+        color: Color,
         dtype: DTypeLike,
         num_workers: int,
     ) -> None:
@@ -136,7 +136,7 @@ class Loader:
         self.num_steps = num_steps
         self._batches = batches
         self._settings = settings
-        self._colour: Colour = colour
+        self._color: Color = color
         self._dtype = np.dtype(dtype)
         self._num_workers = num_workers
         self._iterator: Any = None
@@ -174,9 +174,9 @@ class Loader:
 
     def _finished(self, drawn: _Drawn) -> Batch:
         if self._dtype == np.uint8:
-            pixels = np.array(images.in_colour(drawn.image, self._colour), order="C")
+            pixels = np.array(images.in_color(drawn.image, self._color), order="C")
         else:
-            pixels = np.asarray(images.normalise(drawn.image, self._colour), order="C")
+            pixels = np.asarray(images.normalize(drawn.image, self._color), order="C")
         # Copied, as pixels are: what comes from a worker lies in shared memory, which is scarce.
         return Batch(pixels, np.array(drawn.label))
 
@@ -254,7 +254,7 @@ def make_loader(
     image_size: int = images.TEMPLATE_SIZE,
     seed: int = 0,
     augmentation: Augmentation = NO_AUGMENTATION,
-    colour: Colour = "rgb",
+    color: Color = "rgb",
     dtype: DTypeLike = np.float32,
     num_epochs: int | None = None,
     num_steps: int | None = None,
@@ -272,9 +272,9 @@ def make_loader(
         image_size: side of the images; others are cut square and scaled.
         seed: of the order and the augmentations, below 2^32.
         augmentation: of each image, anew in each epoch.
-        colour: the channel order that the network takes.
+        color: the channel order that the network takes.
         dtype: float32 for images in [-1, 1], or uint8 for a quarter of the bytes, to be given to
-            :func:`hyperface_jax.io.images.normalise` on the device.
+            :func:`hyperface_jax.io.images.normalize` on the device.
         num_epochs: end after so many; no end if there are no ``num_steps`` either.
         num_steps: end after so many batches.
         num_workers: processes that read; 0 reads in threads of this one. A script that asks for them
@@ -292,7 +292,7 @@ def make_loader(
     counts = {"batch_size": batch_size, "image_size": image_size}
     counts |= {"num_epochs": num_epochs, "num_steps": num_steps}
     _check_settings(counts, seed=seed, dtype=dtype, shard=shard, num_workers=num_workers)
-    images.in_colour(np.zeros((1, 3)), colour)
+    images.in_color(np.zeros((1, 3)), color)
     _check_source(source, batch_size, num_processes)
     global_batch_size = batch_size * num_processes
     num_used = len(source) // global_batch_size * global_batch_size
@@ -314,7 +314,7 @@ def make_loader(
         },
         batch_size=batch_size,
         num_steps=None if is_endless else len(batches),
-        colour=colour,
+        color=color,
         dtype=dtype,
         num_workers=num_workers,
     )

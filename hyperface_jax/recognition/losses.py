@@ -28,9 +28,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
-from hyperface_jax import sharding
+from hyperface_jax import meshes
 from hyperface_jax.errors import InputError
-from hyperface_jax.sharding import ROWS
+from hyperface_jax.meshes import ROWS
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -71,7 +71,7 @@ def margin_loss(
 ) -> tuple[Scalar, Any]:
     """Return the mean loss of the faces of a batch, and the head's next state.
 
-    Embeddings and class weights are normalised here, in float32. The value is the same on any mesh;
+    Embeddings and class weights are normalized here, in float32. The value is the same on any mesh;
     with sampling it depends on the number of devices, each of which draws its own classes.
 
     Args:
@@ -81,7 +81,7 @@ def margin_loss(
         labels: class of each face, ``[n]``, less than ``C``; -1 marks a row that stands for no face.
         class_weights: ``[C, d]``; a row of zeros is no class. If ``C`` does not divide by the number
             of devices, rows of zeros are added, which costs a copy: a large array should come so.
-        mesh: from :func:`hyperface_jax.sharding.make_mesh`; None computes on one device.
+        mesh: from :func:`hyperface_jax.meshes.make_mesh`; None computes on one device.
         sample_rate: share of the classes of each device that take part, more if the batch has more
             rows than that: see :func:`sample_size`. 1 takes all.
         key: draws the classes; needed if ``sample_rate`` is less than 1.
@@ -92,7 +92,7 @@ def margin_loss(
     num_devices = 1 if mesh is None else mesh.size
     _check(embeddings.shape[0], num_devices, sample_rate, key)
     num_local = -(-class_weights.shape[0] // num_devices)
-    class_weights = sharding.pad_rows(class_weights, num_local * num_devices)
+    class_weights = meshes.pad_rows(class_weights, num_local * num_devices)
     size = sample_size(num_local, embeddings.shape[0], sample_rate)
     unit, norms = _normalized(embeddings)
     batch = _Batch(norms, labels)
@@ -251,7 +251,7 @@ def _cosines(unit: Points, weights: Points) -> tuple[Float[Array, "n C"], Mask]:
     weights = weights.astype(jnp.float32)
     squared = _squared_norms(weights)
     is_class = squared > 0
-    # Scaling columns of the product spares a normalised copy of the weights.
+    # Scaling columns of the product spares a normalized copy of the weights.
     product = jnp.matmul(unit, weights.T, precision=lax.Precision.HIGHEST)
     return product * lax.rsqrt(jnp.where(is_class, squared, 1))[None], is_class
 

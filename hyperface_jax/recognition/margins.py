@@ -134,7 +134,7 @@ class AdaFaceState(NamedTuple):
 class AdaFace:
     """A margin that grows with image quality, for which the embedding's length stands.
 
-    With ``z`` the length, standardised by its running mean and deviation, times ``h`` and cut to
+    With ``z`` the length, standardized by its running mean and deviation, times ``h`` and cut to
     ``[-1, 1]``, the target logit is ``scale (cos(theta - margin z) - margin - margin z)``. The
     gradient goes through the angle, as in the published code, but not through ``z``; it is zero where
     the cosine lies beyond ``1 - 1e-3``. The running statistics are updated before they are used, by

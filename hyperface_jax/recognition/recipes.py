@@ -22,7 +22,7 @@ _AUGMENTATION = Augmentation()
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: loss, optimiser, schedule, augmentation.
+    """How to train: loss, optimizer, schedule, augmentation.
 
     Attributes:
         head: one of ``HEADS``.

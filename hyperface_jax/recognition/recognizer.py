@@ -1,4 +1,4 @@
-"""Trained backbones as recognisers: uint8 RGB images in, raw embeddings out."""
+"""Trained backbones as recognizers: uint8 RGB images in, raw embeddings out."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import jax
 import numpy as np
 from flax import nnx
 
-from hyperface_jax import sharding
+from hyperface_jax import meshes
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.embeddings import file_sha256
 from hyperface_jax.io.files import one_line, read_json
-from hyperface_jax.io.images import normalise
+from hyperface_jax.io.images import normalize
 from hyperface_jax.io.probes import check_tells_apart
-from hyperface_jax.recognition.backbones import COLOUR_ORDER
+from hyperface_jax.recognition.backbones import COLOR_ORDER
 from hyperface_jax.recognition.weights import load_model
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
     from hyperface_jax.io.files import StrPath
-    from hyperface_jax.io.images import Colour
+    from hyperface_jax.io.images import Color
     from hyperface_jax.recognition.backbones import IResNet
 
 RUN_WEIGHTS = "model.safetensors"
@@ -39,7 +39,7 @@ class FlaxRecognizer:
         model: the backbone; stays as it is.
         digest: of the file of its weights.
         mesh: devices to cut each batch over; None uses one.
-        colour: channel order that it was trained with; None takes that of its variant.
+        color: channel order that it was trained with; None takes that of its variant.
         unused: names in that file that are not of the backbone, such as a classifier's.
     """
 
@@ -49,17 +49,17 @@ class FlaxRecognizer:
         *,
         digest: str = "",
         mesh: Mesh | None = None,
-        colour: Colour | None = None,
+        color: Color | None = None,
         unused: tuple[str, ...] = (),
     ) -> None:
         self.image_size = model.config.image_size
         self.embedding_dim = model.config.embedding_dim
-        self.colour: Colour = colour or COLOUR_ORDER[model.config.variant]
+        self.color: Color = color or COLOR_ORDER[model.config.variant]
         self.digest = digest
         self.unused = unused
-        self._mesh = mesh or sharding.make_mesh(jax.local_devices()[:1])
+        self._mesh = mesh or meshes.make_mesh(jax.local_devices()[:1])
         self._graph, state = nnx.split(model)
-        self._state = jax.device_put(state, sharding.replicated(self._mesh))
+        self._state = jax.device_put(state, meshes.replicated(self._mesh))
         self._batch = 0
 
     def __call__(self, images: np.ndarray, /) -> np.ndarray:
@@ -73,30 +73,30 @@ class FlaxRecognizer:
         """
         num_devices = self._mesh.size
         self._batch = max(self._batch, -(-len(images) // num_devices) * num_devices)
-        batch = sharding.shard_rows(images, self._mesh, self._batch)
-        raw = _raw(self._graph, self.colour, self._state, batch)
-        return sharding.gathered(raw)[: len(images)]
+        batch = meshes.shard_rows(images, self._mesh, self._batch)
+        raw = _raw(self._graph, self.color, self._state, batch)
+        return meshes.gathered(raw)[: len(images)]
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _raw(graph: Any, colour: Colour, state: Any, images: jax.Array) -> jax.Array:
+def _raw(graph: Any, color: Color, state: Any, images: jax.Array) -> jax.Array:
     model = nnx.merge(graph, state)
     model.eval()
-    return model(normalise(images, colour))
+    return model(normalize(images, color))
 
 
 def load_recognizer(
-    path: StrPath, *, mesh: Mesh | None = None, colour: Colour | None = None
+    path: StrPath, *, mesh: Mesh | None = None, color: Color | None = None
 ) -> FlaxRecognizer:
-    """Read a recogniser from a weight file or a training run.
+    """Read a recognizer from a weight file or a training run.
 
     Args:
         path: a .pt, .pth, .ckpt or .safetensors file of an IR network, or the folder of a run.
         mesh: devices to cut each batch over; None uses one.
-        colour: channel order that it was trained with; None takes that of its variant.
+        color: channel order that it was trained with; None takes that of its variant.
 
     Returns:
-        The recogniser; ``unused`` lists what the file holds beside it.
+        The recognizer; ``unused`` lists what the file holds beside it.
 
     Raises:
         InputError: there is nothing of the kind at ``path``, it is damaged, or it is a weight file
@@ -113,14 +113,14 @@ def load_recognizer(
     if path.is_dir():
         _apply_settings(model, path / RUN_SETTINGS)
     else:
-        # By one of its own: a recogniser fills every later batch up to its largest.
-        probe = FlaxRecognizer(model, colour=colour)
+        # By one of its own: a recognizer fills every later batch up to its largest.
+        probe = FlaxRecognizer(model, color=color)
         check_tells_apart(probe, probe.image_size, one_line(path))
     return FlaxRecognizer(
         model,
         digest=file_sha256(weights),
         mesh=mesh,
-        colour=colour,
+        color=color,
         unused=report.unexpected,
     )
 

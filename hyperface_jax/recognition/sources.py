@@ -1,4 +1,4 @@
-"""Labelled face images at random access: folders, WebDataset shards, ArrayRecord and RecordIO files.
+"""Labeled face images at random access: folders, WebDataset shards, ArrayRecord and RecordIO files.
 
 Every source is a sequence of :class:`Sample`. It reads all labels and no pixels when it is made, keeps
 them as 0..C-1, and goes to worker processes by pickle. :func:`open_source` picks by what it finds.
@@ -56,7 +56,7 @@ class Sample(NamedTuple):
 
 
 class Source(Protocol):
-    """Labelled images at random access.
+    """Labeled images at random access.
 
     Attributes:
         labels: int32 ``[n]`` in 0..C-1, each class used.
@@ -84,7 +84,7 @@ class Source(Protocol):
         ...
 
 
-class _Labelled:
+class _Labeled:
     """What the sources share: classes without gaps, and the fingerprint."""
 
     skipped: Sequence[Skipped] = ()
@@ -133,7 +133,7 @@ def summary(source: Source) -> dict[str, int]:
     }
 
 
-class ImageFolder(_Labelled):
+class ImageFolder(_Labeled):
     """A folder with one sub-folder of images an identity, both in sorted order.
 
     Sub-folders without images are no identities. Names that start with a dot are left out, and so are
@@ -197,7 +197,7 @@ def _reason(file: FoundFile, folder: str, name: str) -> str:
     return "deeper than IDENTITY/IMAGE: move or link them there" if "/" in name else ""
 
 
-class TarShards(_Labelled):
+class TarShards(_Labeled):
     """WebDataset shards: ``KEY.jpg|png|webp|bmp`` beside ``KEY.cls`` or ``KEY.json`` in a .tar file.
 
     ``KEY.cls`` holds a whole number, ``KEY.json`` an object whose ``identity`` is one or a string.
@@ -310,7 +310,7 @@ def _label(file: PositionalFile, member: tarfile.TarInfo, extension: str) -> int
     return label if isinstance(label, int | str | None) else str(label)
 
 
-class ArrayRecords(_Labelled):
+class ArrayRecords(_Labeled):
     """ArrayRecord files, as :func:`hyperface_jax.io.recordio.write_array_record` makes them."""
 
     def __init__(self, paths: Sequence[StrPath]) -> None:
@@ -344,7 +344,7 @@ class ArrayRecords(_Labelled):
         return Sample(file[record][0], int(self.labels[index]))
 
 
-class Records(_Labelled):
+class Records(_Labeled):
     """A RecordIO file of insightface, see :mod:`hyperface_jax.io.recordio`."""
 
     def __init__(self, path: StrPath) -> None:

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from hyperface_jax import sharding
-from hyperface_jax.io.images import normalise
+from hyperface_jax import meshes
+from hyperface_jax.io.images import normalize
 from hyperface_jax.recognition.attributes import attribute_loss, init_regression
 from hyperface_jax.recognition.backbones import BackboneConfig, IResNet
 from hyperface_jax.recognition.losses import margin_loss
@@ -74,7 +74,7 @@ class Trainer:
 
     Attributes:
         backbone: its shape.
-        recipe: loss, optimiser and schedule.
+        recipe: loss, optimizer and schedule.
         num_classes: identities.
         steps_per_epoch: batches of an epoch.
         mesh: devices; None trains on one.
@@ -108,7 +108,7 @@ class Trainer:
 
         def placed(leaf: Any) -> Any:
             is_classes = leaf.shape == rows
-            spread = sharding.rows(mesh) if is_classes else sharding.replicated(mesh)
+            spread = meshes.rows(mesh) if is_classes else meshes.replicated(mesh)
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spread)
 
         return jax.tree.map(placed, shapes)
@@ -120,7 +120,7 @@ class Trainer:
 
         Args:
             state: from :meth:`init` or the step before.
-            images: uint8 ``[n, size, size, 3]`` in the variant's colour order.
+            images: uint8 ``[n, size, size, 3]`` in the variant's color order.
             labels: class of each, ``[n]``; -1 marks a row that stands for no face.
             attributes: of each, float32 ``[n, num_attributes]``; needed if there are any.
         """
@@ -130,7 +130,7 @@ class Trainer:
         """Bring this process's part of a batch to its devices."""
         if self.mesh is None:
             return jax.tree.map(jnp.asarray, batch)
-        rows = sharding.rows(self.mesh)
+        rows = meshes.rows(self.mesh)
         return jax.tree.map(lambda a: jax.make_array_from_process_local_data(rows, a), batch)
 
     def model(self, state: TrainState) -> IResNet:
@@ -168,7 +168,7 @@ def rows_with_gradient(inner: optax.GradientTransformation) -> optax.GradientTra
     """Leave rows without a gradient alone, their momentum too, as Partial FC does.
 
     Args:
-        inner: an optimiser of one array ``[n, d]``.
+        inner: an optimizer of one array ``[n, d]``.
     """
 
     def update(updates: Any, state: Any, params: Any = None) -> Any:
@@ -207,7 +207,7 @@ def _make(trainer: Trainer, key: PRNGKey) -> IResNet:
 @lru_cache(maxsize=8)
 def _start(trainer: Trainer) -> Any:
     """Return the compiled start, the same for equal trainers."""
-    # It runs once: optimising it on a CPU takes longer than all that it saves.
+    # It runs once: optimizing it on a CPU takes longer than all that it saves.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     start = partial(jax.jit, partial(_first_state, trainer), compiler_options=options)
     if trainer.mesh is None:
@@ -225,7 +225,7 @@ def _first_state(trainer: Trainer, key: PRNGKey) -> TrainState:
     if trainer.num_attributes:
         regression = init_regression(trainer.backbone.embedding_dim, trainer.num_attributes)
     num_shards = 1 if trainer.mesh is None else trainer.mesh.size
-    classes = sharding.pad_rows(classes, -(-shape[0] // num_shards) * num_shards)
+    classes = meshes.pad_rows(classes, -(-shape[0] // num_shards) * num_shards)
     return TrainState(
         jnp.zeros((), jnp.int32),
         params,
@@ -287,7 +287,7 @@ def _loss(
     key = jax.random.fold_in(state.key, state.step)
     dropout_key, class_key = jax.random.split(key)
     model = nnx.merge(_graph(trainer), params, state.statistics, copy=True)
-    raw = model(normalise(images), key=dropout_key)
+    raw = model(normalize(images), key=dropout_key)
     recipe = trainer.recipe
     loss, head = margin_loss(
         recipe.make_head(),

@@ -141,7 +141,7 @@ def _root(key: str) -> str:
 
 
 def _may_be_of_head(key: str, array: np.ndarray, dim: int) -> bool:
-    """Tell whether a weight may be of class centres, a bias or a running number of a loss."""
+    """Tell whether a weight may be of class centers, a bias or a running number of a loss."""
     is_norm = key.endswith((".running_mean", ".running_var", _COUNTER))
     return not is_norm and (array.ndim < 2 or (array.ndim == 2 and dim in array.shape))
 

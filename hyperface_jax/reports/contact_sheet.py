@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 GAP = 2
 """White pixels between images."""
-_WHITE, _GREY = 255, 224
+_WHITE, _GRAY = 255, 224
 
 
 def contact_sheet(rows: Sequence[Sequence[np.ndarray | None]], *, tile: int) -> np.ndarray:
     """Lay images out in rows.
 
     Args:
-        rows: square uint8 RGB images, ``[h, h, 3]`` each; None leaves a grey tile, and so does a short
+        rows: square uint8 RGB images, ``[h, h, 3]`` each; None leaves a gray tile, and so does a short
             row.
         tile: height and width that each is scaled to, pixels.
 
@@ -39,5 +39,5 @@ def contact_sheet(rows: Sequence[Sequence[np.ndarray | None]], *, tile: int) -> 
         for j in range(num_columns):
             image = row[j] if j < len(row) else None
             place = np.s_[GAP + i * pitch : (i + 1) * pitch, GAP + j * pitch : (j + 1) * pitch]
-            sheet[place] = _GREY if image is None else resize(image, tile)
+            sheet[place] = _GRAY if image is None else resize(image, tile)
     return sheet

@@ -17,7 +17,7 @@ Size = tuple[float, float]
 
 
 def colors(theme: Theme) -> dict[str, str]:
-    """Return the colour of each arm."""
+    """Return the color of each arm."""
     return {
         "packed": theme.after,
         "paper": theme.bound,

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from hyperface_jax.reports.page import Draw
 
 _TITLES = {
-    "nearest_centre": "Cosine of centres to the nearest other one",
-    "gallery": "Cosine of gallery rows to the nearest centre",
+    "nearest_center": "Cosine of centers to the nearest other one",
+    "gallery": "Cosine of gallery rows to the nearest center",
 }
 
 

@@ -30,7 +30,7 @@ _LABEL_SHARE = 0.08
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of the page and of the figures, ``#rrggbb``, all different.
+    """Colors of the page and of the figures, ``#rrggbb``, all different.
 
     Attributes:
         surface: what is drawn on.
@@ -96,7 +96,7 @@ def convergence_figure(
         history: rows with ``step``, ``max_cosine`` and perhaps ``gallery_mean_cosine``; null is a
             gap in the line.
         summary: ``lower_bound``, ``lower_bound_name`` and perhaps ``best_known`` and ``best_step``.
-        theme: colours.
+        theme: colors.
         size: width and height, inches; a gallery panel adds half of the height.
 
     Returns:
@@ -143,7 +143,7 @@ def nearest_histogram(
         before: cosine of each identity to the nearest other at the start, ``[n]``.
         after: the same at the end, ``[n]``.
         summary: ``lower_bound``, ``lower_bound_name`` and ``max_cosine``, which are drawn in.
-        theme: colours.
+        theme: colors.
         size: width and height, inches.
 
     Returns:
@@ -171,7 +171,7 @@ def gallery_histogram(
         before: cosine of each identity to its nearest gallery point at the start, ``[n]``.
         after: the same at the end, ``[n]``.
         summary: ``gallery_mean_cosine`` is drawn in, if it is there.
-        theme: colours.
+        theme: colors.
         size: width and height, inches.
 
     Returns:
@@ -315,7 +315,7 @@ def set_title(axes: Axes, text: str, theme: Theme) -> None:
 
 
 def style_axes(axes: Axes, theme: Theme) -> None:
-    """Give a panel the colours and the grid of the page."""
+    """Give a panel the colors and the grid of the page."""
     axes.set_facecolor("none")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(theme.rule)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hyperface_jax.reports.page import Draw
 
 _TITLES = {
-    "nearest": "Cosine of each row to its nearest neighbour",
+    "nearest": "Cosine of each row to its nearest neighbor",
     "own_target": "Cosine of each row to its own target",
 }
 
@@ -45,7 +45,7 @@ def cosine_histogram(
     Args:
         found: ``histogram``, ``mean_cosine`` and ``max_cosine``.
         title: above the panel.
-        theme: colours.
+        theme: colors.
         size: width and height, inches.
 
     Returns:

@@ -1,6 +1,6 @@
 """What the HTML reports share: templates, themes, and figures inside the page.
 
-Figures are vector graphics whose colours are CSS variables, so one drawing serves light and dark.
+Figures are vector graphics whose colors are CSS variables, so one drawing serves light and dark.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ def data_uri(png: bytes) -> str:
 
 
 def inline_svg(figure: Figure, prefix: str) -> Any:
-    """Return a figure in the ``LIGHT`` theme as SVG that takes its colours and font from a page.
+    """Return a figure in the ``LIGHT`` theme as SVG that takes its colors and font from a page.
 
     Args:
         figure: what to draw.
         prefix: put before every id, so that several figures can share a page.
 
     Returns:
-        Markup that is safe in HTML; the colours are CSS variables named as the fields of
+        Markup that is safe in HTML; the colors are CSS variables named as the fields of
         :class:`~hyperface_jax.reports.figures.Theme`.
     """
     import matplotlib

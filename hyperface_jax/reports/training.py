@@ -30,7 +30,7 @@ def training_figure(
 
     Args:
         history: rows with ``epoch`` and ``loss``, ``learning_rate`` or ``accuracy/NAME``.
-        theme: colours.
+        theme: colors.
         size: width and height of a panel, inches.
 
     Returns:

@@ -82,7 +82,7 @@ def score_histogram(
 
     Args:
         result: ``histogram`` of :func:`verification_dict`, and the counts of pairs.
-        theme: colours.
+        theme: colors.
         size: width and height, inches.
 
     Returns:
@@ -117,7 +117,7 @@ def roc_figure(
 
     Args:
         results: by name, ``roc`` of :func:`verification_dict`.
-        theme: colours.
+        theme: colors.
         size: width and height, inches.
 
     Returns:
@@ -151,7 +151,7 @@ def det_figure(
 
     Args:
         results: by name, ``det`` of :func:`verification_dict`.
-        theme: colours.
+        theme: colors.
         size: width and height, inches.
 
     Returns:
@@ -229,7 +229,7 @@ def _rates_figure(results: Results, theme: Theme, size: tuple[float, float]) -> 
 
 
 def _styles(results: Results, theme: Theme) -> list[dict[str, Any]]:
-    """Give every line a colour, and a dash once the colours are used up."""
+    """Give every line a color, and a dash once the colors are used up."""
     colors = (theme.after, theme.bound, theme.ink, theme.warning, theme.before)
     return [
         {

@@ -2,7 +2,7 @@
 
 from hyperface_jax.synthesis.conditions import Draws, Variation, draw
 from hyperface_jax.synthesis.generators import FunctionGenerator, Generator, import_generator
-from hyperface_jax.synthesis.render import Rendered, Renderer, render
+from hyperface_jax.synthesis.rendering import Rendered, Renderer, render
 
 __all__ = [
     "Draws",

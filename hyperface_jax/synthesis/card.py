@@ -30,7 +30,7 @@ Intended: training and studying face recognition without photographs of people.
 
 Not intended: deciding about people, identifying them in earnest without tests on the population
 concerned, or presenting the images as photographs of somebody. The faces take after what the generator
-and the recogniser learnt from, with its biases. A face may resemble a real person, of the training data
+and the recognizer learnt from, with its biases. A face may resemble a real person, of the training data
 above all: see the leakage below before calling the data anonymous."""
 
 _SHARDS = """\
@@ -62,8 +62,8 @@ class CardFacts:
         command: that made it.
         settings: that made it, digests included.
         versions: of the software.
-        licenses: of the parts, such as ``ARC2FACE_LICENSES`` and that of the recogniser.
-        summary: of :func:`~hyperface_jax.synthesis.manifest.summarise`.
+        licenses: of the parts, such as ``ARC2FACE_LICENSES`` and that of the recognizer.
+        summary: of :func:`~hyperface_jax.synthesis.manifest.summarize`.
         leakage: figures by name; None if not measured.
     """
 
@@ -102,7 +102,7 @@ def card_text(facts: CardFacts) -> str:
     title = one_line(facts.title)
     sections = {
         "How it was made": _origin(facts),
-        "Licences": _licenses(facts),
+        "Licenses": _licenses(facts),
         "Uses": _USES,
         "Leakage": _leakage(facts.leakage),
         "How to load it": _loading(facts),
@@ -147,7 +147,7 @@ def _overview(summary: Mapping[str, Any]) -> str:
         f"{summary['num_images']:,} synthetic face images of {summary['num_identities']:,} identities. "
         "Each identity is a point on the sphere of face embeddings, placed far from the others "
         "(HyperFace); a generator drew its images from embeddings close to that point.\n\n"
-        f"{summary['num_rejected']:,} images were dropped: of one colour ({summary['num_flat']:,}), no "
+        f"{summary['num_rejected']:,} images were dropped: of one color ({summary['num_flat']:,}), no "
         "face was found, or it came out too far from its point. "
         f"{summary['num_short_identities']:,} identities have fewer images than planned."
     )
@@ -158,7 +158,7 @@ def _cosines(summary: Mapping[str, Any]) -> str:
     """Return a table of the quantiles that there are."""
     names = {
         "condition_cosine": "of the condition to the point",
-        "target_cosine": "of the face, as the recogniser sees it, to the point",
+        "target_cosine": "of the face, as the recognizer sees it, to the point",
     }
     found = {text: summary[name] for name, text in names.items() if summary[name]}
     if not found:
@@ -186,7 +186,7 @@ def _licenses(facts: CardFacts) -> str:
     return (
         f"This data set: {one_line(facts.license)}. What it was made with:\n\n"
         f"{_bullets(facts.licenses)}\n\n"
-        "The terms of the data that the generator and the recogniser were trained on may bind its use "
+        "The terms of the data that the generator and the recognizer were trained on may bind its use "
         "too."
     )
 

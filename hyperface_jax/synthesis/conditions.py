@@ -5,7 +5,7 @@ condition and noise are the same bit for bit in any batch, order, worker and res
 machine.
 
 References:
-    Otroshi Shahreza and Marcel, "HyperFace", ICLR 2025, section 3.3: ``normalise(x + beta v)``.
+    Otroshi Shahreza and Marcel, "HyperFace", ICLR 2025, section 3.3: ``normalize(x + beta v)``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CHOICE, _CONDITION, _NOISE = range(3)
 class Variation:
     """How the conditions of one identity differ from its embedding x.
 
-    Gaussian: ``normalise(x + beta v)`` with v standard normal, whose angle grows with the dimension:
+    Gaussian: ``normalize(x + beta v)`` with v standard normal, whose angle grows with the dimension:
     its tangent is about ``beta sqrt(d)``. Cap: uniform among the directions whose cosine to x is at
     least ``min_cosine``; in high dimensions nearly all of these lie close to the rim.
 

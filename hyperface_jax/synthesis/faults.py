@@ -1,4 +1,4 @@
-"""Signs that a generator has failed: images of one colour, and images that are all alike."""
+"""Signs that a generator has failed: images of one color, and images that are all alike."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 _FIELDS = 4
 _ALIKE = 1
-"""Levels by which the mean grey of a field may differ between images that are alike."""
+"""Levels by which the mean gray of a field may differ between images that are alike."""
 
 
 def sketch(image: np.ndarray) -> bytes:
-    """Return the mean grey of 4 x 4 fields of an image, 16 bytes that tell copies from others."""
-    grey = image.mean(axis=2)
-    rows, columns = (np.arange(_FIELDS) * size // _FIELDS for size in grey.shape)
-    sums = np.add.reduceat(np.add.reduceat(grey, rows, 0), columns, 1)
-    sizes = np.outer(_lengths(rows, grey.shape[0]), _lengths(columns, grey.shape[1]))
+    """Return the mean gray of 4 x 4 fields of an image, 16 bytes that tell copies from others."""
+    gray = image.mean(axis=2)
+    rows, columns = (np.arange(_FIELDS) * size // _FIELDS for size in gray.shape)
+    sums = np.add.reduceat(np.add.reduceat(gray, rows, 0), columns, 1)
+    sizes = np.outer(_lengths(rows, gray.shape[0]), _lengths(columns, gray.shape[1]))
     return np.rint(sums / sizes).astype(np.uint8).tobytes()
 
 
@@ -52,9 +52,9 @@ def count_copies(identities: np.ndarray, sketches: Sequence[bytes]) -> Copies:
     """
     if not len(identities):
         return Copies(0, 0, 0)
-    grey = np.frombuffer(b"".join(sketches), np.uint8).reshape(len(identities), -1)
+    gray = np.frombuffer(b"".join(sketches), np.uint8).reshape(len(identities), -1)
     starts = np.flatnonzero(np.diff(identities, prepend=identities[0] - 1))
-    spread = np.maximum.reduceat(grey, starts) - np.minimum.reduceat(grey, starts)
+    spread = np.maximum.reduceat(gray, starts) - np.minimum.reduceat(gray, starts)
     has_more = np.diff(starts, append=len(identities)) > 1
     is_alike = has_more & (spread.max(1) <= _ALIKE)
     num_repeated = len(identities) - len(set(sketches))

@@ -1,6 +1,6 @@
 """What rendering did to the identities: how near their faces came, and how far apart they stayed.
 
-A packing parts embeddings; what trains a recogniser are faces, whose embeddings part less.
+A packing parts embeddings; what trains a recognizer are faces, whose embeddings part less.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Generator(Protocol):
 
         Returns:
             uint8 RGB, ``[b, image_size, image_size, 3]``. Image i depends on row i alone, up to one
-            grey level.
+            gray level.
         """
         ...
 
@@ -69,15 +69,15 @@ class FunctionGenerator:
         image_size: height and width, pixels.
 
     Examples:
-        >>> grey = FunctionGenerator(
+        >>> gray = FunctionGenerator(
         ...     function=lambda conditions, noise: np.full((len(noise), 8, 8, 3), 128, np.uint8),
-        ...     name="grey",
+        ...     name="gray",
         ...     digest="1",
         ...     condition_dim=4,
         ...     noise_shape=(2,),
         ...     image_size=8,
         ... )
-        >>> grey(np.eye(4, dtype=np.float32), np.zeros((4, 2), np.float32)).shape
+        >>> gray(np.eye(4, dtype=np.float32), np.zeros((4, 2), np.float32)).shape
         (4, 8, 8, 3)
     """
 

@@ -33,7 +33,7 @@ _TYPES = {
 }
 COLUMNS = tuple(_TYPES)
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
-_SUMMARISED = tuple(name for name in COLUMNS if name not in ("sample", "shard", "key", "seed"))
+_SUMMARIZED = tuple(name for name in COLUMNS if name not in ("sample", "shard", "key", "seed"))
 _NULLABLE = ("key", "target_cosine", "sketch")
 _ADDED = {"is_flat": False, "sketch": None}
 """Columns that manifests of earlier versions lack, and what stands for them."""
@@ -50,7 +50,7 @@ class Figures(NamedTuple):
         attempt: counts the tries, from 0; that of the last one.
         condition_cosine: of the condition to the embedding of the identity.
         target_cosine: of the face to the embedding of the identity; None if not looked at.
-        is_flat: whether the image came out of one colour.
+        is_flat: whether the image came out of one color.
         sketch: of the face, see :func:`~hyperface_jax.synthesis.faults.sketch`; None if not known.
     """
 
@@ -246,7 +246,7 @@ def _damaged(path: StrPath, error: Exception) -> InputError:
     return InputError(f"{one_line(path)}: not a whole Parquet file: {reason}; remove and remake it")
 
 
-def summarise(path: StrPath) -> dict[str, Any]:
+def summarize(path: StrPath) -> dict[str, Any]:
     """Count what a manifest holds.
 
     Args:
@@ -255,7 +255,7 @@ def summarise(path: StrPath) -> dict[str, Any]:
     Returns:
         ``num_images`` that are kept, ``num_rejected``, ``num_identities`` with an image,
         ``num_short_identities`` with fewer images than planned (those without any too),
-        ``num_flat`` dropped images of one colour, ``num_retried`` images kept after the first try,
+        ``num_flat`` dropped images of one color, ``num_retried`` images kept after the first try,
         the fields of :class:`~hyperface_jax.synthesis.faults.Copies`, and ``condition_cosine`` and
         ``target_cosine``: the ``QUANTILES`` of the images kept, by their names, or None if there
         are none.
@@ -264,7 +264,7 @@ def summarise(path: StrPath) -> dict[str, Any]:
         InputError: as for :func:`read_manifest`.
     """
     settings = manifest_settings(path)
-    table = read_manifest(path, _SUMMARISED)
+    table = read_manifest(path, _SUMMARIZED)
     kept = table.filter(table["is_kept"])
     counts = np.bincount(kept["identity"].to_numpy(), minlength=settings["num_ids"])
     return {

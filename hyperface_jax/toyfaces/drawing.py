@@ -1,4 +1,4 @@
-"""Soft-edged shapes on the pixel grid, and colours laid over one another."""
+"""Soft-edged shapes on the pixel grid, and colors laid over one another."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def smooth_step(x: Any, low: Any, high: Any) -> Any:
     return t * t * (3 - 2 * t)
 
 
-def over(image: Any, cover: Any, colour: Any) -> Any:
-    """Paint a colour, ``[3]`` or ``[3, size, size]``, where ``cover`` says."""
-    colour = colour[:, None, None] if jnp.ndim(colour) == 1 else colour
-    return image + cover[None] * (colour - image)
+def over(image: Any, cover: Any, color: Any) -> Any:
+    """Paint a color, ``[3]`` or ``[3, size, size]``, where ``cover`` says."""
+    color = color[:, None, None] if jnp.ndim(color) == 1 else color
+    return image + cover[None] * (color - image)
 
 
-def palette(place: Any, colours: Any) -> Any:
-    """Return the colour at a place from 0 to 1 of a row of colours."""
-    table = jnp.asarray(colours, jnp.float32)
-    places = jnp.arange(len(colours), dtype=jnp.float32)
-    weights = jnp.maximum(0, 1 - jnp.abs(place * (len(colours) - 1) - places))
+def palette(place: Any, colors: Any) -> Any:
+    """Return the color at a place from 0 to 1 of a row of colors."""
+    table = jnp.asarray(colors, jnp.float32)
+    places = jnp.arange(len(colors), dtype=jnp.float32)
+    weights = jnp.maximum(0, 1 - jnp.abs(place * (len(colors) - 1) - places))
     return jnp.sum(weights[:, None] * table, 0)
 
 
 def mixed(first: Any, second: Any, share: Any) -> Any:
-    """Return a colour with a share of another."""
+    """Return a color with a share of another."""
     return first + share * (jnp.asarray(second, jnp.float32) - first)

@@ -17,7 +17,7 @@ _CHEEK = -0.05
 """Height of the widest ellipse of the head."""
 DEPTH = 0.66
 """Half of the head's extent from front to back."""
-_RECENTRE = 0.5
+_RECENTER = 0.5
 """Share of the shift by a turn that a crop around the features takes back."""
 _SKIN = ((0.27, 0.16, 0.11), (0.55, 0.35, 0.24), (0.80, 0.58, 0.45), (0.98, 0.83, 0.74))
 _HAIR = ((0.05, 0.04, 0.05), (0.22, 0.13, 0.08), (0.47, 0.30, 0.16), (0.90, 0.74, 0.45))
@@ -40,7 +40,7 @@ class Skin(NamedTuple):
         v: height of the point, down.
         front: cosine of the longitude: 1 at the nose, 0 at the ears, -1 at the back.
         side: sine of the longitude.
-        centre: middle of the ellipse, x.
+        center: middle of the ellipse, x.
         half: half width of the head without rounding at top and chin.
         rounding: 0 at the cheeks to 1 at the top and the chin.
         pixel: width of a pixel.
@@ -52,14 +52,14 @@ class Skin(NamedTuple):
     v: Any
     front: Any
     side: Any
-    centre: Any
+    center: Any
     half: Any
     rounding: Any
     pixel: Any
 
 
-class Coloured(NamedTuple):
-    """Colours of a person, ``[3]`` each."""
+class Colored(NamedTuple):
+    """Colors of a person, ``[3]`` each."""
 
     skin: Any
     hair: Any
@@ -79,20 +79,20 @@ def aged(face: Traits, age: Any) -> Traits:
     )
 
 
-def coloured(face: Traits, view: Nuisance) -> Coloured:
-    """Return the colours of a person in a picture."""
+def colored(face: Traits, view: Nuisance) -> Colored:
+    """Return the colors of a person in a picture."""
     hue = jnp.stack(
         [0.03 * face.skin_hue, 0.04 - 0.09 * face.skin_hue, 0.07 * face.skin_hue - 0.05]
     )
     skin = palette(face.skin_lightness, _SKIN) + hue
     hair = palette(face.hair_lightness, _HAIR)
     hair = mixed(hair, (0.55, 0.22, 0.08), 0.75 * smooth_step(face.hair_redness, 0.5, 1.0))
-    grey = mixed(hair, (0.74, 0.74, 0.75), 0.8 * smooth_step(view.age, 0.3, 1.0))
-    return Coloured(
+    gray = mixed(hair, (0.74, 0.74, 0.75), 0.8 * smooth_step(view.age, 0.3, 1.0))
+    return Colored(
         skin=skin,
-        hair=grey,
-        brow=mixed(0.75 * mixed(hair, grey, 0.5), skin, 0.12),
-        iris=palette(face.eye_colour, _EYES),
+        hair=gray,
+        brow=mixed(0.75 * mixed(hair, gray, 0.5), skin, 0.12),
+        iris=palette(face.eye_color, _EYES),
         lips=mixed(skin, (0.72, 0.22, 0.24), 0.5) * 0.92,
     )
 
@@ -109,7 +109,7 @@ def _upright(view: Nuisance, size: int) -> tuple[Any, Any]:
     x, y = grid(size)
     x, y = (x - view.shift_x) / view.scale, (y - view.shift_y) / view.scale
     cos, sin = jnp.cos(view.roll), jnp.sin(view.roll)
-    return cos * x + sin * y + _RECENTRE * DEPTH * jnp.sin(view.yaw), cos * y - sin * x
+    return cos * x + sin * y + _RECENTER * DEPTH * jnp.sin(view.yaw), cos * y - sin * x
 
 
 def skin_seen(face: Traits, view: Nuisance, size: int) -> Skin:
@@ -128,25 +128,25 @@ def skin_seen(face: Traits, view: Nuisance, size: int) -> Skin:
     back = 0.3 * smooth_step(below, 0.2, 1.0)
     wide = width * jnp.cos(view.yaw)
     deep = DEPTH * (1 - back) * jnp.sqrt(1 + jnp.minimum(rounding, 1)) * turn
-    half, centre = safe_root(wide**2 + deep**2), back * DEPTH * turn
+    half, center = safe_root(wide**2 + deep**2), back * DEPTH * turn
     flat = safe_root(1 - rounding)
-    across = jnp.clip((x - centre) / (half * flat), -1, 1)
+    across = jnp.clip((x - center) / (half * flat), -1, 1)
     toward = safe_root(1 - across**2)
     side = (across * wide - toward * deep) / half
     front = (toward * wide + across * deep) / half
     pixel = 2 / size / view.scale
-    return Skin(x, y, width * flat * side, v, front, side, centre, half, rounding, pixel)
+    return Skin(x, y, width * flat * side, v, front, side, center, half, rounding, pixel)
 
 
 def head_mask(skin: Skin) -> Any:
     """Return how much of each pixel the head covers."""
-    reach = safe_root(((skin.x - skin.centre) / skin.half) ** 2 + skin.rounding)
+    reach = safe_root(((skin.x - skin.center) / skin.half) ** 2 + skin.rounding)
     return ramp((reach - 1) * 0.6, skin.pixel)
 
 
 def light_on(skin: Skin, view: Nuisance) -> Any:
     """Return the light that falls on the head, ``[1, size, size]``."""
-    x = (skin.x - skin.centre) / skin.half
+    x = (skin.x - skin.center) / skin.half
     y = jnp.clip(skin.v - _CHEEK, -1, 1)
     z = safe_root(1 - x**2 - y**2)
     direct = jnp.maximum(0, x * view.light_x + y * view.light_y + z * 0.75)

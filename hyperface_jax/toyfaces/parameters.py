@@ -35,11 +35,11 @@ class Traits(NamedTuple):
         jaw_squareness: 0 for an oval lower face, 1 for a square one.
         skin_lightness: 0 to 1.
         skin_hue: 0 for yellow, 1 for pink.
-        eye_distance: of an eye's centre from the middle.
+        eye_distance: of an eye's center from the middle.
         eye_height: y of the eyes.
         eye_size: half width of an eye.
         eye_slant: slope of the eyes, positive where the outer corner is higher.
-        eye_colour: 0 to 1: dark brown, hazel, green, blue, grey.
+        eye_color: 0 to 1: dark brown, hazel, green, blue, gray.
         brow_thickness: half thickness.
         brow_height: of a brow above its eye.
         brow_slant: slope of the brows, positive where the outer end is higher.
@@ -65,7 +65,7 @@ class Traits(NamedTuple):
     eye_height: Any
     eye_size: Any
     eye_slant: Any
-    eye_colour: Any
+    eye_color: Any
     brow_thickness: Any
     brow_height: Any
     brow_slant: Any
@@ -92,7 +92,7 @@ RANGES = Traits(
     eye_height=(-0.17, 0.01),
     eye_size=(0.09, 0.15),
     eye_slant=(-0.30, 0.35),
-    eye_colour=(0.0, 1.0),
+    eye_color=(0.0, 1.0),
     brow_thickness=(0.015, 0.055),
     brow_height=(0.12, 0.21),
     brow_slant=(-0.16, 0.24),
@@ -113,7 +113,7 @@ NUM_IDENTITY = len(Traits._fields)
 
 
 class Nuisance(NamedTuple):
-    """What differs between pictures of a person. Colours are RGB from 0 to 1.
+    """What differs between pictures of a person. Colors are RGB from 0 to 1.
 
     Attributes:
         yaw: turn of the head in radians; positive looks to the right of the picture.
@@ -146,11 +146,11 @@ class Nuisance(NamedTuple):
         blob_y: the same, down.
         blob_radius: of the disc.
         ground_angle: direction of the background's gradient in radians.
-        block: colour of the block.
-        ground: colour of the background.
-        ground_end: colour that it goes over to.
-        blob: colour of the disc.
-        cloth: colour of the clothes.
+        block: color of the block.
+        ground: color of the background.
+        ground_end: color that it goes over to.
+        blob: color of the disc.
+        cloth: color of the clothes.
     """
 
     yaw: Any
@@ -190,9 +190,9 @@ class Nuisance(NamedTuple):
     cloth: Any
 
 
-_NUM_COLOURS = 5
-_NUM_NUMBERS = len(Nuisance._fields) - _NUM_COLOURS
-NUM_NUISANCE = _NUM_NUMBERS + 3 * _NUM_COLOURS
+_NUM_COLORS = 5
+_NUM_NUMBERS = len(Nuisance._fields) - _NUM_COLORS
+NUM_NUISANCE = _NUM_NUMBERS + 3 * _NUM_COLORS
 """Numbers of a picture."""
 _NUM_NORMALS, _NUM_UNIFORMS = 14, 36
 """Random numbers that a picture takes."""
@@ -219,10 +219,10 @@ def pack_nuisance(nuisance: Nuisance) -> Float[Array, "*n m"]:
 
 
 def unpack_nuisance(rows: Float[Array, "*n m"]) -> Nuisance:
-    """Take rows ``[..., m]`` apart: numbers ``[...]`` and colours ``[..., 3]``."""
+    """Take rows ``[..., m]`` apart: numbers ``[...]`` and colors ``[..., 3]``."""
     numbers = (rows[..., i] for i in range(_NUM_NUMBERS))
-    colours = (rows[..., i : i + 3] for i in range(_NUM_NUMBERS, NUM_NUISANCE, 3))
-    return Nuisance(*numbers, *colours)
+    colors = (rows[..., i : i + 3] for i in range(_NUM_NUMBERS, NUM_NUISANCE, 3))
+    return Nuisance(*numbers, *colors)
 
 
 @jax.tree_util.register_dataclass
@@ -425,15 +425,15 @@ def _block(draws: _Draws, how: Circumstances) -> dict[str, Any]:
 
 def _ground(draws: _Draws) -> dict[str, Any]:
     x, y, radius, angle = draws.uniform(4)
-    colours = _between(draws.uniform(9).reshape(3, 3), 0.05, 0.95)
-    # Most backgrounds are nearly grey.
-    colours = 0.5 * (colours + jnp.mean(colours, axis=1, keepdims=True))
+    colors = _between(draws.uniform(9).reshape(3, 3), 0.05, 0.95)
+    # Most backgrounds are nearly gray.
+    colors = 0.5 * (colors + jnp.mean(colors, axis=1, keepdims=True))
     return {
         "blob_x": 2 * x - 1,
         "blob_y": 2 * y - 1,
         "blob_radius": 0.2 + 0.6 * radius,
         "ground_angle": 2 * math.pi * angle,
-        "ground": colours[0],
-        "ground_end": colours[1],
-        "blob": colours[2],
+        "ground": colors[0],
+        "ground_end": colors[1],
+        "blob": colors[2],
     }

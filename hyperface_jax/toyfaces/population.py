@@ -45,12 +45,12 @@ GROUP_SHARES = (0.42, 0.24, 0.16, 0.11, 0.07)
 """Shares of the groups in the population."""
 
 _GROUP_MEANS: tuple[dict[str, float], ...] = (
-    {"skin_lightness": 0.8, "hair_lightness": -0.1, "eye_colour": 0.3},
+    {"skin_lightness": 0.8, "hair_lightness": -0.1, "eye_color": 0.3},
     {
         "skin_lightness": -1.1,
         "hair_lightness": -1.6,
         "hair_redness": -0.8,
-        "eye_colour": -1.3,
+        "eye_color": -1.3,
         "nose_width": 0.7,
         "lip_fullness": 0.8,
     },
@@ -59,14 +59,14 @@ _GROUP_MEANS: tuple[dict[str, float], ...] = (
         "skin_hue": -0.9,
         "hair_lightness": -1.5,
         "hair_redness": -0.8,
-        "eye_colour": -1.2,
+        "eye_color": -1.2,
         "eye_slant": 0.7,
     },
     {
         "skin_lightness": -0.1,
         "skin_hue": -0.4,
         "hair_lightness": -1.0,
-        "eye_colour": -0.6,
+        "eye_color": -0.6,
         "brow_thickness": 0.7,
         "nose_length": 0.6,
     },
@@ -75,7 +75,7 @@ _GROUP_MEANS: tuple[dict[str, float], ...] = (
         "skin_hue": 0.8,
         "hair_lightness": 1.0,
         "hair_redness": 0.5,
-        "eye_colour": 0.9,
+        "eye_color": 0.9,
     },
 )
 _BUILD = {
@@ -89,9 +89,9 @@ _BUILD = {
     "lip_fullness": -0.3,
 }
 """Half of the difference between the two builds that persons of every group have."""
-_COLOURS = ("skin_lightness", "skin_hue", "hair_lightness", "hair_redness", "eye_colour")
-_COLOUR_SPREAD = 0.6
-"""Within a group, colours vary less than shapes."""
+_COLORS = ("skin_lightness", "skin_hue", "hair_lightness", "hair_redness", "eye_color")
+_COLOR_SPREAD = 0.6
+"""Within a group, colors vary less than shapes."""
 _NUM_FACTORS = 6
 _SHARED = 0.55
 """Share of the variance within a group that a few factors explain."""
@@ -288,7 +288,7 @@ def _person(key: Any, group: Any) -> Any:
     build = jnp.sign(normals[0])
     shared = jnp.sum(jnp.asarray(_factors()) * factors, axis=1)
     within = math.sqrt(_SHARED) * shared + math.sqrt(1 - _SHARED) * rest
-    spread = _vector(dict.fromkeys(_COLOURS, _COLOUR_SPREAD), 1.0)
+    spread = _vector(dict.fromkeys(_COLORS, _COLOR_SPREAD), 1.0)
     return means[group] + build * _vector(_BUILD) + spread * within
 
 

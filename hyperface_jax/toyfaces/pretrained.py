@@ -1,4 +1,4 @@
-"""The recogniser and the generator of toy faces that come with the package."""
+"""The recognizer and the generator of toy faces that come with the package."""
 
 from __future__ import annotations
 

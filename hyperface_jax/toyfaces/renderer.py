@@ -12,7 +12,7 @@ import numpy as np
 from hyperface_jax.errors import InputError
 from hyperface_jax.toyfaces.drawing import over, ramp, smooth_step
 from hyperface_jax.toyfaces.features import paint_behind, paint_head, paint_nose
-from hyperface_jax.toyfaces.head import Skin, aged, coloured, grid, head_mask, light_on, skin_seen
+from hyperface_jax.toyfaces.head import Skin, aged, colored, grid, head_mask, light_on, skin_seen
 from hyperface_jax.toyfaces.parameters import (
     NUM_IDENTITY,
     NUM_NUISANCE,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, UInt8
 
 MIN_SIZE = 8
-"""Pixels a side under which nothing can be recognised."""
+"""Pixels a side under which nothing can be recognized."""
 _BATCH = 256
 """Images that are drawn between two looks at them."""
 _BLOCK = 64
@@ -109,7 +109,7 @@ def _render(identity: Any, nuisance: Any, size: int) -> Any:
 
 
 def to_uint8(images: Float[Array, "*n 3"]) -> UInt8[Array, "*n 3"]:
-    """Round colours from 0 to 1 to the 256 grey levels of a file."""
+    """Round colors from 0 to 1 to the 256 gray levels of a file."""
     return jnp.round(jnp.clip(images, 0, 1) * 255).astype(jnp.uint8)
 
 
@@ -118,13 +118,13 @@ def _draw(identity: Any, nuisance: Any, size: int) -> Any:
     face, view = traits(identity), unpack_nuisance(nuisance)
     face = aged(face, view.age)
     skin = skin_seen(face, view, size)
-    colours = coloured(face, view)
+    colors = colored(face, view)
     shade = light_on(skin, view)
     image = _background(view, size)
-    image = paint_behind(image, skin, face, view, colours, shade)
-    head = paint_head(skin, face, view, colours) * shade
+    image = paint_behind(image, skin, face, view, colors, shade)
+    head = paint_head(skin, face, view, colors) * shade
     image = over(image, head_mask(skin), head)
-    image = paint_nose(image, skin, face, view, colours, shade)
+    image = paint_nose(image, skin, face, view, colors, shade)
     image = _occluders(image, skin, view)
     return _camera(image, view, size)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax
 
-from hyperface_jax import sharding
+from hyperface_jax import processes
 from hyperface_jax.cli.main import main
 
 
@@ -33,7 +33,7 @@ def run(commands):
 
 
 if __name__ == "__main__":
-    sharding._HEARTBEAT_SECONDS = 5
+    processes._HEARTBEAT_SECONDS = 5
     # A job is joined once, however many commands it runs.
     jax.distributed.initialize = functools.cache(jax.distributed.initialize)
     given, results = sys.argv[1:]

@@ -79,8 +79,8 @@ def test_bad_files(tmp_path, capsys, name, flag):
         (["--num-ids", 5, "--dim", 4, "--batch-size", 3], "--batch-size"),
         (["--num-ids", 5, "--dim", 4, "--init", "gallery"], "--gallery"),
         (["--num-ids", 5, "--dim", 4, "--init", "farthest"], "--gallery"),
-        (["--num-ids", 5, "--dim", 4, "--neighbours", 0], "--neighbours"),
-        (["--num-ids", 5, "--dim", 4, "--neighbours", 3], "--gallery"),
+        (["--num-ids", 5, "--dim", 4, "--neighbors", 0], "--neighbors"),
+        (["--num-ids", 5, "--dim", 4, "--neighbors", 3], "--gallery"),
         (["--num-ids", 5, "--dim", 4, "--keep-out-cosine", 0.3], "--keep-out"),
         (["--num-ids", 5000, "--dim", 400, "--polish"], "--polish"),
     ],
@@ -100,7 +100,7 @@ def test_dimension_mismatches(tmp_path, capsys):
     assert "six.npy" in error
     error = _error(capsys, "--num-ids", 5, "--dim", 6, "--init", six, "--out", out)
     assert "30 rows" in error
-    error = _error(capsys, "--num-ids", 5, "--gallery", six, "--neighbours", 31, "--out", out)
+    error = _error(capsys, "--num-ids", 5, "--gallery", six, "--neighbors", 31, "--out", out)
     assert "six.npy" in error
 
 

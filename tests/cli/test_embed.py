@@ -18,7 +18,7 @@ from hyperface_jax.recognition.weights import export_weights
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
-TINY_ONNX = Path(__file__).parents[1] / "gallery" / "tiny_onnx.py"
+TINY_ONNX = Path(__file__).parents[1] / "faces" / "tiny_onnx.py"
 tiny = types.SimpleNamespace(**runpy.run_path(str(TINY_ONNX)))
 
 SIZE = 32
@@ -57,16 +57,16 @@ def unit(raw):
 PICTURES = np.stack([picture(seed) for seed in range(len(NAMES))])
 
 
-@pytest.mark.parametrize("colour", ["rgb", "bgr"])
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
 @pytest.mark.parametrize("flags", [[], ["--flip"]])
 def test_a_gallery_holds_the_embeddings_in_the_order_of_the_names(
-    tmp_path, images, recognizer, flags, colour, capsys
+    tmp_path, images, recognizer, flags, color, capsys
 ):
     out = tmp_path / "deep" / "gallery.npz"
-    words = ["--recognizer", recognizer, "--out", out, "--batch-size", 3, "--colour", colour]
+    words = ["--recognizer", recognizer, "--out", out, "--batch-size", 3, "--color", color]
     assert run("embed", images, *words, *flags) == 0
-    raw = tiny.reference(PICTURES, colour)
-    raw = raw + len(flags) * tiny.reference(PICTURES[:, :, ::-1], colour)
+    raw = tiny.reference(PICTURES, color)
+    raw = raw + len(flags) * tiny.reference(PICTURES[:, :, ::-1], color)
     with np.load(out) as gallery:
         assert gallery["names"].tolist() == NAMES
         np.testing.assert_allclose(gallery["embeddings"], unit(raw), atol=1e-5)
@@ -130,7 +130,7 @@ def test_files_that_are_no_images_are_counted_and_listed(tmp_path, images, recog
     assert listed.startswith("ann/list.txt\tno image")
 
 
-def test_the_centre_crop_warns_once_and_landmarks_silence_it(tmp_path, recognizer, capsys):
+def test_the_center_crop_warns_once_and_landmarks_silence_it(tmp_path, recognizer, capsys):
     images, out = write_images(tmp_path / "large", 120), tmp_path / "gallery.npz"
     words = ["embed", images, "--recognizer", recognizer, "--out", out, "--batch-size", 2]
     assert run(*words) == 0

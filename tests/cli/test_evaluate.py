@@ -23,7 +23,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
-TINY_ONNX = Path(__file__).parents[1] / "gallery" / "tiny_onnx.py"
+TINY_ONNX = Path(__file__).parents[1] / "faces" / "tiny_onnx.py"
 tiny = types.SimpleNamespace(**runpy.run_path(str(TINY_ONNX)))
 
 SIZE, NUM_PAIRS = 32, 60
@@ -114,7 +114,7 @@ def test_several_benchmarks_are_averaged_and_a_list_starts_from_its_root(tmp_pat
     assert f"mean accuracy {100 * mean:.3f} % over 3 benchmarks" in capsys.readouterr().out
 
 
-def test_a_training_run_is_evaluated_in_its_colour_order(tmp_path):
+def test_a_training_run_is_evaluated_in_its_color_order(tmp_path):
     images, is_same = make_pairs()
     config = BackboneConfig((1,), (4,), "adaface", image_size=SIZE, embedding_dim=6)
     model, folder = IResNet(config, rngs=nnx.Rngs(0)), tmp_path / "run"
@@ -127,7 +127,7 @@ def test_a_training_run_is_evaluated_in_its_colour_order(tmp_path):
     assert run("evaluate", *words) == 0
     unit = embed(model, images[..., ::-1] / np.float32(127.5) - 1, flip=True).unit
     expected = verify(unit[::2], unit[1::2], is_same)
-    assert evaluation(out)["colour"] == "bgr"
+    assert evaluation(out)["color"] == "bgr"
     assert evaluation(out)["benchmarks"]["lfw"]["auc"] == pytest.approx(expected.separation.auc)
 
 
@@ -162,7 +162,7 @@ def test_a_bad_image_is_named_by_its_file_and_number(tmp_path, model, capsys):
     ("changed", "culprit"),
     [
         ({"--model": "nowhere.onnx"}, "nowhere.onnx"),
-        ({"--model": "words.txt"}, "no recogniser"),
+        ({"--model": "words.txt"}, "no recognizer"),
         ({"--model": "taken"}, "model.safetensors"),
         ({"--benchmark": "nowhere.bin"}, "nowhere.bin"),
         ({"--benchmark": "words.txt"}, "words.txt"),

@@ -95,7 +95,7 @@ def test_the_span_of_several_gallery_rows_and_a_start_far_apart(tmp_path, galler
     runs = {
         "random": ["--steps", 0],
         "farthest": ["--steps", 0, "--init", "farthest"],
-        "span": ["--steps", 100, "--neighbours", 6],
+        "span": ["--steps", 100, "--neighbors", 6],
     }
     figures = {}
     for name, more in runs.items():

@@ -32,8 +32,8 @@ FEATURES = {
         ("--gallery", "faces.npy", "--alpha", 2),
         lambda f: hf.solve(_problem(gallery=f("faces"), alpha=2), KEY, num_iterations=STEPS),
     ),
-    "neighbours": (
-        ("--gallery", "faces.npy", "--neighbours", 3),
+    "neighbors": (
+        ("--gallery", "faces.npy", "--neighbors", 3),
         lambda f: hf.solve(
             _problem(gallery=f("faces"), manifold=hf.LocalSpan(3)), KEY, num_iterations=STEPS
         ),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hyperface_jax.cli.main import main
-from hyperface_jax.gallery.recognizers import Recognizer
+from hyperface_jax.faces.recognizers import Recognizer
 from hyperface_jax.io.images import decode
 from hyperface_jax.recognition.backbones import BACKBONES, BackboneConfig
 from hyperface_jax.recognition.sources import open_source
@@ -159,7 +159,7 @@ def test_a_killed_worker_is_made_good_by_the_same_command(ids, tmp_path):
 
 
 class _Reader(Recognizer):
-    image_size, colour, embedding_dim, digest = 16, "rgb", 12, "reader"
+    image_size, color, embedding_dim, digest = 16, "rgb", 12, "reader"
 
     def __call__(self, images, /):
         return runpy.run_path(str(SYNTHESIS / "fake_generator.py"))["read"](images)
@@ -169,11 +169,11 @@ class _Reader(Recognizer):
 def with_reader(monkeypatch, tmp_path):
     from hyperface_jax.cli import synthesis_parts
 
-    monkeypatch.setattr(synthesis_parts, "open_recognizer", lambda path, *, colour: _Reader())
+    monkeypatch.setattr(synthesis_parts, "open_recognizer", lambda path, *, color: _Reader())
     return ["--recognizer", str(tmp_path), "--min-cosine", "0.5"]
 
 
-def test_a_recogniser_measures_faces_and_separation(ids, tmp_path, with_reader, capsys):
+def test_a_recognizer_measures_faces_and_separation(ids, tmp_path, with_reader, capsys):
     main(_arguments(ids, tmp_path / "out", *with_reader))
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert 0.5 < summary["target_cosine"]["0.5"] < 0.95
@@ -185,26 +185,24 @@ def test_a_recogniser_measures_faces_and_separation(ids, tmp_path, with_reader, 
 
 
 _TWELVE = {"matrix": (4 * 8 * 8, 12), "bias": (12,)}
-"""Shapes of a tiny recogniser of images and embeddings as the fake generator takes them."""
+"""Shapes of a tiny recognizer of images and embeddings as the fake generator takes them."""
 
 
-@pytest.mark.parametrize("colour", ["rgb", "bgr"])
-def test_the_recogniser_sees_its_own_channel_order_as_in_embed(ids, tmp_path, colour):
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+def test_the_recognizer_sees_its_own_channel_order_as_in_embed(ids, tmp_path, color):
     pytest.importorskip("onnx")
-    tiny = runpy.run_path(str(SYNTHESIS.parent / "gallery" / "tiny_onnx.py"))
+    tiny = runpy.run_path(str(SYNTHESIS.parent / "faces" / "tiny_onnx.py"))
     rng = np.random.default_rng(0)
     arrays = {name: rng.normal(size=size).astype(np.float32) for name, size in _TWELVE.items()}
     recognizer = str(tiny["write"](tmp_path / "tiny.onnx", size=16, **arrays))
-    words = ["--recognizer", recognizer, "--colour", colour]
+    words = ["--recognizer", recognizer, "--color", color]
     assert main(_arguments(ids, tmp_path / "out", *words, "--format", "folder")) == 0
     gallery = str(tmp_path / "gallery.npz")
     assert main(["embed", str(tmp_path / "out" / "images"), "--out", gallery, *words]) == 0
     parts = sorted((tmp_path / "out" / "embeddings").glob("*.npz"))
     faces = np.concatenate([np.load(part)["embeddings"] for part in parts])
     np.testing.assert_allclose(faces, np.load(gallery)["embeddings"], atol=1e-5)
-    assert (
-        json.loads((tmp_path / "out" / "dataset.json").read_text())["recognizer_colour"] == colour
-    )
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["recognizer_color"] == color
 
 
 def test_faces_too_far_from_their_target_are_dropped(ids, tmp_path, with_reader):
@@ -256,7 +254,7 @@ def test_nothing_but_black_images_is_an_error(
         "1",
     ]
     assert main(_arguments(ids, tmp_path / "out", *words)) == 2
-    assert "images came out of one colour" in capsys.readouterr().err
+    assert "images came out of one color" in capsys.readouterr().err
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
@@ -269,7 +267,7 @@ def test_some_black_images_are_dropped_counted_and_told(
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert 0 < summary["num_flat"] == summary["num_rejected"] < 27
     assert len(_images(tmp_path / "out")) == 54 - summary["num_flat"]
-    assert f"{summary['num_flat']} of 54 images came out of one colour" in capsys.readouterr().err
+    assert f"{summary['num_flat']} of 54 images came out of one color" in capsys.readouterr().err
 
 
 def test_images_that_are_all_alike_are_told_or_an_error(ids, tmp_path, broken, capsys):
@@ -287,7 +285,7 @@ def test_images_that_are_all_alike_are_told_or_an_error(ids, tmp_path, broken, c
 def test_a_data_set_without_an_image_is_an_error(ids, tmp_path, with_reader, capsys):
     words = [*with_reader, "--min-target-cosine", "1", "--max-attempts", "1"]
     assert main(_arguments(ids, tmp_path / "out", *words)) == 2
-    assert "all 54 images were dropped, 0 of one colour" in capsys.readouterr().err
+    assert "all 54 images were dropped, 0 of one color" in capsys.readouterr().err
 
 
 def test_other_settings_in_the_same_folder_are_refused(ids, tmp_path, capsys):
@@ -303,7 +301,7 @@ def test_other_settings_in_the_same_folder_are_refused(ids, tmp_path, capsys):
         (["--num-ids", "10"], "holds 9 embeddings"),
         (["--quality", "0"], "--quality 0"),
         (["--min-target-cosine", "0.5"], "--min-target-cosine needs --recognizer"),
-        (["--colour", "bgr"], "--colour bgr: is that of --recognizer"),
+        (["--color", "bgr"], "--color bgr: is that of --recognizer"),
         (["--cap-share", "0.5"], "--cap-share needs --min-cosine"),
         (["--min-cosine", "1.5"], "min_cosine=1.5"),
         (["--generator", "nowhere"], "--generator nowhere: no folder"),
@@ -345,7 +343,7 @@ def test_arc2face_draws_through_the_same_command(tmp_path, capsys):
     assert "encoder" in capsys.readouterr().err
 
 
-def test_what_it_writes_trains_a_recogniser(ids, tmp_path, monkeypatch):
+def test_what_it_writes_trains_a_recognizer(ids, tmp_path, monkeypatch):
     toy = BackboneConfig((1,), (8,), image_size=16)
     monkeypatch.setitem(BACKBONES, "iresnet_toy", toy)
     main(_arguments(ids, tmp_path / "data", "--min-cosine", "0.9"))

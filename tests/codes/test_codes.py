@@ -11,7 +11,7 @@ from hyperface_jax import bounds, codes
 from hyperface_jax.codes.catalogue import catalogue
 from hyperface_jax.codes.distances import linear_max_cosine
 from hyperface_jax.codes.searched import hill_cap, quinary_125
-from hyperface_jax.codes.verify import measured_max_cosine
+from hyperface_jax.codes.verification import measured_max_cosine
 
 LINEAR = {
     "gold-3": codes.gold(3),

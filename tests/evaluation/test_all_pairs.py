@@ -7,8 +7,8 @@ from hyperface_jax.evaluation import all_pairs
 
 def _persons(num, images, spread, seed=0):
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(num, 16))
-    rows = centres[:, None] + spread * rng.normal(size=(num, images, 16))
+    centers = rng.normal(size=(num, 16))
+    rows = centers[:, None] + spread * rng.normal(size=(num, images, 16))
     return rows.reshape(-1, 16), np.repeat(np.arange(num), images)
 
 

@@ -21,8 +21,8 @@ def faces(num_ids=30, spread=0.25, seed=0):
     """Make images of identities of several sizes, in random order."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.repeat(np.arange(num_ids), rng.integers(1, 9, num_ids)))
-    centres = unit(rng.normal(size=(num_ids, D)))
-    return unit(centres[labels] + spread * rng.normal(size=(len(labels), D))), labels
+    centers = unit(rng.normal(size=(num_ids, D)))
+    return unit(centers[labels] + spread * rng.normal(size=(len(labels), D))), labels
 
 
 def all_scores(x, labels):
@@ -47,12 +47,12 @@ def test_all_figures_of_a_small_set(block, monkeypatch):
     sums = np.stack([x[labels == i].sum(0) for i in range(30)])
     lengths = np.linalg.norm(sums, axis=1)
     np.testing.assert_allclose(found.classes.resultant, lengths / np.bincount(labels), rtol=1e-5)
-    centres = sums / lengths[:, None]
-    between = centres @ centres.T - 2 * np.eye(30)
+    centers = sums / lengths[:, None]
+    between = centers @ centers.T - 2 * np.eye(30)
     np.testing.assert_allclose(found.classes.nearest_cosine, between.max(1), atol=1e-6)
     spectrum = np.linalg.eigvalsh(x.astype(np.float64) @ x.T / len(x)).clip(0)
     assert found.vendi_images == pytest.approx(np.exp(entropy(spectrum)), rel=1e-4)
-    spectrum = np.linalg.eigvalsh(centres @ centres.T / 30).clip(0)
+    spectrum = np.linalg.eigvalsh(centers @ centers.T / 30).clip(0)
     assert found.vendi_identities == pytest.approx(np.exp(entropy(spectrum)), rel=1e-4)
 
 
@@ -63,11 +63,11 @@ def test_vendi_score_counts_distinct_directions():
     assert vendi_score(np.ones((5, 5)) / 5) == pytest.approx(1)
 
 
-def test_coverage_is_the_share_of_the_gallery_near_a_centre():
+def test_coverage_is_the_share_of_the_gallery_near_a_center():
     x, labels = faces()
     gallery = unit(np.random.default_rng(1).normal(size=(200, D)))
     found = diversity(x, labels, gallery=gallery)
-    best = (gallery @ found.classes.centres.T).max(1)
+    best = (gallery @ found.classes.centers.T).max(1)
     np.testing.assert_allclose(found.gallery_cosine, best, atol=1e-6)
     limit = float(np.median(best))
     covered = found.summary([limit])["gallery"]["above"][0]

@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from hyperface_jax import sharding
+from hyperface_jax import meshes
 from hyperface_jax.errors import InputError
 from hyperface_jax.evaluation import nearest_pairs, target_match
-from hyperface_jax.evaluation.nearest_pairs import MOST_PAIRS
+from hyperface_jax.evaluation.neighbors import MOST_PAIRS
 from hyperface_jax.pairwise import Sweep, streamed
 
 D = 7
@@ -24,7 +24,7 @@ def sweep(request, monkeypatch):
     monkeypatch.setattr(streamed, "HELD_ROWS", 96)
     monkeypatch.setattr(streamed, "SYMMETRIC_ROWS", 80)
     is_sharded = request.param == "three devices"
-    return Sweep(sharding.make_mesh(jax.devices()[:3])) if is_sharded else Sweep()
+    return Sweep(meshes.make_mesh(jax.devices()[:3])) if is_sharded else Sweep()
 
 
 def brute_force(x, y=None):

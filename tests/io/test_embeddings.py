@@ -119,7 +119,7 @@ def test_bfloat16_safetensors(tmp_path, points):
 @pytest.mark.parametrize("kind", WRITERS)
 def test_unit_float32_rows_come_back_bit_for_bit(tmp_path, points, kind):
     path = tmp_path / f"faces.{kind}"
-    # Lengths off by less than the tolerance: normalising again would change the bits.
+    # Lengths off by less than the tolerance: normalizing again would change the bits.
     stored = (unit(points) * (1 + np.linspace(-8e-7, 8e-7, N))[:, None]).astype(np.float32)
     assert (unit(stored) != stored).any()
     WRITERS[kind](path, stored)

@@ -55,10 +55,10 @@ def test_other_formats_are_read_and_known_by_their_start(image, kind):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
-def test_grey_levels_that_would_come_out_wrong_are_refused(dtype):
-    grey = np.full((4, 4), 70_000, dtype)
-    with pytest.raises(InputError, match="grey levels"):
-        images.decode(_saved(Image.fromarray(grey), "TIFF"), name="a")
+def test_gray_levels_that_would_come_out_wrong_are_refused(dtype):
+    gray = np.full((4, 4), 70_000, dtype)
+    with pytest.raises(InputError, match="gray levels"):
+        images.decode(_saved(Image.fromarray(gray), "TIFF"), name="a")
 
 
 @pytest.mark.parametrize("text", [b"BMI of the subjects", b"P5 is", b"RIFFRAFF", b""])
@@ -71,9 +71,9 @@ def test_transparency_is_dropped(image):
     np.testing.assert_array_equal(images.decode(_saved(with_alpha), name="a"), image)
 
 
-def test_sixteen_bit_grey_is_scaled_to_eight():
-    grey = np.array([[0, 256, 32768, 65535]], np.uint16)
-    decoded = images.decode(_saved(Image.fromarray(grey)), name="a")
+def test_sixteen_bit_gray_is_scaled_to_eight():
+    gray = np.array([[0, 256, 32768, 65535]], np.uint16)
+    decoded = images.decode(_saved(Image.fromarray(gray)), name="a")
     np.testing.assert_array_equal(decoded[..., 0], [[0, 1, 128, 255]])
 
 
@@ -117,23 +117,23 @@ def test_only_uint8_rgb_is_encoded(image, bad):
 
 
 @pytest.mark.parametrize("xp", [np, jnp])
-def test_pixels_are_scaled_to_plus_minus_one_in_the_colour_order_named(xp):
+def test_pixels_are_scaled_to_plus_minus_one_in_the_color_order_named(xp):
     pixel = xp.asarray(np.array([[[255, 0, 51]]], np.uint8))
-    rgb, bgr = (np.asarray(images.normalise(pixel, colour)) for colour in ("rgb", "bgr"))
+    rgb, bgr = (np.asarray(images.normalize(pixel, color)) for color in ("rgb", "bgr"))
     assert rgb.dtype == np.float32
     np.testing.assert_allclose(rgb, [[[1, -1, -0.6]]], atol=1e-6)
     np.testing.assert_array_equal(bgr, rgb[..., ::-1])
 
 
-def test_another_colour_order_is_an_error(image):
+def test_another_color_order_is_an_error(image):
     with pytest.raises(InputError, match="use 'rgb' or 'bgr'"):
-        images.normalise(image, "gbr")  # pyright: ignore[reportArgumentType]
+        images.normalize(image, "gbr")  # pyright: ignore[reportArgumentType]
 
 
 def test_the_middle_is_cut_and_no_more_than_there_is(image):
-    np.testing.assert_array_equal(images.centre_crop(image, 4), image[1:5, 2:6])
+    np.testing.assert_array_equal(images.center_crop(image, 4), image[1:5, 2:6])
     with pytest.raises(InputError, match="6 x 9 is smaller than 7 x 7"):
-        images.centre_crop(image, 7)
+        images.center_crop(image, 7)
 
 
 def test_resizing_keeps_the_mean_and_leaves_the_right_size_alone():
@@ -192,7 +192,7 @@ def _blobs(places, size):
     return spots.astype(np.uint8)[..., None].repeat(3, 2)
 
 
-def _centre_of_mass(image, place, radius=9):
+def _center_of_mass(image, place, radius=9):
     y, x = np.mgrid[: image.shape[0], : image.shape[1]]
     near = np.hypot(x - place[0], y - place[1]) < radius
     weight = near * image[..., 0].astype(float)
@@ -202,12 +202,12 @@ def _centre_of_mass(image, place, radius=9):
 @pytest.mark.parametrize(("angle", "scale"), [(0, 1), (0.5, 1.2), (-0.8, 1.7), (3, 0.9)])
 @pytest.mark.parametrize("size", [112, 224])
 def test_aligned_landmarks_lie_on_the_template(angle, scale, size):
-    centre = images.TEMPLATE.mean(0)
-    moved = (images.TEMPLATE - centre) @ _transform(angle, scale, (0, 0))[:, :2].T + 150
+    center = images.TEMPLATE.mean(0)
+    moved = (images.TEMPLATE - center) @ _transform(angle, scale, (0, 0))[:, :2].T + 150
     aligned = images.align(_blobs(moved, 300), moved, size)
     assert aligned.shape == (size, size, 3)
     template = images.TEMPLATE * size / 112
-    found = [_centre_of_mass(aligned, place) for place in template]
+    found = [_center_of_mass(aligned, place) for place in template]
     np.testing.assert_allclose(found, template, atol=0.2)
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperface_jax import sharding, sphere
+from hyperface_jax import meshes, sphere
 from hyperface_jax.errors import InputError
 from hyperface_jax.io import read_sharded, write_sharded
 
@@ -14,11 +14,11 @@ def test_rows_return_in_the_order_of_their_places(tmp_path, mesh):
     path = tmp_path / "rows.npy"
     rows = np.asarray(sphere.sample_uniform(jax.random.key(0), 53, 6))
     order = np.random.default_rng(0).permutation(53)
-    x, row = sharding.shard_rows(rows[order], mesh), sharding.shard_rows(order, mesh)
+    x, row = meshes.shard_rows(rows[order], mesh), meshes.shard_rows(order, mesh)
     write_sharded(path, x, row, 53)
     np.testing.assert_array_equal(np.load(path), rows)
     again = read_sharded(path, mesh)
-    assert again.sharding.is_equivalent_to(sharding.rows(mesh), 2)
+    assert again.sharding.is_equivalent_to(meshes.rows(mesh), 2)
     np.testing.assert_array_equal(again[:53], rows)
     assert not np.asarray(again[53:]).any()
     assert [p.name for p in tmp_path.iterdir()] == ["rows.npy"]

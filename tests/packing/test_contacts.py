@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperface_jax import sharding, sphere
+from hyperface_jax import meshes, sphere
 from hyperface_jax.packing import MiniBatch, PackingProblem, row_max, solve, starts
 from hyperface_jax.packing.contacts import relax_contacts
 from hyperface_jax.pairwise import Sweep
@@ -49,7 +49,7 @@ def test_the_cosines_it_returns_are_exact(x, frozen):
 
 def test_any_mesh_gives_the_same_points(x, frozen, mesh):
     expected, nearest = relaxed_of(x, frozen, share=0.1)
-    parts = [a if a is None else sharding.shard_rows(a, mesh) for a in (x, frozen)]
+    parts = [a if a is None else meshes.shard_rows(a, mesh) for a in (x, frozen)]
     relaxed, found = jax.jit(partial(relaxed_of, share=0.1, num_points=N, sweep=Sweep(mesh)))(
         *parts
     )

@@ -119,8 +119,8 @@ def test_objective_gradient_costs_no_backward_sweep(energy):
     assert products(jax.value_and_grad(objective)) == products(objective)
 
 
-def test_objective_differentiates_through_normalisation(key):
-    """Inside someone's own loss: raw parameters, normalised on the way."""
+def test_objective_differentiates_through_normalization(key):
+    """Inside someone's own loss: raw parameters, normalized on the way."""
     raw = jax.random.normal(key, (30, 4)) * 3
 
     def loss(raw):

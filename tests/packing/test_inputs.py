@@ -59,9 +59,9 @@ NEAR = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*were normalised")
+@pytest.mark.filterwarnings("ignore:.*were normalized")
 @pytest.mark.parametrize("kind", NEAR)
-def test_other_rows_are_normalised_to_the_same_packing(kind, rows, clean):
+def test_other_rows_are_normalized_to_the_same_packing(kind, rows, clean):
     """Up to their own rounding: unit float32 rows inside, and as far apart as those of clean rows."""
     change, tolerance = NEAR[kind]
     packing = _packed(change(rows))
@@ -76,7 +76,7 @@ def test_other_rows_are_normalised_to_the_same_packing(kind, rows, clean):
 def test_a_warning_tells_of_raw_rows_and_none_of_clean_ones(rows, recwarn):
     hf.PackingProblem(num_points=N, dim=D, gallery=rows.astype(np.float16))
     assert not recwarn
-    with pytest.warns(UserWarning, match=r"gallery: rows of length 25 to 25 were normalised"):
+    with pytest.warns(UserWarning, match=r"gallery: rows of length 25 to 25 were normalized"):
         hf.PackingProblem(num_points=N, dim=D, gallery=25 * rows)
 
 
@@ -143,7 +143,7 @@ SOLVES = {
     "zero restarts": ({"num_restarts": 0}, "num_restarts=0"),
     "too small a code": ({"start": hf.codes.best_known(10, 4)}, "10 points in 4 dimensions"),
     "two places": (
-        {"sweep": hf.pairwise.Sweep(), "mesh": hf.sharding.make_mesh(jax.devices()[:2])},
+        {"sweep": hf.pairwise.Sweep(), "mesh": hf.meshes.make_mesh(jax.devices()[:2])},
         "mesh and sweep",
     ),
 }
@@ -238,9 +238,9 @@ def test_dispersion_names_the_prototypes():
 
 
 def test_dispersion_over_a_mesh_is_that_of_one_device():
-    mesh = hf.sharding.make_mesh(jax.devices()[:4])
+    mesh = hf.meshes.make_mesh(jax.devices()[:4])
     x = sphere.sample_uniform(KEY, 64, 8)
-    spread = hf.sharding.shard_rows(x, mesh)
+    spread = hf.meshes.shard_rows(x, mesh)
     zero = jnp.zeros_like(x)
     alone, shared = hf.add_dispersion(1.0), hf.add_dispersion(1.0, mesh=mesh)
     want, _ = alone.update(zero, alone.init(x), x)

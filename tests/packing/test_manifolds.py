@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperface_jax import sharding, sphere
+from hyperface_jax import meshes, sphere
 from hyperface_jax.packing import (
     Annealed,
     LocalSpan,
@@ -35,7 +35,7 @@ def test_the_foot_is_the_nearest_point_of_the_span(sets, k):
     np.testing.assert_allclose(pull.value, 1 - np.mean(angles), atol=1e-6)
 
 
-def test_the_force_is_the_gradient_while_the_neighbours_stay(sets):
+def test_the_force_is_the_gradient_while_the_neighbors_stay(sets):
     x, gallery = sets
     manifold = LocalSpan(4, ridge=0.0)
     pull = gallery_pull(x, gallery, manifold=manifold)
@@ -50,7 +50,7 @@ def test_the_force_is_the_gradient_while_the_neighbours_stay(sets):
     np.testing.assert_allclose(jnp.sum(pull.force * direction), slope, rtol=1e-2, atol=1e-4)
 
 
-def test_one_neighbour_is_the_nearest_row(sets):
+def test_one_neighbor_is_the_nearest_row(sets):
     x, gallery = sets
     row = gallery_pull(x, gallery)
     span = gallery_pull(x, gallery, manifold=LocalSpan(1, ridge=0.0))
@@ -98,14 +98,14 @@ def test_shards_give_the_packing_of_one_device(sets, method):
     )
     one, many = (
         solve(problem, jax.random.key(1), method=method, num_iterations=30, mesh=mesh).x
-        for mesh in (None, sharding.make_mesh(jax.devices()[:3]))
+        for mesh in (None, meshes.make_mesh(jax.devices()[:3]))
     )
     np.testing.assert_allclose(one, many, atol=2e-4)
 
 
-def test_more_neighbours_than_gallery_rows_are_refused(sets):
+def test_more_neighbors_than_gallery_rows_are_refused(sets):
     _, gallery = sets
     with pytest.raises(ValueError, match="gallery has 300 rows"):
         PackingProblem(num_points=4, dim=12, gallery=gallery, manifold=LocalSpan(301))
-    with pytest.raises(ValueError, match="num_neighbours=0"):
+    with pytest.raises(ValueError, match="num_neighbors=0"):
         LocalSpan(0)

@@ -47,8 +47,8 @@ def cell600():
     return np.concatenate([np.eye(4), -np.eye(4), halves, [b[list(p)] for b in base for p in even]])
 
 
-def neighbours(code, cosine):
-    """The derived code: neighbours of the first point, in the space orthogonal to it."""
+def neighbors(code, cosine):
+    """The derived code: neighbors of the first point, in the space orthogonal to it."""
     near = code[np.abs(code @ code[0] - cosine) < 1e-9]
     near = unit(near - cosine * code[0])
     _, values, rows = np.linalg.svd(near)
@@ -113,9 +113,9 @@ CODES = {
     "simplex": (simplex(6), -1 / 5, 15),
     "simplex in a larger space": (np.pad(simplex(4), ((0, 0), (0, 3))), -1 / 3, 6),
     "orthoplex": (np.concatenate([np.eye(5), -np.eye(5)]), 0.0, 40),
-    "icosahedron": (neighbours(cell600(), GOLDEN / 2), 5**-0.5, 30),
-    "27 lines": (neighbours(neighbours(E8, 0.5), 1 / 3), 1 / 4, 216),
-    "56": (neighbours(E8, 0.5), 1 / 3, 756),
+    "icosahedron": (neighbors(cell600(), GOLDEN / 2), 5**-0.5, 30),
+    "27 lines": (neighbors(neighbors(E8, 0.5), 1 / 3), 1 / 4, 216),
+    "56": (neighbors(E8, 0.5), 1 / 3, 756),
     "600-cell": (cell600(), GOLDEN / 2, 720),
 }
 

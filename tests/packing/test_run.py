@@ -107,7 +107,7 @@ DOORS = {
     "restarts": partial(hf.solve, num_restarts=2),
     "paper": partial(hf.solve, method=hf.Paper()),
     "mesh": lambda *args, **settings: hf.solve(
-        *args, mesh=hf.sharding.make_mesh(jax.devices()[:2]), **settings
+        *args, mesh=hf.meshes.make_mesh(jax.devices()[:2]), **settings
     ),
     "mini-batches": partial(hf.solve, method=hf.MiniBatch(batch_size=10)),
 }
@@ -130,7 +130,7 @@ def test_other_values_compile_nothing_anew(door, gallery):
 
 
 def test_equal_methods_are_one_trace(key):
-    """Solves with methods made anew, each with its own optimiser, share the compiled program."""
+    """Solves with methods made anew, each with its own optimizer, share the compiled program."""
     problem = hf.PackingProblem(num_points=N, dim=D)
     hf.run(problem, key, method=hf.Annealed(num_iterations=13))
     before = _run._cache_size()
@@ -158,10 +158,10 @@ def test_max_cosine_is_exact_at_any_size():
     assert float(hf.max_cosine(x, y)) == pytest.approx(float(jnp.max(x @ y.T)), abs=1e-6)
 
 
-# The regularised objective, and energies from a function
+# The regularized objective, and energies from a function
 
 
-def test_the_regularised_objective_is_the_problems(gallery, key):
+def test_the_regularized_objective_is_the_problems(gallery, key):
     people, frozen = (
         sphere.sample_uniform(key, 9, D),
         sphere.sample_uniform(jax.random.key(2), 5, D),

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperface_jax import PackingProblem, sharding, solve, sphere
+from hyperface_jax import PackingProblem, meshes, solve, sphere
 from hyperface_jax.packing import Annealed, Loop, MiniBatch, Paper
 from hyperface_jax.packing.blocks import evaluate_blocks, exchange
 from hyperface_jax.pairwise import Sweep
 
 
 def _mesh(count):
-    return sharding.make_mesh(jax.devices()[:count])
+    return meshes.make_mesh(jax.devices()[:count])
 
 
 def _packed(problem, count, method, start=None):
@@ -107,7 +107,7 @@ def test_rows_keep_their_devices_and_nothing_compiles_twice():
         assert len(compiled) == 1, f"after scan {index}"
         rows = (state.now.x, state.best.x, state.now.row, *jax.tree.leaves(state.now.opt_state))
         for leaf in rows:
-            wanted = sharding.rows(mesh) if leaf.ndim else sharding.replicated(mesh)
+            wanted = meshes.rows(mesh) if leaf.ndim else meshes.replicated(mesh)
             assert leaf.sharding.is_equivalent_to(wanted, leaf.ndim)
 
 

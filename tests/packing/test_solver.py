@@ -136,7 +136,7 @@ def test_paper_moves_one_pair_a_step(key):
     assert moved.sum() == 2
 
 
-def test_paper_first_step_is_adam_then_normalise(key):
+def test_paper_first_step_is_adam_then_normalize(key):
     """Algorithm 1 written out in NumPy."""
     problem = PackingProblem(num_points=12, dim=4, gallery=jnp.eye(4), alpha=0.5)
     method = Paper(num_iterations=1, learning_rate=0.1)
@@ -219,7 +219,7 @@ def test_a_start_that_does_not_fit_is_refused(key):
 @pytest.mark.fully_optimized
 @pytest.mark.parametrize("with_gallery", [False, True])
 def test_a_step_needs_little_memory(with_gallery):
-    """At n = 20,000 and d = 512, under 256 MiB beyond points, force and optimiser state."""
+    """At n = 20,000 and d = 512, under 256 MiB beyond points, force and optimizer state."""
     n, d = 20_000, 512
     gallery = sphere.sample_uniform(jax.random.key(0), 8, d) if with_gallery else None
     problem = PackingProblem(num_points=n, dim=d, gallery=gallery)

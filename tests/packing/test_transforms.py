@@ -1,4 +1,4 @@
-"""One table of optimisers, one set of laws."""
+"""One table of optimizers, one set of laws."""
 
 import jax
 import jax.numpy as jnp

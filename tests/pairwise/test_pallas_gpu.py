@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, PartitionSpec
 
-from hyperface_jax import sharding, sphere
+from hyperface_jax import meshes, sphere
 from hyperface_jax.packing.energies import SoftMax
 from hyperface_jax.packing.schedules import Annealing
 from hyperface_jax.pairwise import count_above, max_cosine, nearest, pair_sum, pallas_gpu
@@ -130,7 +130,7 @@ def _absent_gpus(number):
     about = {"device_kind": "NVIDIA H100", "num_cores": None, "platform": "cuda"}
     known = {field.name for field in fields(AbstractDevice)}
     device = AbstractDevice(**{name: about[name] for name in known})
-    return AbstractMesh((number,), (sharding.ROWS,), (AxisType.Auto,), abstract_device=device)
+    return AbstractMesh((number,), (meshes.ROWS,), (AxisType.Auto,), abstract_device=device)
 
 
 def _lowered_for_cuda(function, *shapes, num_devices, spec):
@@ -164,7 +164,7 @@ def test_lowers_within_a_ring():
         return PallasFolds(reduction).within(_empty(reduction, rows), rows)
 
     x = jax.ShapeDtypeStruct((256, 64), jnp.float32)
-    text = _lowered_for_cuda(swept, x, num_devices=2, spec=PartitionSpec(sharding.ROWS))
+    text = _lowered_for_cuda(swept, x, num_devices=2, spec=PartitionSpec(meshes.ROWS))
     assert "triton" in text
 
 

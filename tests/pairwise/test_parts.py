@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hyperface_jax import sharding, sphere
+from hyperface_jax import meshes, sphere
 from hyperface_jax.pairwise import Sweep, max_cosine, nearest, parts
 from hyperface_jax.pairwise.parts import sweep_in_parts
 
@@ -39,7 +39,7 @@ def test_parts_have_about_the_same_number_of_tiles():
 
 def test_a_mesh_sweeps_at_once(x, mesh, many_parts):
     shares = []
-    sharded = sharding.shard_rows(x, mesh)
+    sharded = meshes.shard_rows(x, mesh)
     found = sweep_in_parts(sharded, reduction=max_cosine(), sweep=Sweep(mesh), report=shares.append)
     np.testing.assert_allclose(found[:900], Sweep()(x, reduction=max_cosine()), atol=1e-6)
     assert shares == [1.0]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperface_jax import sharding, sphere
+from hyperface_jax import meshes, sphere
 from hyperface_jax.pairwise import (
     Sweep,
     count_above,
@@ -53,16 +53,16 @@ BETWEEN = [
 def test_parity(key, name, num_devices, shape, num_columns):
     """Within a set every reduction meets every mesh; otherwise they take turns over the shapes."""
     num_points, block_size = shape
-    mesh = sharding.make_mesh(jax.devices()[:num_devices])
+    mesh = meshes.make_mesh(jax.devices()[:num_devices])
     x = sphere.sample_uniform(key, num_points, 6)
     y = None if num_columns is None else sphere.sample_uniform(jax.random.key(1), num_columns, 6)
     want = Sweep(implementation="reference")(x, y, reduction=REDUCTIONS[name])
-    columns = None if y is None else sharding.shard_rows(y, mesh)
+    columns = None if y is None else meshes.shard_rows(y, mesh)
     found = jax.jit(
         lambda x, y: Sweep(mesh, block_size=block_size)(x, y, reduction=REDUCTIONS[name])
-    )(sharding.shard_rows(x, mesh), columns)
+    )(meshes.shard_rows(x, mesh), columns)
     for got, expected in zip(jax.tree.leaves(found), jax.tree.leaves(want), strict=True):
-        assert got.sharding.is_equivalent_to(sharding.rows(mesh), got.ndim)
+        assert got.sharding.is_equivalent_to(meshes.rows(mesh), got.ndim)
         scale = np.abs(np.asarray(expected, np.float64)).max()
         np.testing.assert_allclose(got[:num_points], expected, rtol=2e-5, atol=2e-6 * scale)
 
@@ -85,8 +85,8 @@ def test_rows_of_zeros_are_no_points(key, name):
 def test_take_finds_rows_on_any_device(key, mesh):
     y = sphere.sample_uniform(key, 101, 4)
     index = jax.random.randint(key, (50,), 0, 101).at[3].set(2**31 - 1)
-    index = jnp.pad(index, (0, sharding.padded_size(50, mesh.size) - 50))
-    taken = Sweep(mesh).take(sharding.shard_rows(y, mesh), index)
+    index = jnp.pad(index, (0, meshes.padded_size(50, mesh.size) - 50))
+    taken = Sweep(mesh).take(meshes.shard_rows(y, mesh), index)
     want = Sweep().take(y, index)
     np.testing.assert_array_equal(taken, want)
     assert not want[3].any()
@@ -101,8 +101,8 @@ def test_a_shard_travels_in_chunks():
 @pytest.mark.fully_optimized
 def test_half_a_round_is_enough():
     """Each device meets three others in full and the opposite one for its own rows only."""
-    mesh = sharding.make_mesh(jax.devices()[:8])
-    x = jax.ShapeDtypeStruct((4096, 32), jnp.float32, sharding=sharding.rows(mesh))
+    mesh = meshes.make_mesh(jax.devices()[:8])
+    x = jax.ShapeDtypeStruct((4096, 32), jnp.float32, sharding=meshes.rows(mesh))
     text = jax.jit(lambda x: Sweep(mesh)(x, reduction=max_cosine())).lower(x).compile().as_text()
     assert "all-gather" not in text
     assert "4096,32" not in text.split("ENTRY")[1], "no device holds all rows"

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from hyperface_jax import sharding
+from hyperface_jax import meshes
 from hyperface_jax.pairwise import Sweep, count_above, k_nearest, nearest, streamed, sweep_streamed
 
 D = 6
@@ -30,7 +30,7 @@ def cosines(x, y, ids=None):
 
 
 def sweeps():
-    mesh = sharding.make_mesh(jax.devices()[:3])
+    mesh = meshes.make_mesh(jax.devices()[:3])
     return {
         "dense": Sweep(),
         "blocks": Sweep(implementation="blockwise", block_size=16),

@@ -117,7 +117,7 @@ def test_nearest_prefers_the_smallest_column_on_a_tie():
     assert found.column.tolist() == [1] + [0] * 39
 
 
-def test_a_single_point_has_no_neighbour():
+def test_a_single_point_has_no_neighbor():
     x = jnp.array([[1.0, 0.0]])
     assert sweep(x, reduction=max_cosine())[0] == -jnp.inf
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperface_jax import sharding
+from hyperface_jax import meshes
 from hyperface_jax.errors import InputError
 from hyperface_jax.recognition.attributes import (
     Regression,
@@ -56,7 +56,7 @@ def _after(trainer, batch, num_steps):
 
 def test_training_learns_the_attributes_on_a_mesh(batch):
     one = Trainer(SHAPE, RECIPE, 13, 5, num_attributes=3)
-    mesh = sharding.make_mesh(jax.devices()[:3])
+    mesh = meshes.make_mesh(jax.devices()[:3])
     many = Trainer(SHAPE, RECIPE, 13, 5, mesh, num_attributes=3)
     _, first = _after(one, batch, 1)
     state, last = _after(one, batch, 30)

@@ -101,8 +101,8 @@ def test_low_resolution_takes_detail_and_leaves_the_mean(image):
     np.testing.assert_array_equal(augment.low_resolution(flat, _rng(0)), flat)
 
 
-def test_photometric_changes_no_place_and_no_grey_hue():
-    """Pixels of one colour keep one colour, and grey ones stay grey."""
+def test_photometric_changes_no_place_and_no_gray_hue():
+    """Pixels of one color keep one color, and gray ones stay gray."""
     image = np.full((8, 8, 3), 120, np.uint8)
     image[:4] = [200, 80, 40]
     levels = set()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from flax import nnx
 
-from hyperface_jax import sharding
+from hyperface_jax import meshes
 from hyperface_jax.errors import InputError
 from hyperface_jax.recognition.backbones import (
     BACKBONES,
@@ -42,7 +42,7 @@ def _to_torch(images):
 def _pair(variant, config):
     """A PyTorch network and the model that holds its weights."""
     make = published.NETWORKS[variant]
-    network = published.randomise(
+    network = published.randomize(
         make(config.depths, config.widths, config.map_size, config.embedding_dim)
     )
     model = nnx.eval_shape(lambda: IResNet(config, rngs=nnx.Rngs(0)))
@@ -114,8 +114,8 @@ def test_batch_statistics_are_those_of_the_whole_batch_on_any_mesh(mesh):
     one, cut = (IResNet(config, rngs=nnx.Rngs(0)) for _ in range(2))
     step = nnx.jit(lambda model, images: model(images))
     expected = step(one, jnp.asarray(images))
-    nnx.update(cut, jax.device_put(nnx.state(cut), sharding.replicated(mesh)))
-    found = step(cut, sharding.shard_rows(images, mesh, 24))
+    nnx.update(cut, jax.device_put(nnx.state(cut), meshes.replicated(mesh)))
+    found = step(cut, meshes.shard_rows(images, mesh, 24))
     np.testing.assert_allclose(found, expected, atol=1e-4)
     for key, value in export_weights(one).items():
         np.testing.assert_allclose(export_weights(cut)[key], value, atol=1e-5, err_msg=key)

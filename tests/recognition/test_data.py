@@ -295,7 +295,7 @@ def _assert_same(batches, others):
         np.testing.assert_array_equal(batch.labels, other.labels)
 
 
-def test_a_batch_holds_normalised_images_and_their_labels(source):
+def test_a_batch_holds_normalized_images_and_their_labels(source):
     batch = next(_loader(source))
     assert (batch.images.shape, batch.images.dtype) == ((4, SIZE, SIZE, 3), np.float32)
     index = np.rint((batch.images[:, 0, 0, 0] * 0.5 + 0.5) * 255).astype(int)
@@ -304,11 +304,11 @@ def test_a_batch_holds_normalised_images_and_their_labels(source):
     np.testing.assert_array_equal(batch.images[..., 2], 1)
 
 
-def test_the_colour_order_is_the_one_asked_for(source):
-    rgb, bgr = (next(_loader(source, colour=colour)).images for colour in ("rgb", "bgr"))
+def test_the_color_order_is_the_one_asked_for(source):
+    rgb, bgr = (next(_loader(source, color=color)).images for color in ("rgb", "bgr"))
     np.testing.assert_array_equal(bgr, rgb[..., ::-1])
-    raw = next(_loader(source, colour="bgr", dtype=np.uint8)).images
-    np.testing.assert_array_equal(images.normalise(raw), bgr)
+    raw = next(_loader(source, color="bgr", dtype=np.uint8)).images
+    np.testing.assert_array_equal(images.normalize(raw), bgr)
     assert raw.dtype == np.uint8
 
 
@@ -526,7 +526,7 @@ def test_a_single_identity_is_an_error(tmp_path):
         ({"seed": 1 << 32}, "^seed: 4294967296"),
         ({"num_workers": -1}, "^num_workers: -1"),
         ({"dtype": np.float64}, "^dtype: float64; use float32 or uint8"),
-        ({"colour": "grb"}, "^colour: 'grb' is no channel order"),
+        ({"color": "grb"}, "^color: 'grb' is no channel order"),
     ],
 )
 def test_a_setting_out_of_range_is_named(source, setting, message):

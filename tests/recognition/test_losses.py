@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from hyperface_jax import sharding
+from hyperface_jax import meshes
 from hyperface_jax.errors import InputError
 from hyperface_jax.recognition import losses
 from hyperface_jax.recognition.losses import margin_loss, sample_classes, sample_size
@@ -25,7 +25,7 @@ HEADS = [ArcFace(), CosFace(), AdaFace(t_alpha=0.5)]
 
 
 def _mesh(count):
-    return sharding.make_mesh(jax.devices()[:count])
+    return meshes.make_mesh(jax.devices()[:count])
 
 
 def _problem(num_classes=C):
@@ -105,7 +105,7 @@ def test_devices_with_few_classes_or_none_agree_too(num_classes, num_devices):
 @pytest.mark.parametrize(("num_devices", "size"), [(2, 1002), (8, 1024)])
 def test_rows_of_zeros_are_no_classes(num_devices, size):
     (embeddings, labels, weights), mesh = _problem(), _mesh(num_devices)
-    padded = sharding.shard_rows(weights, mesh, size)
+    padded = meshes.shard_rows(weights, mesh, size)
     value, grads = _evaluated(ArcFace(), embeddings, labels, padded, mesh=mesh)
     assert not np.any(grads[1][C:])
     dense = _evaluated(ArcFace(), embeddings, labels, weights)
@@ -174,7 +174,7 @@ def test_a_sampled_loss_is_the_dense_loss_of_the_sample(mesh, key):
         head, embeddings, labels, weights, mesh=mesh, sample_rate=0.1, key=key
     )
     chosen, remapped = _chosen(key, labels, mesh.size, 0.1)
-    padded = sharding.pad_rows(weights, -(-C // mesh.size) * mesh.size)
+    padded = meshes.pad_rows(weights, -(-C // mesh.size) * mesh.size)
     dense = _evaluated(head, embeddings, remapped, padded[chosen])
     spread = np.zeros_like(padded)
     spread[chosen] = dense[1][1]
@@ -272,7 +272,7 @@ def test_two_processes_of_four_devices_give_the_loss_of_eight(tmp_path):
     _run_processes(2, [tmp_path / "problem.npz", tmp_path / "result.npz"])
     result = np.load(tmp_path / "result.npz")
     assert (result["num_processes"], result["num_devices"]) == (2, 8)
-    padded = sharding.pad_rows(weights, 1008)
+    padded = meshes.pad_rows(weights, 1008)
     for rate in (1.0, 0.1):
         settings = {"mesh": _mesh(8), "sample_rate": rate, "key": jax.random.key(5)}
         want = _evaluated(AdaFace(), embeddings, labels, padded, **settings)
@@ -284,13 +284,13 @@ def _compiled_step(mesh, batch_size, num_classes, dim, sample_rate):
     """Compile loss, gradient and SGD with momentum from shapes; nothing is allocated."""
     head, optimizer = AdaFace(), optax.sgd(0.1, momentum=0.9)
     weights = jax.ShapeDtypeStruct((num_classes, dim), jnp.float32)
-    embeddings = jax.ShapeDtypeStruct((batch_size, dim), jnp.float32, sharding=sharding.rows(mesh))
-    labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=sharding.replicated(mesh))
+    embeddings = jax.ShapeDtypeStruct((batch_size, dim), jnp.float32, sharding=meshes.rows(mesh))
+    labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=meshes.replicated(mesh))
     trained = weights, jax.eval_shape(optimizer.init, weights), jax.eval_shape(head.init_state)
     trained = jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
         trained,
-        sharding.tree_shardings(trained, num_classes, mesh),
+        meshes.tree_shardings(trained, num_classes, mesh),
     )
 
     def step(trained, embeddings, labels, key):

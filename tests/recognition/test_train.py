@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from hyperface_jax import sharding
+from hyperface_jax import meshes
 from hyperface_jax.errors import InputError
 from hyperface_jax.recognition import train
 from hyperface_jax.recognition.augment import NO_AUGMENTATION
@@ -60,7 +60,7 @@ def test_any_mesh_trains_the_same(batch, mesh):
     expected, _ = _after(_trainer(ema=0.5), batch, 3)
     state, _ = _after(_trainer(mesh, ema=0.5), batch, 3)
     _assert_close(state, expected, 2e-4)
-    assert state.classes.sharding.is_equivalent_to(sharding.rows(mesh), 2)
+    assert state.classes.sharding.is_equivalent_to(meshes.rows(mesh), 2)
     np.testing.assert_array_equal(state.classes[NUM_CLASSES:], 0)
 
 

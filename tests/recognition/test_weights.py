@@ -43,7 +43,7 @@ def variant(request):
 @pytest.fixture
 def network(variant):
     make = published.NETWORKS[variant]
-    return published.randomise(make((2, 1), (4, 8), map_size=3, dim=6)).eval()
+    return published.randomize(make((2, 1), (4, 8), map_size=3, dim=6)).eval()
 
 
 @pytest.fixture

@@ -52,21 +52,21 @@ def write_pairs(path, identities, num_pairs):
 
 
 def _shape(rng):
-    colours = rng.uniform(30, 240, (4, 3))
+    colors = rng.uniform(30, 240, (4, 3))
     sizes = rng.uniform(
         [0.26, 0.34, 0.14, 0.3, 0.04, 0.1, 0.65, 0.0], [0.46, 0.48, 0.3, 0.5, 0.1, 0.3, 0.85, 0.1]
     )
-    return colours, sizes
+    return colors, sizes
 
 
-def _paint(canvas, face, centre):
+def _paint(canvas, face, center):
     (hair, skin, iris, mouth), sizes = face
     width, height, eye_x, eye_y, eye, mouth_width, mouth_y, fringe = sizes
-    x, y = centre
+    x, y = center
 
-    def ellipse(dx, dy, w, h, colour):
+    def ellipse(dx, dy, w, h, color):
         box = [(x + dx - w), (y + dy - h), (x + dx + w), (y + dy + h)]
-        canvas.ellipse([CANVAS * edge for edge in box], fill=tuple(int(c) for c in colour))
+        canvas.ellipse([CANVAS * edge for edge in box], fill=tuple(int(c) for c in color))
 
     ellipse(0, -0.03, width + 0.04, height, hair)
     ellipse(0, fringe, width, height - 0.03, skin)

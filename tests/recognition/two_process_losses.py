@@ -6,18 +6,18 @@ from functools import partial
 import jax
 import numpy as np
 
-from hyperface_jax import sharding
+from hyperface_jax import meshes, processes
 from hyperface_jax.recognition.losses import margin_loss
 from hyperface_jax.recognition.margins import AdaFace
 
 
 def main(problem, result):
     """Read ``problem`` (.npz) and write losses, states and gradients to ``result`` (.npz)."""
-    sharding.initialize()
-    mesh, arrays, head = sharding.make_mesh(), np.load(problem), AdaFace()
-    embeddings = sharding.shard_rows(arrays["embeddings"], mesh, len(arrays["embeddings"]))
+    processes.initialize()
+    mesh, arrays, head = meshes.make_mesh(), np.load(problem), AdaFace()
+    embeddings = meshes.shard_rows(arrays["embeddings"], mesh, len(arrays["embeddings"]))
     weights = arrays["class_weights"]
-    weights = sharding.shard_rows(weights, mesh, -(-len(weights) // mesh.size) * mesh.size)
+    weights = meshes.shard_rows(weights, mesh, -(-len(weights) // mesh.size) * mesh.size)
 
     @partial(jax.jit, static_argnums=2)
     def value_and_grad(embeddings, weights, sample_rate):
@@ -31,8 +31,8 @@ def main(problem, result):
     leaves = {}
     for rate in (1.0, 0.1):
         found = jax.tree.leaves(value_and_grad(embeddings, weights, rate))
-        leaves |= {f"{rate}-{i}": sharding.gathered(leaf) for i, leaf in enumerate(found)}
-    if sharding.is_first_process():
+        leaves |= {f"{rate}-{i}": meshes.gathered(leaf) for i, leaf in enumerate(found)}
+    if processes.is_first_process():
         np.savez(result, num_processes=jax.process_count(), num_devices=mesh.size, **leaves)
 
 

@@ -175,7 +175,7 @@ def test_the_page_needs_nothing_but_itself(report):
     assert {target.removeprefix("#") for target in targets} <= set(page.ids)
 
 
-def test_the_figures_take_their_colours_from_the_page(report):
+def test_the_figures_take_their_colors_from_the_page(report):
     html = report.read_text()
     figures = "".join(re.findall(r"<svg.*?</svg>", html, re.DOTALL))
     assert "var(--after)" in figures
@@ -199,7 +199,7 @@ def test_text_is_escaped(make_run):
 @pytest.mark.parametrize(
     ("changes", "present", "absent"),
     [
-        ({"gallery": False}, "Nearest neighbours", "allery"),
+        ({"gallery": False}, "Nearest neighbors", "allery"),
         ({"keep_out_violations": 0}, "Keep-out violations 0", "protected"),
         ({"keep_out_violations": 1}, "1 of the identities lies within", "identities lie within"),
         ({"keep_out_violations": 12}, "12 of the identities lie within", "lies within"),

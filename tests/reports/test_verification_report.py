@@ -122,7 +122,7 @@ def test_the_det_curves_carry_the_probits_and_rates_name_their_ticks(results):
         np.testing.assert_allclose(axis.get_ticklocs(), ndtri(rates))
 
 
-def test_many_results_differ_in_colour_or_dashes(results):
+def test_many_results_differ_in_color_or_dashes(results):
     many = {f"set {i}": results["lfw"] for i in range(12)}
     (axes,) = roc_figure(many).axes
     looks = {(line.get_color(), str(line.get_linestyle())) for line in axes.lines}

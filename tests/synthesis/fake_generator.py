@@ -1,4 +1,4 @@
-"""A generator whose images show their condition and noise, and a recogniser that reads it back."""
+"""A generator whose images show their condition and noise, and a recognizer that reads it back."""
 
 import hashlib
 

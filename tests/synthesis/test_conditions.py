@@ -61,7 +61,7 @@ def test_gaussian_is_the_papers_formula():
     draws = _draw(*images, variation=Variation(beta=beta))
     np.testing.assert_allclose(np.linalg.norm(draws.conditions, axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(draws.cosines, np.sum(draws.conditions * images[0], 1), atol=1e-6)
-    # Undoing the normalisation by the component along x, which is 1 + beta v, leaves beta v across x.
+    # Undoing the normalization by the component along x, which is 1 + beta v, leaves beta v across x.
     tangent = np.tan(np.arccos(draws.cosines.astype(float)))
     assert np.mean(tangent) == pytest.approx(beta * np.sqrt(63), rel=0.03)
 

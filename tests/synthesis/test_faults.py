@@ -11,12 +11,12 @@ def _noise(spread, seed=0, size=16):
 
 
 @pytest.mark.parametrize("spread", [0, 1])
-@pytest.mark.parametrize("colour", [[0, 0, 0], [255, 255, 255], [9, 120, 33]])
-def test_an_image_of_about_one_colour_is_flat(spread, colour):
-    assert is_flat((_noise(spread) // 2 + np.array(colour) // 2).astype(np.uint8))
+@pytest.mark.parametrize("color", [[0, 0, 0], [255, 255, 255], [9, 120, 33]])
+def test_an_image_of_about_one_color_is_flat(spread, color):
+    assert is_flat((_noise(spread) // 2 + np.array(color) // 2).astype(np.uint8))
 
 
-def test_a_dim_picture_and_one_with_a_single_coloured_half_are_not_flat():
+def test_a_dim_picture_and_one_with_a_single_colored_half_are_not_flat():
     assert not is_flat(_noise(5))
     half = np.zeros((16, 16, 3), np.uint8)
     half[:8, :, 2] = 10

@@ -9,7 +9,7 @@ from hyperface_jax.synthesis.manifest import (
     manifest_settings,
     merge_manifests,
     read_manifest,
-    summarise,
+    summarize,
 )
 from hyperface_jax.synthesis.writer import run_shards
 
@@ -40,7 +40,7 @@ def test_its_metadata_holds_the_settings(data_set):
 
 
 def test_the_summary_counts_what_is_there(data_set):
-    summary = summarise(merge_manifests(data_set))
+    summary = summarize(merge_manifests(data_set))
     dropped = [(i, j) for i in range(6) for j in range(5) if (i + j) % 9 == 8]
     assert summary["num_images"] == 30 - len(dropped)
     assert summary["num_rejected"] == len(dropped)
@@ -87,4 +87,4 @@ def test_a_manifest_of_an_earlier_version_is_read(data_set, tmp_path):
         read_manifest(path).drop_columns(["is_flat", "sketch"])
     )
     assert not any(found["is_flat"].to_pylist())
-    assert summarise(tmp_path / "old.parquet")["num_images"] == summarise(path)["num_images"]
+    assert summarize(tmp_path / "old.parquet")["num_images"] == summarize(path)["num_images"]

@@ -10,7 +10,7 @@ import pytest
 from hyperface_jax.errors import InputError
 from hyperface_jax.sphere import sample_uniform
 from hyperface_jax.synthesis.conditions import Variation
-from hyperface_jax.synthesis.render import Renderer, render
+from hyperface_jax.synthesis.rendering import Renderer, render
 
 sys.path.insert(0, str(Path(__file__).parent))
 import fake_generator as fake
@@ -41,7 +41,7 @@ def test_images_come_in_order_with_their_figures():
         assert image.target_cosine == pytest.approx(float(image.embedding @ target), abs=1e-6)
 
 
-def test_without_a_recogniser_nothing_is_measured():
+def test_without_a_recognizer_nothing_is_measured():
     images = render(_renderer(), *_batch())
     assert all(r.is_kept and r.target_cosine is None and r.embedding is None for r in images)
 
@@ -118,7 +118,7 @@ def test_a_generator_with_other_images_is_named(wrong):
         render(_renderer(generator=generator), *_batch())
 
 
-def test_a_recogniser_of_another_dimension_is_refused():
+def test_a_recognizer_of_another_dimension_is_refused():
     with pytest.raises(InputError, match="embeds in 5 dimensions and the targets have 12"):
         render(_renderer(embed=lambda x: np.ones((len(x), 5))), *_batch())
 

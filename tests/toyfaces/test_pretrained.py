@@ -9,7 +9,7 @@ from hyperface_jax.toyfaces import benchmark_pairs, render, split_key, to_uint8
 from hyperface_jax.toyfaces.pretrained import GENERATOR, METRICS, MODELS, RECOGNIZER
 
 
-def test_the_recogniser_verifies_persons_it_has_not_seen():
+def test_the_recognizer_verifies_persons_it_has_not_seen():
     model = load_recognizer(RECOGNIZER)
     pairs = benchmark_pairs(split_key(11, "test"), "easy", 512)
     views = (pairs.first, pairs.first_nuisance), (pairs.second, pairs.second_nuisance)

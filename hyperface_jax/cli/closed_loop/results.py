@@ -33,7 +33,7 @@ def _synthesis(loop: Loop, way: str) -> dict[str, Any]:
 
 
 def recognition(loop: Loop, way: str) -> dict[str, Any]:
-    """Return how good the recogniser of an arm is."""
+    """Return how good the recognizer of an arm is."""
     folder = loop.path / stages.EVALUATION / way
     sets = read_json(folder / "evaluation.json")
     together = read_json(folder / "all_pairs.json")

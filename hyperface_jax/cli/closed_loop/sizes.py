@@ -16,7 +16,7 @@ class Size:
         epochs: of training.
         batch_size: of training.
         alpha: weight of the gallery in the packing.
-        neighbours: gallery rows whose span stands for the face manifold in the packing.
+        neighbors: gallery rows whose span stands for the face manifold in the packing.
         pairs: of each verification set.
         test_ids: held-out persons who are told apart, all against all.
         reference_ids: real persons who must not leak.
@@ -28,7 +28,7 @@ class Size:
     epochs: int
     batch_size: int = 64
     alpha: float = 8.0
-    neighbours: int = 4
+    neighbors: int = 4
     pairs: int
     test_ids: int
     reference_ids: int

@@ -23,7 +23,7 @@ GALLERY, PACKING, SYNTHESIS = "1-gallery", "2-packing", "3-synthesis"
 RECOGNITION, EVALUATION, LEAKAGE = "4-recognition", "5-evaluation", "6-leakage"
 PACKED, PAPER, UNPACKED, REAL, KEEP_OUT = "packed", "paper", "unpacked", "real", "keep-out"
 SYNTHETIC = (PACKED, PAPER, UNPACKED)
-"""Ways to choose identities whose images a recogniser is trained on."""
+"""Ways to choose identities whose images a recognizer is trained on."""
 TRAINED = (*SYNTHETIC, REAL)
 DRAWN = (*SYNTHETIC, KEEP_OUT)
 FAR = 1e-4
@@ -106,7 +106,7 @@ def _embed_real_persons(loop: Loop, folder: Path) -> None:
 
 
 def persons(seed: int, role: str, num: int, images_per_id: int, preset: str = "easy") -> Faces:
-    """Draw real persons of a role and embed their images with the shipped recogniser."""
+    """Draw real persons of a role and embed their images with the shipped recognizer."""
     from hyperface_jax.recognition.recognizer import load_recognizer
     from hyperface_jax.toyfaces.faces import draw_persons, embed_persons
 
@@ -123,7 +123,7 @@ class Arm:
         num_ids: identities.
         images_per_id: images of each.
         alpha: weight of the gallery.
-        neighbours: gallery rows whose span stands for the face manifold.
+        neighbors: gallery rows whose span stands for the face manifold.
         packing: further words of ``hyperface pack``.
         synthesis: further words of ``hyperface synthesize``.
     """
@@ -132,7 +132,7 @@ class Arm:
     num_ids: int | None = None
     images_per_id: int | None = None
     alpha: float | None = None
-    neighbours: int | None = None
+    neighbors: int | None = None
     packing: tuple[object, ...] = ()
     synthesis: tuple[object, ...] = ()
 
@@ -156,7 +156,7 @@ def keep_out_words(loop: Loop) -> tuple[object, ...]:
 def paper_arm(size: Size) -> Arm:
     """Return the paper's algorithm: the nearest row, one pair a step, a hundred steps an identity."""
     words = ("--method", "paper", "--steps", 100 * size.num_ids)
-    return Arm(name=PAPER, alpha=2.0, neighbours=1, packing=words)
+    return Arm(name=PAPER, alpha=2.0, neighbors=1, packing=words)
 
 
 def pack(loop: Loop) -> None:
@@ -170,7 +170,7 @@ def pack_one(loop: Loop, arm: Arm) -> None:
     size = loop.size
     words = ["--num-ids", size.num_ids if arm.num_ids is None else arm.num_ids]
     words += ["--gallery", loop.gallery, "--alpha", size.alpha if arm.alpha is None else arm.alpha]
-    words += ["--neighbours", arm.neighbours or size.neighbours]
+    words += ["--neighbors", arm.neighbors or size.neighbors]
     out = loop.folder(PACKING) / arm.name
     commands.run("pack", *words, *arm.packing, "--seed", loop.seed, "--devices", 1, "--out", out)
 
@@ -192,7 +192,7 @@ def synthesize_one(loop: Loop, arm: Arm) -> None:
 
 
 def train(loop: Loop) -> None:
-    """Train a recogniser from scratch on the images of each arm, and on as many real ones."""
+    """Train a recognizer from scratch on the images of each arm, and on as many real ones."""
     for way in SYNTHETIC:
         train_one(loop, way, loop.path / SYNTHESIS / way / "shards")
     train_one(loop, REAL, real_images(loop))
@@ -213,7 +213,7 @@ def real_images(loop: Loop) -> Path:
 
 
 def train_one(loop: Loop, way: str, data: Path, epochs: int | None = None) -> None:
-    """Train the recogniser of one arm with ``hyperface train``, on images alone."""
+    """Train the recognizer of one arm with ``hyperface train``, on images alone."""
     size = loop.size
     batch = max(2, min(size.batch_size, size.num_ids * size.images_per_id // 4))
     network = ["--backbone", "iresnet_nano", "--embedding-dim", 128, "--head", "adaface"]
@@ -224,7 +224,7 @@ def train_one(loop: Loop, way: str, data: Path, epochs: int | None = None) -> No
 
 
 def evaluate(loop: Loop) -> None:
-    """Verify held-out real persons with each recogniser, and tell them apart all against all."""
+    """Verify held-out real persons with each recognizer, and tell them apart all against all."""
     make_sets(loop)
     for way in TRAINED:
         evaluate_one(loop, way)
@@ -239,7 +239,7 @@ def make_sets(loop: Loop) -> None:
 
 
 def evaluate_one(loop: Loop, way: str) -> None:
-    """Measure the recogniser of one arm."""
+    """Measure the recognizer of one arm."""
     from hyperface_jax.toyfaces.population import benchmark_lists
 
     out = loop.folder(EVALUATION) / way

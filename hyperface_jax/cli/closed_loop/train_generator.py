@@ -37,7 +37,7 @@ class Settings:
     out: Path = GENERATOR
     """Folder for the model."""
     recognizer: Path = RECOGNIZER
-    """Recogniser that the embeddings are of."""
+    """Recognizer that the embeddings are of."""
     num_ids: int = 16000
     """Persons in the training set."""
     images_per_id: int = 8
@@ -45,7 +45,7 @@ class Settings:
     preset: str = "portrait"
     """Circumstances of the images."""
     steps: int = 3000
-    """Optimiser steps."""
+    """Optimizer steps."""
     batch_size: int = 128
     """Images a step."""
     learning_rate: float = 1.5e-3
@@ -124,7 +124,7 @@ def measure(settings: Settings) -> dict[str, float]:
     """Measure how well unseen persons are drawn.
 
     The target is the direction of half of a person's images, as for a packed identity; real images
-    are the other half. Cosines are those of the recogniser.
+    are the other half. Cosines are those of the recognizer.
 
     Returns:
         ``real_target_cosine`` and ``drawn_target_cosine``, mean cosines of real and drawn images to

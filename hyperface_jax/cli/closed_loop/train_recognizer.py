@@ -1,6 +1,6 @@
-"""How F, the recogniser of toy faces, was made: ``python -m`` this module with ``--work DIR``.
+"""How F, the recognizer of toy faces, was made: ``python -m`` this module with ``--work DIR``.
 
-It stands in for a pretrained recogniser of real faces, so it may learn from the traits of its training
+It stands in for a pretrained recognizer of real faces, so it may learn from the traits of its training
 persons too; nothing that is compared with others may.
 """
 
@@ -32,7 +32,7 @@ _PACKAGES = ("hyperface_jax", "jax", "jaxlib", "flax", "optax")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Train the recogniser of toy faces, and measure it on persons it has not seen."""
+    """Train the recognizer of toy faces, and measure it on persons it has not seen."""
 
     work: Path
     """Folder for the images and the run; run the same command again to resume."""

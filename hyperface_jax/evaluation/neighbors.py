@@ -1,6 +1,6 @@
-"""The nearest neighbour of every row and the most similar pairs of two sets, by exact search.
+"""The nearest neighbor of every row and the most similar pairs of two sets, by exact search.
 
-One sweep over all pairs finds the nearest neighbours. The most similar pairs cost little more: k
+One sweep over all pairs finds the nearest neighbors. The most similar pairs cost little more: k
 pairs at least reach the k-th largest of the nearest cosines, so all of the k most similar pairs
 lie in the rows that reach it, and only these are searched again.
 """
@@ -49,8 +49,8 @@ class NearestPairs(NamedTuple):
     """How near the rows of a set come to those of another, or to each other.
 
     Attributes:
-        cosine: of each row to its nearest neighbour, float32 ``[n]``.
-        nearest: that neighbour, ``[n]``.
+        cosine: of each row to its nearest neighbor, float32 ``[n]``.
+        nearest: that neighbor, ``[n]``.
         pairs: the most similar pairs.
     """
 
@@ -103,7 +103,7 @@ def nearest_pairs(
     sweep: Sweep | None = None,
     watch: Watch | None = None,
 ) -> NearestPairs:
-    """Find the nearest neighbour of every row and the most similar pairs.
+    """Find the nearest neighbor of every row and the most similar pairs.
 
     The result is that of all cosines computed at once, to the rounding of float32: what differs by
     less than some 2e-7 may change places, or be left out at the end of the list.
@@ -116,7 +116,7 @@ def nearest_pairs(
         watch: told of the progress.
 
     Returns:
-        Neighbours and pairs.
+        Neighbors and pairs.
 
     Raises:
         InputError: the dimensions differ, there is no pair, or ``num_pairs`` is not between 1 and
@@ -187,7 +187,7 @@ def target_match(
 
 
 def distribution(values: np.ndarray) -> dict[str, Any]:
-    """Summarise cosines in terms of JSON: mean, extremes, quantiles and a histogram."""
+    """Summarize cosines in terms of JSON: mean, extremes, quantiles and a histogram."""
     counts, edges = np.histogram(values, bin_edges(values, NUM_BINS))
     return {
         "mean_cosine": float(np.mean(values, dtype=np.float64)),

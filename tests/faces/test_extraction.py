@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.gallery import extract
-from hyperface_jax.io.images import TEMPLATE, align, centre_crop, encode, resize
+from hyperface_jax.faces import extract
+from hyperface_jax.io.images import TEMPLATE, align, center_crop, encode, resize
 
 SIZE = 16
 MATRIX = np.random.default_rng(0).normal(size=(SIZE * SIZE * 3, 5))
@@ -20,9 +20,9 @@ class Images(NamedTuple):
 
 
 class Linear:
-    """A recogniser that multiplies pixels by a matrix, and remembers the batches."""
+    """A recognizer that multiplies pixels by a matrix, and remembers the batches."""
 
-    image_size, colour, embedding_dim, digest = SIZE, "rgb", 5, "0" * 64
+    image_size, color, embedding_dim, digest = SIZE, "rgb", 5, "0" * 64
 
     def __init__(self, matrix=MATRIX):
         self.matrix = matrix
@@ -77,7 +77,7 @@ def test_flipping_adds_the_raw_embedding_of_the_mirror_image():
 def test_an_image_of_another_shape_is_cropped_and_counted():
     wide, large = picture(0, 20, 30), picture(1, 40, 40)
     result = extract(make([wide, large, picture(2), picture(3, 112, 112)]), Linear())
-    expected = [resize(centre_crop(wide, 20), SIZE), resize(large, SIZE), picture(2)]
+    expected = [resize(center_crop(wide, 20), SIZE), resize(large, SIZE), picture(2)]
     np.testing.assert_allclose(result.embeddings[:3], direct(expected)[0], atol=1e-6)
     assert result.num_unaligned == 2
 

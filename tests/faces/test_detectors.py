@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.gallery.detectors import (
+from hyperface_jax.faces.detectors import (
     Faces,
     ScrfdDetector,
     landmarks_of,
@@ -83,11 +83,11 @@ def save(path, nodes, outputs, initial, shape):
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), str(path))
 
 
-def image_of(height, width, *cells, colour=RED):
+def image_of(height, width, *cells, color=RED):
     """Paint cells, (left, top, right, bottom), on black."""
     image = np.zeros((height, width, 3), np.uint8)
     for left, top, right, bottom in cells:
-        image[top:bottom, left:right] = colour
+        image[top:bottom, left:right] = color
     return image
 
 
@@ -115,7 +115,7 @@ def test_a_bright_cell_gives_the_box_and_landmarks_worked_out_by_hand(tiny):
 
 @pytest.mark.parametrize(("level", "stride"), [(0, 8), (1, 16), (2, 32)])
 @pytest.mark.parametrize("anchor", [0, 1])
-def test_every_stride_and_anchor_is_centred_on_its_cell(tmp_path, level, stride, anchor):
+def test_every_stride_and_anchor_is_centered_on_its_cell(tmp_path, level, stride, anchor):
     gains = np.zeros((3, 2))
     gains[level, anchor] = 1
     detector = ScrfdDetector(write(tmp_path / "det.onnx", gains=gains), input_size=128)
@@ -170,21 +170,21 @@ def test_extreme_images_have_no_faces_and_raise_nothing(tiny, height, width):
     assert faces.landmarks.shape == (0, 5, 2)
 
 
-@pytest.mark.parametrize("colour", [(0, 0, 255), (0, 255, 0), (255, 255, 255)])
-def test_channels_come_in_rgb_order(tiny, colour):
-    faces = ScrfdDetector(tiny, input_size=64)(image_of(64, 64, (40, 16, 48, 24), colour=colour))
+@pytest.mark.parametrize("color", [(0, 0, 255), (0, 255, 0), (255, 255, 255)])
+def test_channels_come_in_rgb_order(tiny, color):
+    faces = ScrfdDetector(tiny, input_size=64)(image_of(64, 64, (40, 16, 48, 24), color=color))
     assert not len(faces.boxes)
 
 
 def test_a_face_counts_from_the_threshold_on(tiny):
-    image = image_of(64, 64, (40, 16, 48, 24), colour=(100, 0, 0))
+    image = image_of(64, 64, (40, 16, 48, 24), color=(100, 0, 0))
     score = (100 + 127.5) / (3 * 128)
     assert len(ScrfdDetector(tiny, input_size=64, threshold=score - 1e-4)(image).boxes) == 1
     assert len(ScrfdDetector(tiny, input_size=64, threshold=score + 1e-4)(image).boxes) == 0
 
 
 def test_a_weaker_face_with_much_overlap_is_dropped_and_one_with_little_is_kept(tiny):
-    image = image_of(64, 64, (24, 16, 32, 24), colour=RED)
+    image = image_of(64, 64, (24, 16, 32, 24), color=RED)
     image[16:24, 16:24] = 230, 0, 0
     image[16:24, 40:48] = 210, 0, 0
     faces = ScrfdDetector(tiny, input_size=64)(image)
@@ -247,8 +247,8 @@ def test_other_networks_are_refused_in_one_line(tmp_path, settings, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_recogniser_is_refused(tmp_path):
-    path = tmp_path / "recogniser.onnx"
+def test_a_recognizer_is_refused(tmp_path):
+    path = tmp_path / "recognizer.onnx"
     nodes = [helper.make_node("Flatten", ["x"], ["y"])]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
     save(path, nodes, outputs, {}, (1, 3, 112, 112))
@@ -299,16 +299,16 @@ def faces_with(*boxes):
     return Faces(boxes, np.linspace(1, 0.5, len(boxes)), marks)
 
 
-def test_the_larger_face_is_chosen_unless_it_is_far_from_the_centre():
+def test_the_larger_face_is_chosen_unless_it_is_far_from_the_center():
     small, large = (40, 40, 60, 60), (30, 30, 70, 70)
     assert largest_central_face(faces_with(small, large), (100, 100, 3)) == 1
-    # Area 400 at the centre; area 441 and 5 pixels off: 441 - 2 * 25 < 400; 4 pixels: 441 - 32 > 400.
+    # Area 400 at the center; area 441 and 5 pixels off: 441 - 2 * 25 < 400; 4 pixels: 441 - 32 > 400.
     near, far = (43.5, 39.5, 64.5, 60.5), (44.5, 39.5, 65.5, 60.5)
     assert largest_central_face(faces_with(small, near), (100, 100, 3)) == 1
     assert largest_central_face(faces_with(small, far), (100, 100, 3)) == 0
 
 
-def test_the_centre_is_that_of_the_image_not_of_a_square():
+def test_the_center_is_that_of_the_image_not_of_a_square():
     left, right = (0, 10, 20, 30), (100, 10, 120, 30)
     assert largest_central_face(faces_with(left, right), (40, 220, 3)) == 1
     assert largest_central_face(faces_with(left, right), (40, 40, 3)) == 0

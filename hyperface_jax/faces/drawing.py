@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _INDEX = "model_index.json"
 _ARGUMENTS = {"batch_size", "generator", "output_type", "return_dict"}
 _ENOUGH = 32
-"""Images of one colour, and no other, that end a call."""
+"""Images of one color, and no other, that end a call."""
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
@@ -89,10 +89,10 @@ def write_faces(
         progress: called with the number of faces there are, also of those kept.
 
     Returns:
-        The names of files that were left out, since the images came out of one colour.
+        The names of files that were left out, since the images came out of one color.
 
     Raises:
-        InputError: as for :func:`random_faces`; all images are of one colour, the path cannot be
+        InputError: as for :func:`random_faces`; all images are of one color, the path cannot be
             written, or the folder holds anything but faces of the same source and seed.
     """
     _check_numbers(num, seed, batch_size)
@@ -398,7 +398,7 @@ def _files(
             break
     if flat and not num_good:
         raise InputError(
-            f"{source}: all of the first {len(flat)} faces came out of one colour; mend the generator"
+            f"{source}: all of the first {len(flat)} faces came out of one color; mend the generator"
         )
 
 

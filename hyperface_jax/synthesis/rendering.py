@@ -1,6 +1,6 @@
 """From conditions to faces: draw, cut out the face, compare it with its target, and try again.
 
-The generator, the cutting and the recogniser are functions of arrays, so that any of them fits.
+The generator, the cutting and the recognizer are functions of arrays, so that any of them fits.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Renderer:
         key: of the data set.
         variation: how conditions differ from the embeddings.
         crop: cuts out the face; None keeps the image as it is.
-        embed: recogniser that looks at the result; None looks at nothing.
+        embed: recognizer that looks at the result; None looks at nothing.
         min_target_cosine: least cosine of the face to its target; needs ``embed``.
         max_attempts: tries at an image before it is given up.
 
@@ -56,7 +56,7 @@ class Renderer:
             raise InputError(f"max_attempts={self.max_attempts}: must be 1 or more")
         if self.min_target_cosine is not None and self.embed is None:
             raise InputError(
-                "min_target_cosine: needs a recogniser to measure it with; give one or drop it"
+                "min_target_cosine: needs a recognizer to measure it with; give one or drop it"
             )
 
 
@@ -71,7 +71,7 @@ class Rendered(NamedTuple):
         face: what was cut out of it; None if no face was found.
         embedding: unit, of the face, ``[d]``; None if not looked at.
         is_kept: whether there is a face and it is close enough to its target.
-        is_flat: whether the image or the face is of one colour, as a generator that fails makes it;
+        is_flat: whether the image or the face is of one color, as a generator that fails makes it;
             such a face is None.
     """
 
@@ -181,8 +181,8 @@ def _looks(renderer: Renderer, faces: list[np.ndarray | None], targets: np.ndarr
     unit = renderer.embed(np.stack(list(found.values())))
     if unit.shape[1] != targets.shape[1]:
         raise InputError(
-            f"recogniser: embeds in {unit.shape[1]} dimensions and the targets have {targets.shape[1]}; "
-            "use the recogniser of the gallery"
+            f"recognizer: embeds in {unit.shape[1]} dimensions and the targets have {targets.shape[1]}; "
+            "use the recognizer of the gallery"
         )
     for i, row in zip(found, unit, strict=True):
         looks[i] = _Look(row, float(row @ targets[i]))

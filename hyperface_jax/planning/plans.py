@@ -8,7 +8,9 @@ from typing import NamedTuple, get_args
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.contacts import CONTACT_SWEEPS
-from hyperface_jax.packing.cost import (
+from hyperface_jax.packing.methods import default_num_iterations
+from hyperface_jax.packing.minibatch import default_measurement
+from hyperface_jax.planning.cost import (
     Method,
     StepCost,
     device_blocks,
@@ -17,9 +19,7 @@ from hyperface_jax.packing.cost import (
     step_cost,
     stochastic_shape,
 )
-from hyperface_jax.packing.machines import Machine
-from hyperface_jax.packing.methods import default_num_iterations
-from hyperface_jax.packing.minibatch import default_measurement
+from hyperface_jax.planning.machines import Machine
 
 _GIB = 2**30
 _USABLE = 0.9

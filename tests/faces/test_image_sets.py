@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.gallery import open_images, read_landmarks
+from hyperface_jax.faces import open_images, read_landmarks
 from hyperface_jax.io.image_folders import (
     CYCLE,
     HIDDEN,

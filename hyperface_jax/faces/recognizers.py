@@ -1,4 +1,4 @@
-"""What a recogniser is, and those that come as ONNX files."""
+"""What a recognizer is, and those that come as ONNX files."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.embeddings import file_sha256
 from hyperface_jax.io.files import one_line
-from hyperface_jax.io.images import in_colour
+from hyperface_jax.io.images import in_color
 from hyperface_jax.io.onnx_files import find_input_range
 from hyperface_jax.io.probes import check_tells_apart
 
 if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
-    from hyperface_jax.io.images import Colour
+    from hyperface_jax.io.images import Color
 
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 _SILENT = 4
@@ -32,7 +32,7 @@ class Recognizer(Protocol):
         ...
 
     @property
-    def colour(self) -> Colour:
+    def color(self) -> Color:
         """Channel order that the network was trained with; images come as RGB all the same."""
         ...
 
@@ -52,7 +52,7 @@ class Recognizer(Protocol):
 
 
 class OnnxRecognizer:
-    """A recogniser in an ONNX file, in the way of insightface's ``w600k_r50.onnx``.
+    """A recognizer in an ONNX file, in the way of insightface's ``w600k_r50.onnx``.
 
     Its input is ``[n, 3, s, s]``; n may be open or fixed. It holds ``(x - 127.5) / 127.5``, or what
     a model that starts with a scaling of its own expects, as some from MXNet do: see
@@ -60,15 +60,15 @@ class OnnxRecognizer:
 
     Args:
         path: the file.
-        colour: channel order that the network was trained with; the file does not say.
+        color: channel order that the network was trained with; the file does not say.
 
     Raises:
         InputError: onnxruntime is not installed, the file is no such model, or it cannot tell images
             apart.
     """
 
-    def __init__(self, path: StrPath, *, colour: Colour = "rgb") -> None:
-        self.colour: Colour = colour
+    def __init__(self, path: StrPath, *, color: Color = "rgb") -> None:
+        self.color: Color = color
         self.digest = file_sha256(path)
         self._name = one_line(path)
         self._session = _session(path, self._name)
@@ -97,7 +97,7 @@ class OnnxRecognizer:
         num_images = len(images)
         missing = (self._batch or num_images) - num_images
         images = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
-        pixels = in_colour(images, self.colour).transpose(0, 3, 1, 2).astype(np.float32)
+        pixels = in_color(images, self.color).transpose(0, 3, 1, 2).astype(np.float32)
         inputs = {self._session.get_inputs()[0].name: (pixels - self._offset) / self._divisor}
         output = self._session.get_outputs()[0].name
         try:
@@ -141,6 +141,6 @@ def _input_shape(session: Any, name: str) -> tuple[int | None, int]:
     if others or not is_face or not isinstance(shape[2], int) or first.type != "tensor(float)":
         raise InputError(
             f"{name}: input {first.name!r} is {first.type} {shape}, one of {len(others) + 1}; export "
-            "a recogniser with one float input [n, 3, size, size] of a fixed size"
+            "a recognizer with one float input [n, 3, size, size] of a fixed size"
         )
     return shape[0] if isinstance(shape[0], int) else None, shape[2]

@@ -38,7 +38,7 @@ def shortened(code: LinearCode, count: int) -> SphericalCode:
 
 
 def restricted(code: LinearCode, allowed: Sequence[int]) -> SphericalCode:
-    """Return the words with few symbols in some coordinates, centred there.
+    """Return the words with few symbols in some coordinates, centered there.
 
     Where k of q symbols are allowed, their points of the simplex have the mean m, whose square is
     ``(q - k) / (k (q - 1))``, and are seen from it: all inner products and norms fall by that much.
@@ -146,10 +146,10 @@ class Restriction:
         message = message.at[:, np.array(self.fixed)].set(decided)
         words = code.coordinates(code.encoded(message)) * self.norm(code.num_symbols)
         parts = [words[:, self._kept(positions)]]
-        parts += [self._centred(k, symbols[:, i]) for i, k in enumerate(self.allowed) if k > 1]
+        parts += [self._centered(k, symbols[:, i]) for i, k in enumerate(self.allowed) if k > 1]
         return jnp.concatenate(parts, axis=1)
 
-    def _centred(self, num_symbols: int, symbols: Indices) -> Points:
+    def _centered(self, num_symbols: int, symbols: Indices) -> Points:
         """Return the points of the allowed symbols, seen from their mean."""
         points = self.norm(num_symbols) * simplex_points(num_symbols)
         return jnp.asarray(points, jnp.float32)[symbols]

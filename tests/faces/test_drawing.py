@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.gallery.generators import generator_seeds, random_faces, write_faces
-from hyperface_jax.gallery.image_sets import open_images
+from hyperface_jax.faces.drawing import generator_seeds, random_faces, write_faces
+from hyperface_jax.faces.image_sets import open_images
 from hyperface_jax.io.images import decode
 
 SIZE = 16
@@ -20,7 +20,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def squares(seed, indices):
-    """Draw a square in a colour of the seed and the index; note the call."""
+    """Draw a square in a color of the seed and the index; note the call."""
     CALLS.append(indices.tolist())
     images = np.zeros((len(indices), 8, 10, 3), np.uint8)
     images[:, 2:6, 2:6, 0] = indices[:, None, None]
@@ -29,7 +29,7 @@ def squares(seed, indices):
     return images
 
 
-def grey(seed, indices):
+def gray(seed, indices):
     return np.full((len(indices), 8, 8), seed, np.uint8)
 
 
@@ -312,7 +312,7 @@ def test_parts_that_do_not_fit_together_are_named_when_drawing_fails(tmp_path):
     assert "fails to draw 2 faces" in error_of(draw, source, 2)
 
 
-def test_a_pipeline_of_grey_images_is_refused(tmp_path):
+def test_a_pipeline_of_gray_images_is_refused(tmp_path):
     settings = {"in_channels": 1, "out_channels": 1}
     scheduler = diffusers.DDIMScheduler()
     source = save_unet_pipeline(tmp_path / "p", "DDIMPipeline", scheduler, **settings)
@@ -354,7 +354,7 @@ def test_a_source_that_is_neither_folder_nor_function_is_refused_at_once(spec, m
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("grey", r"uint8 of shape (2, 8, 8) for 2 faces"),
+        ("gray", r"uint8 of shape (2, 8, 8) for 2 faces"),
         ("floats", "float64 of shape"),
         ("one_too_few", r"(1, 8, 10, 3) for 2 faces"),
         ("broken_disc", "cannot draw faces: No such file"),
@@ -524,7 +524,7 @@ def test_an_interrupted_tar_leaves_the_old_one_and_no_part(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_faces("drawing:squares", path, 7, batch_size=2, progress=stopping_at(4))
     assert path.read_bytes() == before
-    error_of(write_faces, "drawing:grey", path, 1)
+    error_of(write_faces, "drawing:gray", path, 1)
     assert [entry.name for entry in tmp_path.iterdir()] == ["faces.tar"]
     write_faces("drawing:squares", path, 7)
     assert len(read_folder(path)) == 7
@@ -539,10 +539,10 @@ def black(seed, indices):
 
 
 @pytest.mark.parametrize("name", ["faces", "faces.tar"])
-def test_images_of_one_colour_are_left_out_or_an_error(tmp_path, name):
+def test_images_of_one_color_are_left_out_or_an_error(tmp_path, name):
     path = tmp_path / name
     assert write_faces("drawing:half_black", path, 4, seed=9) == ["000000.png", "000002.png"]
     assert open_images(path).names == ["000001.png", "000003.png"]
     for num in (3, 50):
-        with pytest.raises(InputError, match="came out of one colour"):
+        with pytest.raises(InputError, match="came out of one color"):
             write_faces("drawing:black", tmp_path / f"{num}{name}", num, seed=9)

@@ -47,7 +47,7 @@ def all_pairs(embeddings: ArrayLike, persons: ArrayLike) -> AllPairs:
     """Search the first image of each person for all others, and score all pairs of images.
 
     Args:
-        embeddings: of the images, ``[n, d]``; normalised here.
+        embeddings: of the images, ``[n, d]``; normalized here.
         persons: number of each image's person, ``[n]``.
 
     Returns:

@@ -7,14 +7,14 @@ from pathlib import Path
 import jax
 import pytest
 
-from hyperface_jax import sharding
+from hyperface_jax import meshes
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing import Annealed, Loop, MiniBatch, PackingProblem
-from hyperface_jax.packing.cost import step_cost
-from hyperface_jax.packing.machines import KINDS, parse_devices
-from hyperface_jax.packing.plan import choose_plan
 from hyperface_jax.pairwise import Sweep
 from hyperface_jax.pairwise.blockwise import default_block_size
+from hyperface_jax.planning.cost import step_cost
+from hyperface_jax.planning.machines import KINDS, parse_devices
+from hyperface_jax.planning.plans import choose_plan
 
 RESULT = Path(__file__).parents[2] / "benchmarks/results/amd-epyc-2-cores/scaling.json"
 
@@ -77,7 +77,7 @@ METHODS = {"annealed": Annealed(), "stochastic": MiniBatch()}
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("num_devices", [2, 4])
 def test_memory_is_that_of_the_compiled_step(method, num_devices):
-    mesh = sharding.make_mesh(jax.devices()[:num_devices])
+    mesh = meshes.make_mesh(jax.devices()[:num_devices])
     problem = PackingProblem(num_points=16_384, dim=96)
     found = Loop.of(METHODS[method], problem, Sweep(mesh)).lower(problem, 2).compile()
     found = found.memory_analysis()

@@ -1,4 +1,4 @@
-"""A recogniser of two layers, as an ONNX file and in NumPy."""
+"""A recognizer of two layers, as an ONNX file and in NumPy."""
 
 import numpy as np
 import onnx
@@ -43,11 +43,11 @@ def write(path, size=32, batch="n", shape=None, output="embedding", before=(), *
     return path
 
 
-def reference(images, colour="rgb"):
+def reference(images, color="rgb"):
     """Embed uint8 RGB images in float64."""
     size = images.shape[1]
     kernel, matrix, bias = (array.astype(np.float64) for array in weights(size).values())
-    ordered = images if colour == "rgb" else images[..., ::-1]
+    ordered = images if color == "rgb" else images[..., ::-1]
     pixels = (ordered.astype(np.float64) - 127.5) / 127.5
     padded = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))[:, ::2, ::2]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.gallery import OnnxRecognizer
+from hyperface_jax.faces import OnnxRecognizer
 from hyperface_jax.io.embeddings import file_sha256
 
 pytest.importorskip("onnxruntime")
@@ -22,12 +22,12 @@ def faces(num, size=32, seed=1):
 
 
 @pytest.mark.parametrize("batch", ["n", 1, 4])
-@pytest.mark.parametrize("colour", ["rgb", "bgr"])
-def test_an_onnx_model_computes_what_its_layers_say(tmp_path, batch, colour):
-    recognizer = OnnxRecognizer(tiny.write(tmp_path / "a.onnx", batch=batch), colour=colour)
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+def test_an_onnx_model_computes_what_its_layers_say(tmp_path, batch, color):
+    recognizer = OnnxRecognizer(tiny.write(tmp_path / "a.onnx", batch=batch), color=color)
     raw = recognizer(faces(9))
     assert raw.dtype == np.float32
-    np.testing.assert_allclose(raw, tiny.reference(faces(9), colour), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(raw, tiny.reference(faces(9), color), rtol=1e-4, atol=1e-4)
 
 
 SUB, MUL = ("Sub", ["mean"]), ("Mul", ["factor"])
@@ -76,7 +76,7 @@ def _computed(name):
     ],
     ids=["constant nodes", "computed"],
 )
-def test_constants_that_are_no_initialisers_are_found(tmp_path, extra):
+def test_constants_that_are_no_initializers_are_found(tmp_path, extra):
     path = tiny.write(tmp_path / "a.onnx", before=[SUB, MUL])
     model = onnx.load(path)
     nodes = [*extra("mean", 127.5), *extra("factor", 1 / 127.5), *model.graph.node]
@@ -114,7 +114,7 @@ def test_an_onnx_model_tells_its_size_dimension_and_digest(tmp_path):
     path = tiny.write(tmp_path / "a.onnx", size=20)
     recognizer = OnnxRecognizer(path)
     assert (recognizer.image_size, recognizer.embedding_dim) == (20, tiny.DIM)
-    assert recognizer.colour == "rgb"
+    assert recognizer.color == "rgb"
     assert recognizer.digest == file_sha256(path)
 
 
@@ -138,7 +138,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_file_that_is_no_recogniser_is_named(tmp_path, case):
+def test_a_file_that_is_no_recognizer_is_named(tmp_path, case):
     path = tmp_path / "a.onnx"
     make, words = BAD[case]
     make(path)

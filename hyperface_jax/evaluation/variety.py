@@ -1,6 +1,6 @@
 """How varied a data set is: within its identities, between them, and against a gallery of faces.
 
-A data set trains a recogniser well if images of one identity differ (intra-class variation), if
+A data set trains a recognizer well if images of one identity differ (intra-class variation), if
 identities lie far apart (inter-class separation), and if identities are spread over where faces are
 (coverage). Means over all pairs follow from the sums of the classes; distributions are exact for genuine
 pairs and, for large sets, those of a random sample for impostor pairs.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.evaluation.nearest_pairs import distribution, shares_above
+from hyperface_jax.evaluation.neighbors import distribution, shares_above
 from hyperface_jax.evaluation.verification import Separation, separation
 from hyperface_jax.pairwise import nearest, sweep_streamed
 
@@ -48,14 +48,14 @@ class Classes(NamedTuple):
         sizes: images of each, ``[c]``.
         resultant: mean resultant length of each, ``[c]``: 1 if all its images are the same, about
             ``1 / sqrt(size)`` if they have nothing in common. That of a single image is 1.
-        centres: unit mean directions, float32 ``[c, d]``.
-        nearest_cosine: of each centre to the nearest other one, float32 ``[c]``.
+        centers: unit mean directions, float32 ``[c, d]``.
+        nearest_cosine: of each center to the nearest other one, float32 ``[c]``.
     """
 
     labels: np.ndarray
     sizes: np.ndarray
     resultant: np.ndarray
-    centres: np.ndarray
+    centers: np.ndarray
     nearest_cosine: np.ndarray
 
 
@@ -72,8 +72,8 @@ class Diversity:
         genuine_mean: mean cosine of all genuine pairs.
         impostor_mean: mean cosine of all impostor pairs.
         vendi_images: Vendi score of all images, from 1 to ``min(n, d)``.
-        vendi_identities: that of the centres, from 1 to ``min(c, d)``.
-        gallery_cosine: of each row of the gallery to the nearest centre, float32; None without one.
+        vendi_identities: that of the centers, from 1 to ``min(c, d)``.
+        gallery_cosine: of each row of the gallery to the nearest center, float32; None without one.
     """
 
     classes: Classes
@@ -104,7 +104,7 @@ class Diversity:
             "genuine_mean": self.genuine_mean,
             "impostor_mean": self.impostor_mean,
             "resultant": _spread(self.classes.resultant[several]),
-            "nearest_centre": {
+            "nearest_center": {
                 **distribution(self.classes.nearest_cosine),
                 "above": shares_above(self.classes.nearest_cosine, thresholds),
             },
@@ -136,7 +136,7 @@ def diversity(
         labels: identity of each, numbers or strings ``[n]``.
         gallery: unit rows ``[g, d]`` that stand for all faces, to measure coverage.
         seed: of the rows that impostor pairs are drawn from, and of genuine ones if they are too many.
-        sweep: how pairs of centres and gallery rows are visited, and on which devices.
+        sweep: how pairs of centers and gallery rows are visited, and on which devices.
         report: told of the rows done, of ``2 n``.
 
     Returns:
@@ -145,28 +145,28 @@ def diversity(
     Raises:
         InputError: shapes differ, or there are not two identities and one with two images.
 
-    Cost: ``2 n d^2`` FLOPs, the genuine pairs, ``c^2 d`` for the centres and ``2 g c d`` for the
-        gallery. Memory of the centres, of some blocks of rows and of some 100 bytes a scored pair.
+    Cost: ``2 n d^2`` FLOPs, the genuine pairs, ``c^2 d`` for the centers and ``2 g c d`` for the
+        gallery. Memory of the centers, of some blocks of rows and of some 100 bytes a scored pair.
     """
     names, index, sizes = _classes(x, labels)
     rows = _Rows(x, report or (lambda done: None))
     sums, covariance = _moments(rows, index, len(names))
     lengths = np.linalg.norm(sums, axis=1)
     _check_lengths(names, lengths)
-    centres = (sums / lengths[:, None]).astype(np.float32)
+    centers = (sums / lengths[:, None]).astype(np.float32)
     genuine = _genuine(rows, index, sizes, seed)
     impostor = _impostor(x, index, seed)
     scores = np.concatenate([genuine, impostor])
-    found = sweep_streamed(centres, reduction=nearest(), sweep=sweep)
+    found = sweep_streamed(centers, reduction=nearest(), sweep=sweep)
     return Diversity(
-        Classes(names, sizes, lengths / sizes, centres, found.cosine),
+        Classes(names, sizes, lengths / sizes, centers, found.cosine),
         separation(scores, np.arange(len(scores)) < len(genuine)),
         **_means(sums, lengths, sizes),
         vendi_images=vendi_score(covariance / len(index)),
-        vendi_identities=vendi_score(_kernel(centres)),
+        vendi_identities=vendi_score(_kernel(centers)),
         gallery_cosine=None
         if gallery is None
-        else sweep_streamed(gallery, centres, reduction=nearest(), sweep=sweep).cosine,
+        else sweep_streamed(gallery, centers, reduction=nearest(), sweep=sweep).cosine,
     )
 
 
@@ -235,7 +235,7 @@ def _check_lengths(names: np.ndarray, lengths: np.ndarray) -> None:
     if lengths.min() < _ZERO_LENGTH:
         raise InputError(
             f"labels: the embeddings of identity {names[lengths.argmin()]} cancel out, so it has no "
-            "centre; check its images"
+            "center; check its images"
         )
 
 

@@ -5,18 +5,18 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from hyperface_jax import sharding
+from hyperface_jax import meshes
 from hyperface_jax.cli.recognizer import open_recognizer
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.embeddings import file_sha256
 from hyperface_jax.io.files import atomic_write_json
-from hyperface_jax.io.images import normalise
+from hyperface_jax.io.images import normalize
 from hyperface_jax.io.torch_files import write_state_dict
 from hyperface_jax.recognition.backbones import BackboneConfig, IResNet
 from hyperface_jax.recognition.recognizer import FlaxRecognizer, load_recognizer
 from hyperface_jax.recognition.weights import export_weights
 
-COLOURS = {"insightface": "rgb", "adaface": "bgr"}
+COLORS = {"insightface": "rgb", "adaface": "bgr"}
 
 
 @pytest.fixture(params=["insightface", "adaface"])
@@ -29,9 +29,9 @@ def faces(num, size=8):
     return np.random.default_rng(0).integers(0, 256, (num, size, size, 3), dtype=np.uint8)
 
 
-def direct(model, images, colour):
+def direct(model, images, color):
     model.eval()
-    return np.asarray(model(normalise(images, colour)))
+    return np.asarray(model(normalize(images, color)))
 
 
 def write_run(folder, model, **settings):
@@ -45,12 +45,12 @@ def write_run(folder, model, **settings):
 
 @pytest.mark.parametrize("num_devices", [1, 3])
 def test_batches_of_any_size_give_the_raw_embeddings_of_the_model(model, num_devices):
-    mesh = sharding.make_mesh(jax.devices()[:num_devices])
+    mesh = meshes.make_mesh(jax.devices()[:num_devices])
     recognizer = FlaxRecognizer(model, mesh=mesh)
     for images in (faces(7), faces(2), faces(12)):
         raw = recognizer(images)
         assert raw.dtype == np.float32
-        expected = direct(model, images, COLOURS[model.config.variant])
+        expected = direct(model, images, COLORS[model.config.variant])
         np.testing.assert_allclose(raw, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -59,14 +59,14 @@ def test_a_model_in_training_is_evaluated_and_left_in_training(model):
     raw = FlaxRecognizer(model)(faces(3))
     assert not model.deterministic
     np.testing.assert_allclose(
-        raw, direct(model, faces(3), COLOURS[model.config.variant]), rtol=1e-4, atol=1e-5
+        raw, direct(model, faces(3), COLORS[model.config.variant]), rtol=1e-4, atol=1e-5
     )
 
 
-def test_the_colour_order_can_be_overridden(model):
+def test_the_color_order_can_be_overridden(model):
     usual = FlaxRecognizer(model)
-    assert usual.colour == COLOURS[model.config.variant]
-    other = FlaxRecognizer(model, colour={"rgb": "bgr", "bgr": "rgb"}[usual.colour])
+    assert usual.color == COLORS[model.config.variant]
+    other = FlaxRecognizer(model, color={"rgb": "bgr", "bgr": "rgb"}[usual.color])
     np.testing.assert_allclose(other(faces(2)[..., ::-1]), usual(faces(2)), rtol=1e-4, atol=1e-5)
     assert np.abs(other(faces(2)) - usual(faces(2))).max() > 1e-3
 
@@ -130,8 +130,8 @@ def test_settings_of_another_run_are_refused(tmp_path, model, settings, words):
 
 
 NONE = {
-    "missing.pt": (lambda path: None, "no such recogniser"),
-    "photo.jpg": (lambda path: path.write_text("x"), "no recogniser"),
+    "missing.pt": (lambda path: None, "no such recognizer"),
+    "photo.jpg": (lambda path: path.write_text("x"), "no recognizer"),
     "text.pt": (lambda path: path.write_text("no weights"), "not a PyTorch or safetensors file"),
     "text.onnx": (lambda path: path.write_text("no model"), "no ONNX model"),
     "folder": (lambda path: path.mkdir(), "model.safetensors"),
@@ -139,7 +139,7 @@ NONE = {
 
 
 @pytest.mark.parametrize("name", NONE)
-def test_what_is_no_recogniser_is_named(tmp_path, name):
+def test_what_is_no_recognizer_is_named(tmp_path, name):
     make, words = NONE[name]
     make(tmp_path / name)
     with pytest.raises(InputError) as caught:
@@ -152,7 +152,7 @@ def test_what_is_no_recogniser_is_named(tmp_path, name):
     ("name", "module", "extra"),
     [
         ("w.pt", "hyperface_jax.recognition.recognizer", "recognition"),
-        ("w.onnx", "hyperface_jax.gallery.recognizers", "onnx"),
+        ("w.onnx", "hyperface_jax.faces.recognizers", "onnx"),
     ],
 )
 def test_a_library_that_is_missing_names_the_extra(tmp_path, monkeypatch, name, module, extra):

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.gallery.recognizers import _session
+from hyperface_jax.faces.recognizers import _session
 from hyperface_jax.io.files import one_line
 from hyperface_jax.io.onnx_files import find_input_range
 
@@ -147,9 +147,9 @@ class ScrfdDetector:
             is_face = outputs[i][:, 0] >= self.threshold
             score, sides, points = (output[is_face] for output in outputs[i::num_strides])
             place = np.flatnonzero(is_face) // self._levels.num_anchors
-            centre = _centres(place, self._size[1] // stride)
-            box = np.hstack([centre - sides[:, :2], centre + sides[:, 2:]])
-            landmark = centre[:, None] + points.reshape(-1, 5, 2)
+            center = _centers(place, self._size[1] // stride)
+            box = np.hstack([center - sides[:, :2], center + sides[:, 2:]])
+            landmark = center[:, None] + points.reshape(-1, 5, 2)
             found.append((score[:, 0], box * stride, landmark * stride))
         scores, boxes, landmarks = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return scores, boxes, landmarks
@@ -209,7 +209,7 @@ def _letterbox(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np
     return square, np.array([new_width / width, new_height / height])
 
 
-def _centres(places: np.ndarray, num_columns: int) -> np.ndarray:
+def _centers(places: np.ndarray, num_columns: int) -> np.ndarray:
     """Return the (column, row) of each place on a grid, ``[k, 2]``."""
     return np.stack([places % num_columns, places // num_columns], axis=1).astype(np.float64)
 
@@ -240,7 +240,7 @@ def _areas(boxes: np.ndarray) -> np.ndarray:
 def largest_central_face(faces: Faces, shape: Sequence[int]) -> int | None:
     """Choose the face that an image is of, as insightface's ``FaceAnalysis.get(max_num=1)`` does.
 
-    It is the one with the largest area less twice the squared distance between the centres of the box
+    It is the one with the largest area less twice the squared distance between the centers of the box
     and of the image, ``(w // 2, h // 2)``.
 
     Args:
@@ -252,8 +252,8 @@ def largest_central_face(faces: Faces, shape: Sequence[int]) -> int | None:
     """
     if not len(faces.boxes):
         return None
-    centre = np.array([shape[1] // 2, shape[0] // 2])
-    offsets = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2 - centre
+    center = np.array([shape[1] // 2, shape[0] // 2])
+    offsets = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2 - center
     return int(np.argmax(_areas(faces.boxes) - 2 * np.sum(offsets**2, axis=1)))
 
 

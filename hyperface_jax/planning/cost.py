@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
-from hyperface_jax import sharding
+from hyperface_jax import meshes
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.blocks import block_shape
-from hyperface_jax.packing.machines import Machine
 from hyperface_jax.packing.minibatch import (
     MiniBatch,
     check_groups,
@@ -22,6 +21,7 @@ from hyperface_jax.packing.minibatch import (
 )
 from hyperface_jax.pairwise import Precision, api, ring
 from hyperface_jax.pairwise.blockwise import default_block_size
+from hyperface_jax.planning.machines import Machine
 
 Method = Literal["annealed", "stochastic"]
 
@@ -30,7 +30,7 @@ _INDICES = 3
 _SCALAR_SUMS = 2
 _LIVE_TILES = 3
 _LIVE_CHUNKS = 4
-_OPTIMISER_PASSES = 12
+_OPTIMIZER_PASSES = 12
 _SHUFFLE_PASSES = 6
 
 
@@ -47,7 +47,7 @@ class Memory(NamedTuple):
     travelling: float
     """Chunks of rows and accumulators on their way round the ring."""
     workspace: float
-    """Tiles and blocks in use, rows being exchanged, and copies of the optimiser."""
+    """Tiles and blocks in use, rows being exchanged, and copies of the optimizer."""
 
     @property
     def state(self) -> float:
@@ -155,7 +155,7 @@ def shape_of(num_points: int, dim: int, machine: Machine, num_groups: int = 1) -
     """Return how the solvers lay ``num_points`` rows out on a machine."""
     num_devices = machine.num_devices
     num_parts = max(num_groups, num_devices)
-    size = num_points if num_parts == 1 else sharding.padded_size(num_points, num_parts)
+    size = num_points if num_parts == 1 else meshes.padded_size(num_points, num_parts)
     rows = size // num_devices
     block = default_block_size(rows)
     return Shape(rows, dim, num_groups, block, ring.count_chunks(rows, block))
@@ -209,7 +209,7 @@ def _full_step(shape: Shape, machine: Machine) -> _Parts:
     tiles = flops / (6 * shape.block**2 * shape.dim)
     # A two-sided tile reads its columns, and reads and writes their accumulators.
     traffic = 3 * _FLOAT * shape.block * shape.dim * tiles
-    traffic += _OPTIMISER_PASSES * shape.points_bytes
+    traffic += _OPTIMIZER_PASSES * shape.points_bytes
     return _ringed(shape, machine, flops, traffic, shape.rows * _FLOAT * (shape.dim + 2))
 
 
@@ -256,7 +256,7 @@ def _block_step(shape: Shape, machine: Machine, batch_size: int) -> _Parts:
     flops = num_blocks * _own_pairs(size, block, shape.dim, has_force=True, is_twice=is_twice)
     tiles = flops / (6 * block**2 * shape.dim)
     traffic = 3 * _FLOAT * block * shape.dim * tiles
-    traffic += (_OPTIMISER_PASSES + _SHUFFLE_PASSES) * shape.points_bytes
+    traffic += (_OPTIMIZER_PASSES + _SHUFFLE_PASSES) * shape.points_bytes
     num_devices, every = machine.num_devices, MiniBatch.exchange_every
     if shape.num_groups == 1 or num_devices == 1:
         return _Parts(flops, traffic, 0, 0, 0, _SCALAR_SUMS * (num_devices > 1))

@@ -1,4 +1,4 @@
-"""Images in, unit embeddings out: decoded by threads ahead of the recogniser, batch by batch."""
+"""Images in, unit embeddings out: decoded by threads ahead of the recognizer, batch by batch."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import one_line
-from hyperface_jax.io.images import TEMPLATE_SIZE, align, centre_crop, decode, resize
+from hyperface_jax.io.images import TEMPLATE_SIZE, align, center_crop, decode, resize
 
 if TYPE_CHECKING:
-    from hyperface_jax.gallery.image_sets import ImageSet, Landmarks
-    from hyperface_jax.gallery.recognizers import Recognizer
+    from hyperface_jax.faces.image_sets import ImageSet, Landmarks
+    from hyperface_jax.faces.recognizers import Recognizer
 
 _MAX_THREADS = 32
 
@@ -44,7 +44,7 @@ class Extracted(NamedTuple):
 
 
 class _Image(NamedTuple):
-    """An image as the recogniser takes it, or the reason why there is none."""
+    """An image as the recognizer takes it, or the reason why there is none."""
 
     name: str
     pixels: np.ndarray | None
@@ -70,7 +70,7 @@ def extract(
     """Embed images.
 
     With landmarks, a face is warped to 112 x 112; without, the largest square in the middle is cut.
-    Either is scaled to the size that the recogniser takes.
+    Either is scaled to the size that the recognizer takes.
 
     Args:
         image_set: the images.
@@ -143,7 +143,7 @@ def _prepare(image_set: ImageSet, index: int, *, size: int, landmarks: Landmarks
     try:
         image = decode(image_set.read(index), name=name)
         if landmarks is None:
-            square = centre_crop(image, min(image.shape[:2]))
+            square = center_crop(image, min(image.shape[:2]))
             is_aligned = image.shape[:2] in ((TEMPLATE_SIZE,) * 2, (size,) * 2)
             return _Image(name, resize(square, size), is_aligned)
         if name not in landmarks:
@@ -165,7 +165,7 @@ def _embedded(
         places = np.array([i for i in range(len(batch)) if i not in reasons])
         for i in places[~np.isfinite(norms)]:
             name = one_line(batch[i].name)
-            raise InputError(f"{name}: its embedding is not finite; check the recogniser's weights")
+            raise InputError(f"{name}: its embedding is not finite; check the recognizer's weights")
         reasons |= dict.fromkeys(places[norms == 0].tolist(), "its embedding is zero; remove it")
         raw, norms = raw[norms > 0], norms[norms > 0]
         parts = [_Rows((raw / norms[:, None]).astype(np.float32), norms.astype(np.float32))]
