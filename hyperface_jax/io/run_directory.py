@@ -14,11 +14,12 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.io.claims import claim
 from hyperface_jax.io.files import (
-    atomic_write_json,
     atomic_write_jsonl,
     os_input_error,
     read_json,
@@ -60,7 +61,7 @@ class RunDirectory:
         if free < needed_bytes:
             raise InputError(
                 f"{path}: {free / 2**20:.0f} MiB are free and the run needs "
-                f"{needed_bytes / 2**20:.0f} MiB: free some space or choose another --out"
+                f"{needed_bytes / 2**20:.0f} MiB: free some space or choose another `out`"
             )
 
     def __truediv__(self, name: str) -> Path:
@@ -84,37 +85,24 @@ class RunDirectory:
         """Return the settings of the run on disk; empty if there is none."""
         return read_json(self / CONFIG) if (self / CONFIG).exists() else {}
 
-    def claim(self, config: Mapping[str, Any], *, ignore: tuple[str, ...] = ()) -> None:
+    def claim(
+        self,
+        config: Mapping[str, Any],
+        *,
+        ignore: tuple[str, ...] = (),
+        renamed: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Write the settings of a new run, or check that they are those of the run on disk.
 
         Args:
             config: the settings.
             ignore: fields that may differ, since they do not change the result.
+            renamed: new names of fields, by those that earlier versions wrote.
 
         Raises:
             InputError: if another run is on disk, naming every differing field.
         """
-        if not (self / CONFIG).exists():
-            strangers = [p.name for p in self.path.iterdir() if p.name != _LOCK]
-            if strangers:
-                raise InputError(
-                    f"{self.path}: holds files of something else ({', '.join(sorted(strangers)[:3])}) "
-                    "and no config.json: choose an empty --out"
-                )
-            atomic_write_json(self / CONFIG, dict(config))
-            return
-        stored = read_json(self / CONFIG)
-        names = sorted((stored.keys() | config.keys()) - set(ignore))
-        differing = [
-            f"{name} ({stored.get(name)!r} there, {config.get(name)!r} now)"
-            for name in names
-            if stored.get(name) != config.get(name)
-        ]
-        if differing:
-            raise InputError(
-                f"{self.path}: holds a run with other settings: {', '.join(differing)}: "
-                "choose another --out or the same settings"
-            )
+        claim(self.path, CONFIG, config, ignore=ignore, renamed=renamed, own=(_LOCK,))
 
     def truncate_history(self, num_steps: int) -> list[dict[str, Any]]:
         """Drop history lines from ``num_steps`` on, which a resumed run writes again."""
@@ -136,7 +124,7 @@ def _locked(path: Path) -> IO[str]:
     except BlockingIOError as error:
         lock.close()
         raise InputError(
-            f"{path}: another process is writing this run: wait for it or choose another --out"
+            f"{path}: another process is writing this run: wait for it or choose another `out`"
         ) from error
     except OSError:
         lock.close()

@@ -1,4 +1,4 @@
-"""The run behind ``hyperface pack``: devices, resume, loop, checkpoints."""
+"""A packing from settings: devices, resume, loop, checkpoints."""
 
 from __future__ import annotations
 
@@ -12,21 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperface_jax import processes
-from hyperface_jax.cli.job import Job
-from hyperface_jax.cli.loop import (
-    INTERRUPTED,
-    Saving,
-    StopRequest,
-    job_mesh,
-    open_run,
-    run_together,
-    say,
-)
-from hyperface_jax.cli.pack import FREE_TO_CHANGE, Inputs, Pack, resolved_config
-from hyperface_jax.cli.pack_results import write_results
-from hyperface_jax.cli.progress import StepProgress
 from hyperface_jax.codes import refinable
-from hyperface_jax.errors import InputError
+from hyperface_jax.errors import InputError, Stopped
 from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.checkpoints import Checkpointer
 from hyperface_jax.io.embeddings import Embeddings
@@ -47,35 +34,72 @@ from hyperface_jax.packing import (
 from hyperface_jax.packing.manifolds import manifold_of
 from hyperface_jax.packing.methods import is_measured
 from hyperface_jax.pairwise import Sweep
+from hyperface_jax.runs.packing.codes import pack_code
+from hyperface_jax.runs.packing.inputs import Inputs, read_inputs, resolved_config
+from hyperface_jax.runs.packing.job import Job
+from hyperface_jax.runs.packing.results import write_results
+from hyperface_jax.runs.packing.settings import (
+    ALPHA,
+    FREE_TO_CHANGE,
+    LEARNING_RATE,
+    RENAMED,
+    Pack,
+    check_settings,
+    is_code_alone,
+)
+from hyperface_jax.runs.support.jobs import Saving, job_mesh, join_job, open_run, run_together
+from hyperface_jax.runs.support.result import Result
+from hyperface_jax.runs.support.watch import QUIET, Watch
 
 _STATES_ON_DISK = 12
 
 
-def pack(config: Pack, inputs: Inputs) -> int:
-    """Run, resume or report a packing; return the exit code. All processes of a job call it."""
+def pack(config: Pack, *, watch: Watch = QUIET) -> Result:
+    """Choose identities on the hypersphere, as far apart as possible, near the gallery.
+
+    All processes of a job call it. The same call goes on with an unfinished run, and reports a finished
+    one.
+
+    Args:
+        config: the settings.
+        watch: what is told meanwhile, and how to stop.
+
+    Returns:
+        The figures of ``summary.json``, and the run directory.
+
+    Raises:
+        InputError: a setting or a file cannot be used; nothing was done.
+        Stopped: it was asked to stop; everything is saved.
+    """
+    check_settings(config)
+    join_job(config.distributed)
+    watch = watch.of_this_process()
+    inputs = read_inputs(config, watch)
+    if is_code_alone(config):
+        return pack_code(config, inputs, watch)
     needed = _STATES_ON_DISK * 4 * config.num_ids * inputs.dim * config.restarts
     run = open_run(config.out, needed)
     try:
-        return run_together(lambda: _pack(config, inputs, run), run.path)
+        return run_together(lambda: _pack(config, inputs, run, watch), run.path)
     finally:
         run.close()
 
 
-def _pack(config: Pack, inputs: Inputs, run: RunDirectory) -> int:
+def _pack(config: Pack, inputs: Inputs, run: RunDirectory, watch: Watch) -> Result:
     job = build(config, inputs, run)
     resolved = _resolved(config, inputs, job)
-    processes.on_first_process(lambda: run.claim(resolved, ignore=FREE_TO_CHANGE))
+    processes.on_first_process(lambda: run.claim(resolved, ignore=FREE_TO_CHANGE, renamed=RENAMED))
     if run.is_finished:
-        cosine = run.summary()["max_cosine"]
-        say(f"{run.path}: already finished, max cosine {cosine:.6f}; nothing changed")
-        return 0
+        summary = run.summary()
+        text = (
+            f"{run.path}: already finished, max cosine {summary['max_cosine']:.6f}; nothing changed"
+        )
+        return Result(run.path, summary, text)
     with Checkpointer(run / names.CHECKPOINTS) as checkpointer:
-        state, seconds, is_done = loop(job, checkpointer)
+        state, seconds, is_done = loop(job, checkpointer, watch)
     if not is_done:
-        say(f"{run.path}: stopped and saved; run the same command to go on")
-        return INTERRUPTED
-    write_results(job, inputs, state, seconds)
-    return 0
+        raise Stopped(run.path)
+    return write_results(job, inputs, state, seconds, watch)
 
 
 def choose_mesh(config: Pack) -> Any:
@@ -83,7 +107,7 @@ def choose_mesh(config: Pack) -> Any:
     count = config.devices or (1 if config.restarts > 1 else jax.device_count())
     is_alone = count < jax.device_count() or config.restarts > 1 or config.polish
     if jax.process_count() > 1 and is_alone:
-        raise InputError("--devices, --restarts and --polish are for a single process: drop them")
+        raise InputError("`devices`, `restarts` and `polish` are for a single process: drop them")
     return job_mesh(count)
 
 
@@ -95,7 +119,7 @@ def build(config: Pack, inputs: Inputs, run: RunDirectory) -> Job:
             num_points=config.num_ids,
             dim=inputs.dim,
             gallery=_points(inputs.gallery),
-            alpha=config.alpha,
+            alpha=ALPHA if config.alpha is None else config.alpha,
             manifold=manifold_of(config.neighbors),
             keep_out=_points(inputs.keep_out),
             keep_out_cosine=config.keep_out_cosine,
@@ -106,7 +130,7 @@ def build(config: Pack, inputs: Inputs, run: RunDirectory) -> Job:
         method = _method(config, run.stored_config().get("num_groups"))
         loop = Loop.of(method, problem, sweep, restarts)
     except InputError as error:
-        raise InputError(f"--method {config.method}: {error}") from error
+        raise InputError(f"`method={config.method}`: {error}") from error
     return Job(config, problem, loop.place(problem), loop, start, run)
 
 
@@ -115,7 +139,7 @@ def _method(config: Pack, num_groups: int | None) -> Method:
     if config.iterate is not None:
         settings["track_best"] = config.iterate == "best"
     if config.method == "paper":
-        return Paper(learning_rate=config.learning_rate, **settings)
+        return Paper(learning_rate=config.learning_rate or LEARNING_RATE, **settings)
     if config.method == "stochastic":
         settings |= {"batch_size": config.batch_size, "relax": config.relax}
         return MiniBatch(num_groups=num_groups, **settings)
@@ -129,7 +153,7 @@ def _start(config: Pack, inputs: Inputs) -> Any:
         try:
             return refinable(max(config.num_ids, 2), inputs.dim)
         except ValueError as error:
-            raise InputError(f"--init code: {error}") from error
+            raise InputError(f"`init=code`: {error}") from error
     return config.init if inputs.init is None else _points(inputs.init)
 
 
@@ -152,17 +176,19 @@ def _resolved(config: Pack, inputs: Inputs, job: Job) -> dict[str, Any]:
     )
 
 
-def loop(job: Job, checkpointer: Checkpointer) -> tuple[LoopState, float, bool]:
+def loop(job: Job, checkpointer: Checkpointer, watch: Watch) -> tuple[LoopState, float, bool]:
     """Run to the end or to a signal; return the state, the seconds spent and whether it is done."""
     restored = checkpointer.restore(job.loop.shapes(job.placed))
     if restored:
         state, seconds = restored.state, restored.notes["seconds"]
-        say(f"{job.run.path}: resuming at step {_step(state)}")
+        watch.say(f"{job.run.path}: resuming at step {_step(state)}")
     else:
         state, seconds = job.initial(), 0.0
     total, done = job.loop.method.steps, _step(state)
     saving = Saving(checkpointer, job.config.checkpoint_seconds)
-    with StopRequest() as stop, _history(job, done) as history, _progress(total, done) as progress:
+    opened = watch.progress("packing", "steps", total, done)
+    with watch.stopping() as is_asked, _history(job, done) as history, opened as update:
+        update(done, "compiling")
         while done < total:
             start = time.perf_counter()
             state, records = job.loop.advance(job.placed, state, job.loop.chunk_at(done))
@@ -172,8 +198,8 @@ def loop(job: Job, checkpointer: Checkpointer) -> tuple[LoopState, float, bool]:
             if history:
                 for row in _history_rows(job, records, seconds):
                     history.append(row)
-            progress.update(done, _figure(state))
-            is_stopping, is_due = processes.any_process(stop.requested, saving.is_due)
+            update(done, _figure(state))
+            is_stopping, is_due = processes.any_process(is_asked(), saving.is_due)
             if is_due or is_stopping or done == total:
                 saving.save(done, state, {"seconds": seconds})
             if is_stopping:
@@ -187,10 +213,6 @@ def _history(job: Job, done: int) -> Any:
         return contextlib.nullcontext()
     job.run.truncate_history(done)
     return JsonLines(job.run / names.HISTORY)
-
-
-def _progress(total: int, done: int) -> StepProgress:
-    return StepProgress(total, done, is_silent=not processes.is_first_process())
 
 
 def _figure(state: LoopState) -> str:

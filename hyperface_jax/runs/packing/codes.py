@@ -1,4 +1,4 @@
-"""``hyperface pack --init code --steps 0``: a spherical code as it is, block by block, any size.
+"""A packing that is a spherical code as it is, written block by block, of any size.
 
 No pair is needed to know its max cosine; a sample of rows is held against all others nevertheless, so
 that what is in the file is what the certificate speaks of.
@@ -17,15 +17,17 @@ import numpy as np
 from jax import lax
 
 from hyperface_jax import sphere
-from hyperface_jax.cli.loop import INTERRUPTED, StopRequest, open_run, say
-from hyperface_jax.cli.pack import FREE_TO_CHANGE, Inputs, Pack, resolved_config
-from hyperface_jax.cli.pack_results import finish, machine, yardsticks
-from hyperface_jax.cli.progress import CountProgress
 from hyperface_jax.codes import SphericalCode, best_known, verify
-from hyperface_jax.errors import InputError
+from hyperface_jax.errors import InputError, Stopped
 from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.files import JsonLines, atomic_save_npz, os_input_error
 from hyperface_jax.packing.starts import rotated_rows
+from hyperface_jax.runs.packing.inputs import Inputs, resolved_config
+from hyperface_jax.runs.packing.results import finish, machine, yardsticks
+from hyperface_jax.runs.packing.settings import FREE_TO_CHANGE, RENAMED, Pack
+from hyperface_jax.runs.support.jobs import open_run
+from hyperface_jax.runs.support.result import Result
+from hyperface_jax.runs.support.watch import Watch
 
 if TYPE_CHECKING:
     from hyperface_jax.io.run_directory import RunDirectory
@@ -44,39 +46,43 @@ class Code(NamedTuple):
     sample: Any
 
 
-def pack_code(config: Pack, inputs: Inputs) -> int:
-    """Write, resume or report a code; return the exit code."""
+def pack_code(config: Pack, inputs: Inputs, watch: Watch) -> Result:
+    """Write a code, go on writing it, or report it."""
     if jax.process_count() > 1:
-        raise InputError("--init code --steps 0 is for a single process: run it without the others")
+        raise InputError(
+            "`init=code` with `steps=0` is for a single process: run it without the others"
+        )
     try:
         code = best_known(config.num_ids, inputs.dim)
     except ValueError as error:
-        raise InputError(f"--init code: {error}") from error
+        raise InputError(f"`init=code`: {error}") from error
     run = open_run(config.out, 4 * config.num_ids * inputs.dim)
     try:
-        return _pack_code(config, inputs, run, code)
+        return _pack_code(config, inputs, run, code, watch)
     finally:
         run.close()
 
 
-def _pack_code(config: Pack, inputs: Inputs, run: RunDirectory, code: SphericalCode) -> int:
-    run.claim(resolved_config(config, inputs, code=code.name), ignore=FREE_TO_CHANGE)
+def _pack_code(
+    config: Pack, inputs: Inputs, run: RunDirectory, code: SphericalCode, watch: Watch
+) -> Result:
+    resolved = resolved_config(config, inputs, code=code.name)
+    run.claim(resolved, ignore=FREE_TO_CHANGE, renamed=RENAMED)
     if run.is_finished:
-        say(f"{run.path}: already finished, max cosine {run.summary()['max_cosine']:.6f}")
-        return 0
+        summary = run.summary()
+        text = f"{run.path}: already finished, max cosine {summary['max_cosine']:.6f}"
+        return Result(run.path, summary, text)
     start = time.perf_counter()
     certificate = _certificate(code)
     rotated = _rotated(code, config.seed, inputs.dim)
-    nearest = _write(run / names.EMBEDDINGS, rotated, config.num_ids, inputs.dim)
+    nearest = _write(run / names.EMBEDDINGS, rotated, config.num_ids, inputs.dim, watch)
     if nearest is None:
-        say(f"{run.path}: stopped; run the same command to go on")
-        return INTERRUPTED
+        raise Stopped(run.path)
     _check(nearest, code)
     JsonLines(run / names.HISTORY).close()
     atomic_save_npz(run / names.DIAGNOSTICS, nearest_before=nearest, nearest_after=nearest)
     seconds = time.perf_counter() - start
-    finish(run, _summary(config, inputs, code, nearest, certificate, seconds))
-    return 0
+    return finish(run, _summary(config, inputs, code, nearest, certificate, seconds), watch)
 
 
 def _certificate(code: SphericalCode) -> dict[str, Any]:
@@ -99,17 +105,18 @@ def _rotated(code: SphericalCode, seed: int, dim: int) -> Code:
     return Code(code, rows, index, rows(jnp.asarray(index)))
 
 
-def _write(path: Path, code: Code, num_rows: int, dim: int) -> np.ndarray | None:
-    """Write all rows and return the nearest cosines of the sample; None if a signal came."""
+def _write(path: Path, code: Code, num_rows: int, dim: int, watch: Watch) -> np.ndarray | None:
+    """Write all rows and return the nearest cosines of the sample; None if asked to stop."""
     partial = path.with_name(f".{path.name}.partial")
     nearest = np.full(len(code.sampled), -np.inf, np.float32)
     try:
         file = _opened(partial, (num_rows, dim))
-        with StopRequest() as stop, CountProgress("writing", "rows", num_rows) as progress:
+        opened = watch.progress("writing", "rows", num_rows)
+        with watch.stopping() as is_asked, opened as update:
             for first, block in _blocks(file, code, num_rows):
                 nearest = np.maximum(nearest, _nearest(code, block, first))
-                progress.update(min(first + _BLOCK, num_rows), f"max cosine {nearest.max():.5f}")
-                if stop.requested:
+                update(min(first + _BLOCK, num_rows), f"max cosine {nearest.max():.5f}")
+                if is_asked():
                     return None
         file.flush()
         partial.replace(path)

@@ -10,10 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperface_jax import bounds, meshes, processes
-from hyperface_jax.cli.job import Job
-from hyperface_jax.cli.pack import Inputs, warn
-from hyperface_jax.cli.progress import SweepProgress
-from hyperface_jax.cli.versions import versions
 from hyperface_jax.codes import best_known
 from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.embeddings import write_embeddings
@@ -22,6 +18,11 @@ from hyperface_jax.io.sharded import write_sharded
 from hyperface_jax.packing import LoopState
 from hyperface_jax.packing.api import polished
 from hyperface_jax.packing.figures import PackingFigures, count_violations, measure, measure_sets
+from hyperface_jax.runs.packing.inputs import Inputs
+from hyperface_jax.runs.packing.job import Job
+from hyperface_jax.runs.support.result import Result
+from hyperface_jax.runs.support.versions import versions
+from hyperface_jax.runs.support.watch import Watch
 
 if TYPE_CHECKING:
     from hyperface_jax.io.run_directory import RunDirectory
@@ -39,39 +40,48 @@ class Packed(NamedTuple):
     figures: PackingFigures
 
 
-def write_results(job: Job, inputs: Inputs, state: LoopState, seconds: float) -> None:
-    """Write embeddings, diagnostics, summary and report, and say where they are."""
+def write_results(
+    job: Job, inputs: Inputs, state: LoopState, seconds: float, watch: Watch
+) -> Result:
+    """Write embeddings, diagnostics, summary and report; the first process returns the figures."""
     best = job.loop.best(job.placed, state)
-    packed = final_points(job, best)
+    packed = final_points(job, best, watch)
     before = _measured(job, job.initial_points())
     _write_embeddings(job, inputs, packed)
     if not processes.is_first_process():
-        return
+        return Result(job.run.path, {}, "")
     best_step = best.now.step if best.best is None else best.best.step
     summary = summarize(job, packed, int(best_step), seconds)
     summary["initial_max_cosine"] = float(np.max(before.nearest))
     summary["initial_max_cosine_rows"] = len(before.nearest)
     atomic_save_npz(job.run / names.DIAGNOSTICS, **_diagnostics(before, packed.figures))
-    finish(job.run, summary)
+    return finish(job.run, summary, watch)
 
 
-def finish(run: RunDirectory, summary: dict[str, Any]) -> None:
-    """Write the summary and the report, and say what came out."""
+def finish(run: RunDirectory, summary: dict[str, Any], watch: Watch) -> Result:
+    """Write the summary and the report."""
     from hyperface_jax.reports.pack import write_report
 
     atomic_write_json(run / names.SUMMARY, summary)
-    _announce(summary, write_report(run.path))
+    report = write_report(run.path)
+    if violations := summary["keep_out_violations"]:
+        watch.warn(
+            f"keep-out is infeasible here: {violations} identities stay within cosine "
+            f"{summary['keep_out_cosine']} of a keep-out row, the closest at "
+            f"{summary['keep_out_max_cosine']:.4f}"
+        )
+    return Result(run.path, summary, "\n".join([*_in_words(summary), f"report: {report}"]))
 
 
-def final_points(job: Job, state: LoopState) -> Packed:
+def final_points(job: Job, state: LoopState, watch: Watch) -> Packed:
     """Finish the best points, polish them if asked to, and measure them."""
     method, sweep = job.loop.method, job.loop.sweep
     if not job.config.relax and getattr(method, "measured_rows", None):
         x, row = job.loop.repaired(job.placed, state)
         figures = _measured(job, x)
         return Packed(x, row, float(np.max(figures.nearest)), figures)
-    with SweepProgress(is_silent=not processes.is_first_process()) as progress:
-        final = job.loop.finish(job.placed, state, progress.update)
+    with watch.progress("measuring all pairs", "", 1) as update:
+        final = job.loop.finish(job.placed, state, update)
     if job.config.polish:
         x, cosine = polished(job.problem, np.asarray(final.x)[: job.config.num_ids])
         figures = _on_host(measure(job.placed, jnp.asarray(x, jnp.float32)))
@@ -184,26 +194,22 @@ def _pairs(job: Job) -> float:
     return float(method.steps) * job.config.restarts * n * others
 
 
-def _announce(summary: dict[str, Any], report: Any) -> None:
+def _in_words(summary: dict[str, Any]) -> list[str]:
     of_rows = ""
     if summary.get("certificate"):
         of_rows = ", certified by its construction"
     elif not summary["max_cosine_is_exact"]:
         of_rows = f" over {summary['max_cosine_rows']} rows against all"
-    print(
+    lines = [
         f"max cosine {summary['max_cosine']:.6f}{of_rows} (angle {summary['min_angle_deg']:.2f} deg), "
         f"lower bound {summary['lower_bound']:.6f} ({summary['lower_bound_name']}), "
         f"best known code {summary['best_known']:.6f} ({summary['best_known_name']}), "
         f"{summary['seconds']:.1f} s"
-    )
+    ]
     if summary["gallery_mean_cosine"] is not None:
-        print(f"mean cosine to the nearest gallery row {summary['gallery_mean_cosine']:.4f}")
-    if violations := summary["keep_out_violations"]:
-        warn(
-            f"keep-out is infeasible here: {violations} identities stay within cosine "
-            f"{summary['keep_out_cosine']} of a keep-out row, the closest at "
-            f"{summary['keep_out_max_cosine']:.4f}"
+        lines.append(f"mean cosine to the nearest gallery row {summary['gallery_mean_cosine']:.4f}")
+    if summary["keep_out_violations"] == 0:
+        lines.append(
+            f"keep-out: no violation, closest approach {summary['keep_out_max_cosine']:.4f}"
         )
-    elif violations == 0:
-        print(f"keep-out: no violation, closest approach {summary['keep_out_max_cosine']:.4f}")
-    print(f"report: {report}")
+    return lines

@@ -1,4 +1,4 @@
-"""The versions that a result was made with."""
+"""The machine and the versions that a result was made with."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ import jax
 from hyperface_jax.packing import Loop, LoopState, PackingProblem
 
 if TYPE_CHECKING:
-    from hyperface_jax.cli.pack import Pack
     from hyperface_jax.io.run_directory import RunDirectory
+    from hyperface_jax.runs.packing.settings import Pack
 
 
 class Job(NamedTuple):

@@ -1,20 +1,19 @@
-"""What runs of steps share: directory, devices, a polite end on a signal, checkpoints in time."""
+"""Jobs of one or several processes: joining them, their devices, their run directory, their end."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 
 from hyperface_jax import meshes, processes
-from hyperface_jax.cli.last_words import LastWords
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.run_directory import RunDirectory
+from hyperface_jax.runs.support.last_words import LastWords
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,18 +22,28 @@ if TYPE_CHECKING:
 
     from hyperface_jax.io.checkpoints import Checkpointer
 
+T = TypeVar("T")
+
 _LONGEST_SHARE = 0.1
 """Of the time, that saving may take."""
-
-INTERRUPTED = 130
-"""Exit code of a run that a signal stopped, with everything saved."""
 _LOST_A_PEER = 3
 
 
-def say(text: str) -> None:
-    """Print a line, on the first process of a job alone."""
-    if processes.is_first_process():
-        print(text, flush=True)
+def join_job(distributed: str) -> None:
+    """Join the other processes of a job, if there are any, see :func:`.processes.initialize`.
+
+    Args:
+        distributed: ``auto``, or ``yes`` to join whatever the environment says.
+
+    Raises:
+        InputError: the environment contradicts itself, or the others cannot be reached.
+    """
+    if jax.distributed.is_initialized():
+        return
+    try:
+        processes.initialize(force=distributed == "yes")
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"cannot join the job: {error}") from error
 
 
 def open_run(path: Path, needed_bytes: int) -> RunDirectory:
@@ -49,20 +58,32 @@ def job_mesh(count: int | None) -> Mesh | None:
     Raises:
         InputError: there are fewer, or some of several processes would have none.
     """
-    devices = jax.devices()
-    count = len(devices) if count is None else count
-    if not 1 <= count <= len(devices):
-        raise InputError(f"--devices {count}: this job has {len(devices)} devices")
-    if count < len(devices) and jax.process_count() > 1:
-        raise InputError("--devices is for a single process: drop it")
-    return meshes.make_mesh(devices[:count]) if count > 1 else None
+    found = jax.devices()
+    count = len(found) if count is None else count
+    if not 1 <= count <= len(found):
+        raise InputError(f"`devices={count}`: this job has {len(found)} devices")
+    if count < len(found) and jax.process_count() > 1:
+        raise InputError("`devices` is for a single process: drop it")
+    return meshes.make_mesh(found[:count]) if count > 1 else None
 
 
-def run_together(function: Callable[[], int], path: Path) -> int:
+def local_mesh(count: int | None) -> Mesh:
+    """Return the mesh of the first devices of this process, or of all of them.
+
+    Raises:
+        InputError: there are fewer.
+    """
+    found = jax.local_devices()
+    if count is not None and not 1 <= count <= len(found):
+        raise InputError(f"`devices={count}`: must be between 1 and {len(found)}")
+    return meshes.make_mesh(found[:count])
+
+
+def run_together(function: Callable[[], T], path: Path) -> T:
     """Run ``function`` on every process of a job, and end this one if another is lost.
 
     Args:
-        function: what to run; returns the exit code.
+        function: what to run.
         path: the run directory.
     """
     if jax.process_count() == 1:
@@ -101,24 +122,3 @@ class Saving:
         self._checkpointer.save(step, state, notes)
         self._saved_at = time.monotonic()
         self._took = self._saved_at - start
-
-
-class StopRequest:
-    """Turn Ctrl-C and SIGTERM into a request that the loop honors after the current scan."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> StopRequest:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._request)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _request(self, number: int, frame: Any) -> None:
-        del number, frame
-        self.requested = True

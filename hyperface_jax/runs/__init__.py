@@ -1,0 +1,69 @@
+"""The stages of the method, each a function from settings to a result.
+
+``runs.pack(runs.Pack(num_ids=1000, dim=128, out=Path("run")))`` and the like: resumable, without a
+terminal, printing nothing. A stage reads and writes files and joins what the folders below keep apart
+(packing, faces, synthesis, recognition, evaluation, reports); the command line only parses and prints.
+Nothing but :mod:`hyperface_jax.cli` and benchmarks imports this folder. A stage is loaded when it is
+first asked for, as some need extras.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hyperface_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from hyperface_jax.errors import Stopped
+    from hyperface_jax.runs.packing.settings import Pack
+    from hyperface_jax.runs.packing.stage import pack
+    from hyperface_jax.runs.support.result import Result
+    from hyperface_jax.runs.support.watch import Watch, stop_on_signals
+
+
+class _Home(NamedTuple):
+    """Where a name is defined, and the extra that its module needs."""
+
+    module: str
+    extra: str = "cli"
+
+
+_HOMES = {
+    "InputError": _Home("errors"),
+    "Stopped": _Home("errors"),
+    "Result": _Home("runs.support.result"),
+    "Watch": _Home("runs.support.watch"),
+    "stop_on_signals": _Home("runs.support.watch"),
+    "Pack": _Home("runs.packing.settings"),
+    "pack": _Home("runs.packing.stage"),
+}
+
+__all__ = [
+    "InputError",
+    "Pack",
+    "Result",
+    "Stopped",
+    "Watch",
+    "pack",
+    "stop_on_signals",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOMES[name]
+    try:
+        module = importlib.import_module(f"hyperface_jax.{home.module}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("hyperface_jax"):
+            raise
+        raise InputError(
+            f"{name} needs {error.name}: pip install 'hyperface_jax[{home.extra}]'"
+        ) from error
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,84 @@
+"""The files of a packing, read and checked against each other."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.embeddings import Embeddings, check_same_dim, read_embeddings, read_points
+from hyperface_jax.packing.interior_point import MAX_VARIABLES
+from hyperface_jax.runs.packing.settings import ALPHA, LEARNING_RATE, NAMED_STARTS, Pack
+from hyperface_jax.runs.support.settings import command, plain
+from hyperface_jax.runs.support.watch import Watch
+
+
+class Inputs(NamedTuple):
+    """Everything read from files, checked against each other."""
+
+    dim: int
+    gallery: Embeddings | None
+    init: Embeddings | None
+    frozen: Embeddings | None
+    frozen_rows: np.ndarray | None
+    """The frozen rows as they will be written, bit for bit."""
+    keep_out: Embeddings | None
+
+    def digests(self) -> dict[str, Any]:
+        """Return the content hash of every file, to tell whether a resumed run sees the same."""
+        files = {name: getattr(self, name) for name in ("gallery", "init", "frozen", "keep_out")}
+        return {f"{name}_sha256": file.sha256 for name, file in files.items() if file}
+
+
+def read_inputs(config: Pack, watch: Watch) -> Inputs:
+    """Read all files and check that they fit together."""
+    gallery = read_embeddings(config.gallery) if config.gallery else None
+    start = None
+    if config.init is not None and config.init not in NAMED_STARTS:
+        start = read_embeddings(config.init)
+    frozen = read_embeddings(config.frozen) if config.frozen else None
+    keep_out = read_embeddings(config.keep_out) if config.keep_out else None
+    files = [file for file in (gallery, start, frozen, keep_out) if file]
+    dim = check_same_dim(*files, dim=config.dim)
+    if start and start.num_points != config.num_ids:
+        raise InputError(
+            f"{start.path}: has {start.num_points} rows and `num_ids` is {config.num_ids}: "
+            "make them equal"
+        )
+    num_variables = config.num_ids * (dim - 1)
+    if gallery and config.neighbors > gallery.num_points:
+        raise InputError(
+            f"{gallery.path}: has {gallery.num_points} rows and `neighbors` is {config.neighbors}: "
+            "lower it"
+        )
+    if config.polish and num_variables > MAX_VARIABLES:
+        raise InputError(
+            f"`polish`: num_ids x (dim - 1) is {num_variables} and the limit is {MAX_VARIABLES}: "
+            "drop it"
+        )
+    for file in files:
+        if file.num_duplicates:
+            watch.warn(f"{file.path}: {file.num_duplicates} rows repeat an earlier row")
+    return Inputs(dim, gallery, start, frozen, _output_rows(frozen), keep_out)
+
+
+def _output_rows(frozen: Embeddings | None) -> np.ndarray | None:
+    """Keep a float64 packing's own bits; other rows are written as the float32 that was read."""
+    if frozen is None:
+        return None
+    raw = read_points(frozen.path)
+    return np.array(raw) if raw.dtype == np.float64 else frozen.points
+
+
+def resolved_config(config: Pack, inputs: Inputs, **resolved: Any) -> dict[str, Any]:
+    """Return the settings as plain values, with defaults resolved and files by content."""
+    return {
+        **plain(config),
+        "dim": inputs.dim,
+        "alpha": ALPHA if config.alpha is None else config.alpha,
+        "learning_rate": config.learning_rate or LEARNING_RATE,
+        **resolved,
+        **inputs.digests(),
+        "command": command(config),
+    }

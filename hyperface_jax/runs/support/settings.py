@@ -1,0 +1,118 @@
+"""Settings of stages: frozen dataclasses that also name the options of the command line.
+
+A field with ``option`` says what a command line needs beside its name, type and docstring; nothing here
+parses one. Errors name fields in backquotes, with the value at fault: ```num_ids=1```.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from hyperface_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Option:
+    """How a field appears on a command line.
+
+    Attributes:
+        group: title of the options that it stands among.
+        is_positional: whether it goes without a flag.
+        metavar: what stands for its value in a help page; None leaves that to its type.
+        aliases: other names of the field, such as older spellings.
+    """
+
+    group: str = ""
+    is_positional: bool = False
+    metavar: str | None = None
+    aliases: tuple[str, ...] = ()
+
+
+_KEY = "option"
+
+
+def option(
+    default: Any = MISSING,
+    *,
+    group: str = "",
+    is_positional: bool = False,
+    metavar: str | None = None,
+    aliases: Sequence[str] = (),
+) -> Any:
+    """Return a dataclass field that says how it appears on a command line, see :class:`Option`."""
+    described = Option(group, is_positional, metavar, tuple(aliases))
+    return field(default=default, metadata={_KEY: described})
+
+
+def option_of(item: Field[Any]) -> Option:
+    """Return how a field appears on a command line."""
+    return item.metadata.get(_KEY, Option())
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """Return settings in terms of JSON: paths as text, tuples as lists, parts of their own as tables."""
+    return {item.name: _plain(getattr(settings, item.name)) for item in fields(settings)}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(value)
+    if isinstance(value, Path):
+        return str(value)
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value
+
+
+def changed(settings: Any) -> dict[str, Any]:
+    """Return the fields that are not at their default."""
+    values = {item.name: getattr(settings, item.name) for item in fields(settings)}
+    return {item.name: values[item.name] for item in fields(settings) if _is_changed(item, values)}
+
+
+def _is_changed(item: Field[Any], values: Mapping[str, Any]) -> bool:
+    default = item.default if item.default_factory is MISSING else item.default_factory()
+    return default is MISSING or values[item.name] != default
+
+
+def command(settings: Any) -> str:
+    """Return the command line of settings, without what is at its default."""
+    words = ["hyperface", type(settings).__name__.lower()]
+    positional, flags = _words(settings)
+    return shlex.join([*words, *positional, *flags])
+
+
+def _words(settings: Any) -> tuple[list[str], list[str]]:
+    positional: list[str] = []
+    flags: list[str] = []
+    described = {item.name: option_of(item) for item in fields(settings)}
+    for name, value in changed(settings).items():
+        flag = name.replace("_", "-")
+        if is_dataclass(value):
+            inner = _words(value)
+            positional, flags = positional + inner[0], flags + inner[1]
+        elif described[name].is_positional:
+            positional.append(str(value))
+        elif isinstance(value, bool):
+            flags.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            parts = value if isinstance(value, tuple) else (value,)
+            flags += [f"--{flag}", *map(str, parts)]
+    return positional, flags
+
+
+def require(settings: Any, checks: Sequence[tuple[str, bool, str]]) -> None:
+    """Refuse the first value that does not hold.
+
+    Args:
+        settings: whose values are looked at.
+        checks: field, whether its value holds, and what it must be, such as ``at least 1``.
+
+    Raises:
+        InputError: one does not hold; it names the field and the value.
+    """
+    for name, holds, needed in checks:
+        if not holds:
+            raise InputError(f"`{name}={getattr(settings, name)}`: must be {needed}")
