@@ -16,8 +16,11 @@ from hyperface_jax.errors import InputError
 
 if TYPE_CHECKING:
     from hyperface_jax.errors import Stopped
+    from hyperface_jax.runs.bounding import Bounds, bounds
     from hyperface_jax.runs.packing.settings import Pack
     from hyperface_jax.runs.packing.stage import pack
+    from hyperface_jax.runs.planning import Plan, plan
+    from hyperface_jax.runs.reporting import Report, report
     from hyperface_jax.runs.support.result import Result
     from hyperface_jax.runs.support.watch import Watch, stop_on_signals
 
@@ -37,15 +40,27 @@ _HOMES = {
     "stop_on_signals": _Home("runs.support.watch"),
     "Pack": _Home("runs.packing.settings"),
     "pack": _Home("runs.packing.stage"),
+    "Plan": _Home("runs.planning"),
+    "plan": _Home("runs.planning"),
+    "Bounds": _Home("runs.bounding"),
+    "bounds": _Home("runs.bounding"),
+    "Report": _Home("runs.reporting"),
+    "report": _Home("runs.reporting"),
 }
 
 __all__ = [
+    "Bounds",
     "InputError",
     "Pack",
+    "Plan",
+    "Report",
     "Result",
     "Stopped",
     "Watch",
+    "bounds",
     "pack",
+    "plan",
+    "report",
     "stop_on_signals",
 ]
 
