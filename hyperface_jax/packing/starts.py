@@ -28,8 +28,8 @@ they last; further points are normalized means of two random rows, which lie bet
 ``"farthest"``: gallery rows far from each other, by farthest-first traversal (a random row, then always
 the one whose nearest chosen row is farthest); the smallest distance is at least half of what any choice
 of so many rows reaches (Gonzalez, *Clustering to minimize the maximum intercluster distance*, 1985), at
-``2 n m d`` FLOPs in n steps. A code is rotated at random. Given rows that repeat an earlier one are moved
-by a thousandth of a radian, as no force parts equal points; rows of a traced start stay as they are.
+``2 n m d`` FLOPs in n steps. A code is rotated at random. Given rows that repeat an earlier one are
+moved by a thousandth of a radian, as no force parts equal points; traced rows stay as they are.
 """
 
 _ROWS_AT_ONCE = 32_768
