@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from hyperface_jax.runs.packing.stage import pack
     from hyperface_jax.runs.support.result import Result
     from hyperface_jax.runs.support.watch import Watch, stop_on_signals
+    from hyperface_jax.runs.synthesis.settings import Arc2FaceOptions, Synthesize
+    from hyperface_jax.runs.synthesis.stage import synthesize
 
 
 class _Home(NamedTuple):
@@ -37,16 +39,22 @@ _HOMES = {
     "stop_on_signals": _Home("runs.support.watch"),
     "Pack": _Home("runs.packing.settings"),
     "pack": _Home("runs.packing.stage"),
+    "Arc2FaceOptions": _Home("runs.synthesis.settings"),
+    "Synthesize": _Home("runs.synthesis.settings"),
+    "synthesize": _Home("runs.synthesis.stage", "synthesis"),
 }
 
 __all__ = [
+    "Arc2FaceOptions",
     "InputError",
     "Pack",
     "Result",
     "Stopped",
+    "Synthesize",
     "Watch",
     "pack",
     "stop_on_signals",
+    "synthesize",
 ]
 
 
