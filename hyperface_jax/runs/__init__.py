@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from hyperface_jax.runs.reporting import Report, report
     from hyperface_jax.runs.support.result import Result
     from hyperface_jax.runs.support.watch import Watch, stop_on_signals
+    from hyperface_jax.runs.synthesis.settings import Arc2FaceOptions, Synthesize
+    from hyperface_jax.runs.synthesis.stage import synthesize
 
 
 class _Home(NamedTuple):
@@ -49,6 +51,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Arc2FaceOptions",
     "Bounds",
     "InputError",
     "Pack",
@@ -56,12 +59,15 @@ __all__ = [
     "Report",
     "Result",
     "Stopped",
+    "Synthesize",
     "Watch",
     "bounds",
     "pack",
     "plan",
     "report",
     "stop_on_signals",
+    "synthesis",
+    "synthesize",
 ]
 
 
