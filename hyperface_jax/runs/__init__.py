@@ -48,6 +48,9 @@ _HOMES = {
     "bounds": _Home("runs.bounding"),
     "Report": _Home("runs.reporting"),
     "report": _Home("runs.reporting"),
+    "Arc2FaceOptions": _Home("runs.synthesis.settings"),
+    "Synthesize": _Home("runs.synthesis.settings"),
+    "synthesize": _Home("runs.synthesis.stage", "synthesis"),
 }
 
 __all__ = [
@@ -66,7 +69,6 @@ __all__ = [
     "plan",
     "report",
     "stop_on_signals",
-    "synthesis",
     "synthesize",
 ]
 

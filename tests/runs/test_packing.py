@@ -10,6 +10,7 @@ import pytest
 from hyperface_jax import runs
 from hyperface_jax.io import checkpoints
 from hyperface_jax.io.files import atomic_write_json, read_json, read_jsonl
+from hyperface_jax.runs.support import jobs
 
 
 @pytest.fixture
@@ -177,6 +178,7 @@ class _Disk:
 
 def test_a_disk_that_fills_up_midway_is_said_and_nothing_is_lost(settings, monkeypatch):
     config = settings(steps=400, checkpoint_seconds=0.0)
+    monkeypatch.setattr(jobs, "_LONGEST_SHARE", 1e9)
     monkeypatch.setattr(checkpoints, "shutil", _Disk(3))
     with pytest.raises(runs.InputError, match="cannot write a checkpoint: 0 MiB are free"):
         runs.pack(config)
