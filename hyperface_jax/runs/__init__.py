@@ -17,6 +17,8 @@ from hyperface_jax.errors import InputError
 if TYPE_CHECKING:
     from hyperface_jax.errors import Stopped
     from hyperface_jax.runs.bounding import Bounds, bounds
+    from hyperface_jax.runs.evaluation import Evaluate, evaluate
+    from hyperface_jax.runs.leakage_search import Leakage, leakage
     from hyperface_jax.runs.packing.settings import Pack
     from hyperface_jax.runs.packing.stage import pack
     from hyperface_jax.runs.planning import Plan, plan
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from hyperface_jax.runs.support.watch import Watch, stop_on_signals
     from hyperface_jax.runs.synthesis.settings import Arc2FaceOptions, Synthesize
     from hyperface_jax.runs.synthesis.stage import synthesize
+    from hyperface_jax.runs.variety import Diversity, diversity
 
 
 class _Home(NamedTuple):
@@ -51,12 +54,21 @@ _HOMES = {
     "Arc2FaceOptions": _Home("runs.synthesis.settings"),
     "Synthesize": _Home("runs.synthesis.settings"),
     "synthesize": _Home("runs.synthesis.stage", "synthesis"),
+    "Evaluate": _Home("runs.evaluation"),
+    "evaluate": _Home("runs.evaluation"),
+    "Leakage": _Home("runs.leakage_search"),
+    "leakage": _Home("runs.leakage_search"),
+    "Diversity": _Home("runs.variety"),
+    "diversity": _Home("runs.variety"),
 }
 
 __all__ = [
     "Arc2FaceOptions",
     "Bounds",
+    "Diversity",
+    "Evaluate",
     "InputError",
+    "Leakage",
     "Pack",
     "Plan",
     "Report",
@@ -65,6 +77,9 @@ __all__ = [
     "Synthesize",
     "Watch",
     "bounds",
+    "diversity",
+    "evaluate",
+    "leakage",
     "pack",
     "plan",
     "report",
