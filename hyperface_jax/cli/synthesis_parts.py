@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hyperface_jax.cli.pack import warn
-from hyperface_jax.cli.recognizer import open_recognizer
 from hyperface_jax.errors import InputError
+from hyperface_jax.faces import open_recognizer
 from hyperface_jax.io.embeddings import Embeddings, file_sha256, read_embeddings
 from hyperface_jax.io.files import one_line
 from hyperface_jax.io.images import TEMPLATE_SIZE, align, center_crop, resize

@@ -16,6 +16,8 @@ from hyperface_jax.errors import InputError
 
 if TYPE_CHECKING:
     from hyperface_jax.errors import Stopped
+    from hyperface_jax.runs.drawing import Faces, faces
+    from hyperface_jax.runs.embedding import Embed, embed
     from hyperface_jax.runs.packing.settings import Pack
     from hyperface_jax.runs.packing.stage import pack
     from hyperface_jax.runs.support.result import Result
@@ -35,16 +37,24 @@ _HOMES = {
     "Result": _Home("runs.support.result"),
     "Watch": _Home("runs.support.watch"),
     "stop_on_signals": _Home("runs.support.watch"),
+    "Embed": _Home("runs.embedding", "recognition"),
+    "embed": _Home("runs.embedding", "recognition"),
+    "Faces": _Home("runs.drawing", "synthesis"),
+    "faces": _Home("runs.drawing", "synthesis"),
     "Pack": _Home("runs.packing.settings"),
     "pack": _Home("runs.packing.stage"),
 }
 
 __all__ = [
+    "Embed",
+    "Faces",
     "InputError",
     "Pack",
     "Result",
     "Stopped",
     "Watch",
+    "embed",
+    "faces",
     "pack",
     "stop_on_signals",
 ]
