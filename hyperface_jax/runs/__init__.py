@@ -17,6 +17,8 @@ from hyperface_jax.errors import InputError
 if TYPE_CHECKING:
     from hyperface_jax.errors import Stopped
     from hyperface_jax.runs.bounding import Bounds, bounds
+    from hyperface_jax.runs.drawing import Faces, faces
+    from hyperface_jax.runs.embedding import Embed, embed
     from hyperface_jax.runs.evaluation import Evaluate, evaluate
     from hyperface_jax.runs.leakage_search import Leakage, leakage
     from hyperface_jax.runs.packing.settings import Pack
@@ -43,6 +45,10 @@ _HOMES = {
     "Result": _Home("runs.support.result"),
     "Watch": _Home("runs.support.watch"),
     "stop_on_signals": _Home("runs.support.watch"),
+    "Embed": _Home("runs.embedding", "recognition"),
+    "embed": _Home("runs.embedding", "recognition"),
+    "Faces": _Home("runs.drawing", "synthesis"),
+    "faces": _Home("runs.drawing", "synthesis"),
     "Pack": _Home("runs.packing.settings"),
     "pack": _Home("runs.packing.stage"),
     "Plan": _Home("runs.planning"),
@@ -66,7 +72,9 @@ __all__ = [
     "Arc2FaceOptions",
     "Bounds",
     "Diversity",
+    "Embed",
     "Evaluate",
+    "Faces",
     "InputError",
     "Leakage",
     "Pack",
@@ -78,7 +86,9 @@ __all__ = [
     "Watch",
     "bounds",
     "diversity",
+    "embed",
     "evaluate",
+    "faces",
     "leakage",
     "pack",
     "plan",

@@ -16,7 +16,6 @@ from hyperface_jax.io.claims import refuse_foreign
 from hyperface_jax.io.files import atomic_write_json, one_line, read_json
 from hyperface_jax.io.verification_files import refuse_equal_names
 from hyperface_jax.runs.support.described_embeddings import make_folder
-from hyperface_jax.runs.support.jobs import local_mesh
 from hyperface_jax.runs.support.result import Result
 from hyperface_jax.runs.support.settings import option, require
 from hyperface_jax.runs.support.versions import versions
@@ -76,19 +75,13 @@ def evaluate(config: Evaluate, *, watch: Watch = QUIET) -> Result:
     Raises:
         InputError: a setting or a file cannot be used.
     """
-    from hyperface_jax.faces.opening import open_recognizer
     from hyperface_jax.reports.verification import write_verification_report
-    from hyperface_jax.runs.support.recognizers import tell_unused
+    from hyperface_jax.runs.support.recognizers import open_on_devices
 
     check_settings(config)
-    mesh = local_mesh(config.devices)
-    if config.devices is not None and config.model.suffix.lower() == ".onnx":
-        raise InputError(
-            f"`devices={config.devices}` does not go with an .onnx as `model`: onnxruntime chooses "
-            "where it runs; drop `devices`"
-        )
-    recognizer = open_recognizer(config.model, mesh=mesh, color=config.color)
-    tell_unused(config.model, recognizer, watch)
+    recognizer = open_on_devices(
+        config.model, config.devices, color=config.color, watch=watch, field="model"
+    )
     benchmarks = _read_benchmarks(config)
     make_folder(config.out)
     results = {item.pairs.name: _verified(item, recognizer, config, watch) for item in benchmarks}

@@ -128,11 +128,11 @@ def _raise_at(monkeypatch, module, name, number):
 
 
 STOPS = [
-    ("hyperface_jax.recognition.recognizer", "FlaxRecognizer.__call__", 1),
+    ("hyperface_jax.faces.flax_recognizer", "FlaxRecognizer.__call__", 1),
     ("hyperface_jax.cli.closed_loop.commands", "run", 4),
     ("hyperface_jax.toyfaces.diffusion", "ToyGenerator.__call__", 2),
     ("hyperface_jax.recognition.train", "Trainer.step", 11),
-    ("hyperface_jax.recognition.recognizer", "FlaxRecognizer.__call__", 3),
+    ("hyperface_jax.faces.flax_recognizer", "FlaxRecognizer.__call__", 3),
     ("hyperface_jax.evaluation", "leakage", 2),
     ("hyperface_jax.cli.closed_loop.pictures", "persons_sheet", 1),
 ]
@@ -140,11 +140,11 @@ STOPS = [
 
 
 STOPS = (
-    ("hyperface_jax.recognition.recognizer", "FlaxRecognizer.__call__", 1),
+    ("hyperface_jax.faces.flax_recognizer", "FlaxRecognizer.__call__", 1),
     ("hyperface_jax.cli.closed_loop.commands", "run", 3),
     ("hyperface_jax.toyfaces.diffusion", "ToyGenerator.__call__", 2),
     ("hyperface_jax.recognition.train", "Trainer.step", 11),
-    ("hyperface_jax.recognition.recognizer", "FlaxRecognizer.__call__", 3),
+    ("hyperface_jax.faces.flax_recognizer", "FlaxRecognizer.__call__", 3),
     ("hyperface_jax.evaluation", "leakage", 2),
     ("hyperface_jax.cli.closed_loop.pictures", "persons_sheet", 1),
 )

@@ -223,7 +223,9 @@ def test_a_key_after_a_colon_chooses_an_array(tmp_path, points, kind):
     assert first.sha256 != second.sha256
     assert second.sha256 == read_embeddings(path, key="a:b").sha256
     np.testing.assert_array_equal(read_points(second.path)[:5], 2 * points[:5])
-    with pytest.raises(InputError, match=r"two\.\w+:c: no \w+ 'c'; choose the key among: .*'first'"):
+    with pytest.raises(
+        InputError, match=r"two\.\w+:c: no \w+ 'c'; choose the key among: .*'first'"
+    ):
         read_embeddings(f"{path}:c")
 
 

@@ -107,7 +107,7 @@ def _embed_real_persons(loop: Loop, folder: Path) -> None:
 
 def persons(seed: int, role: str, num: int, images_per_id: int, preset: str = "easy") -> Faces:
     """Draw real persons of a role and embed their images with the shipped recognizer."""
-    from hyperface_jax.recognition.recognizer import load_recognizer
+    from hyperface_jax.faces.flax_recognizer import load_recognizer
     from hyperface_jax.toyfaces.faces import draw_persons, embed_persons
 
     images = draw_persons(seed, role, num, images_per_id, preset=preset)
@@ -253,7 +253,7 @@ def evaluate_one(loop: Loop, way: str) -> None:
 
 def _told_apart(loop: Loop, model: Path) -> dict[str, Any]:
     from hyperface_jax.evaluation import all_pairs
-    from hyperface_jax.recognition.recognizer import load_recognizer
+    from hyperface_jax.faces.flax_recognizer import load_recognizer
     from hyperface_jax.toyfaces.faces import draw_persons, embed_persons
 
     num = loop.size.test_ids

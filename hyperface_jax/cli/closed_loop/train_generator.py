@@ -16,9 +16,10 @@ from hyperface_jax import sphere
 from hyperface_jax.cli.progress import StepProgress
 from hyperface_jax.cli.versions import versions
 from hyperface_jax.evaluation import identify
+from hyperface_jax.faces.flax_recognizer import load_recognizer
 from hyperface_jax.io.embeddings import file_sha256
 from hyperface_jax.io.files import atomic_write_json
-from hyperface_jax.recognition.recognizer import RUN_WEIGHTS, load_recognizer
+from hyperface_jax.recognition.weights import RUN_WEIGHTS
 from hyperface_jax.toyfaces.diffusion import Sampling, load_generator, save_generator
 from hyperface_jax.toyfaces.faces import Faces, draw_persons, embed_persons
 from hyperface_jax.toyfaces.pretrained import GENERATOR, METRICS, RECOGNIZER

@@ -15,7 +15,7 @@ import tyro
 from hyperface_jax.cli.closed_loop import commands
 from hyperface_jax.cli.versions import versions
 from hyperface_jax.io.files import atomic_write_json, read_json
-from hyperface_jax.recognition.recognizer import RUN_SETTINGS, RUN_WEIGHTS
+from hyperface_jax.recognition.weights import RUN_SETTINGS, RUN_WEIGHTS
 from hyperface_jax.toyfaces.population import (
     benchmark_lists,
     image_counts,
