@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from hyperface_jax.runs.reporting import Report, report
     from hyperface_jax.runs.support.result import Result
     from hyperface_jax.runs.support.watch import Watch, stop_on_signals
+    from hyperface_jax.runs.training.settings import Train
+    from hyperface_jax.runs.training.stage import train
 
 
 class _Home(NamedTuple):
@@ -46,6 +48,8 @@ _HOMES = {
     "bounds": _Home("runs.bounding"),
     "Report": _Home("runs.reporting"),
     "report": _Home("runs.reporting"),
+    "Train": _Home("runs.training.settings"),
+    "train": _Home("runs.training.stage", "recognition"),
 }
 
 __all__ = [
@@ -56,12 +60,14 @@ __all__ = [
     "Report",
     "Result",
     "Stopped",
+    "Train",
     "Watch",
     "bounds",
     "pack",
     "plan",
     "report",
     "stop_on_signals",
+    "train",
 ]
 
 

@@ -11,7 +11,7 @@ from hyperface_jax.evaluation import verify
 from hyperface_jax.io import images
 from hyperface_jax.io.verification_files import read_verification_set
 from hyperface_jax.recognition.backbones import COLOR_ORDER, IResNet, embed
-from hyperface_jax.recognition.data import fit
+from hyperface_jax.recognition.data import center_square
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -45,7 +45,7 @@ def read_validation(path: Path, root: Path | None, size: int) -> Validation:
     """
     pairs = read_verification_set(path, root)
     decoded = [
-        fit(images.decode(pairs.read(i), name=f"{path}: image {i}"), size)
+        center_square(images.decode(pairs.read(i), name=f"{path}: image {i}"), size)
         for i in range(len(pairs.images))
     ]
     return Validation(pairs.name, np.stack(decoded), np.asarray(pairs.is_same))
