@@ -17,14 +17,19 @@ from hyperface_jax.errors import InputError
 if TYPE_CHECKING:
     from hyperface_jax.errors import Stopped
     from hyperface_jax.runs.bounding import Bounds, bounds
+    from hyperface_jax.runs.evaluation import Evaluate, evaluate
+    from hyperface_jax.runs.leakage_search import Leakage, leakage
     from hyperface_jax.runs.packing.settings import Pack
     from hyperface_jax.runs.packing.stage import pack
     from hyperface_jax.runs.planning import Plan, plan
     from hyperface_jax.runs.reporting import Report, report
     from hyperface_jax.runs.support.result import Result
     from hyperface_jax.runs.support.watch import Watch, stop_on_signals
+    from hyperface_jax.runs.synthesis.settings import Arc2FaceOptions, Synthesize
+    from hyperface_jax.runs.synthesis.stage import synthesize
     from hyperface_jax.runs.training.settings import Train
     from hyperface_jax.runs.training.stage import train
+    from hyperface_jax.runs.variety import Diversity, diversity
 
 
 class _Home(NamedTuple):
@@ -48,25 +53,43 @@ _HOMES = {
     "bounds": _Home("runs.bounding"),
     "Report": _Home("runs.reporting"),
     "report": _Home("runs.reporting"),
+    "Arc2FaceOptions": _Home("runs.synthesis.settings"),
+    "Synthesize": _Home("runs.synthesis.settings"),
+    "synthesize": _Home("runs.synthesis.stage", "synthesis"),
+    "Evaluate": _Home("runs.evaluation"),
+    "evaluate": _Home("runs.evaluation"),
+    "Leakage": _Home("runs.leakage_search"),
+    "leakage": _Home("runs.leakage_search"),
+    "Diversity": _Home("runs.variety"),
+    "diversity": _Home("runs.variety"),
     "Train": _Home("runs.training.settings"),
     "train": _Home("runs.training.stage", "recognition"),
 }
 
 __all__ = [
+    "Arc2FaceOptions",
     "Bounds",
+    "Diversity",
+    "Evaluate",
     "InputError",
+    "Leakage",
     "Pack",
     "Plan",
     "Report",
     "Result",
     "Stopped",
+    "Synthesize",
     "Train",
     "Watch",
     "bounds",
+    "diversity",
+    "evaluate",
+    "leakage",
     "pack",
     "plan",
     "report",
     "stop_on_signals",
+    "synthesize",
     "train",
 ]
 

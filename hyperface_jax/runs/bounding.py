@@ -75,7 +75,7 @@ def _in_words(summary: dict[str, Any]) -> str:
         f"({summary['lower_bound_name']} bound)",
         f"  max cosine >= {summary['lower_bound']:.9f}",
         f"  min angle  <= {summary['min_angle_deg']:.6f} degrees",
-        f"  best known:   {summary['best_known']:.9f} ({summary['best_known_name']})",
+        f"  construction: {summary['best_known']:.9f} ({summary['best_known_name']})",
     ]
     if found := summary["verified"]:
         lines.append(f"  verified:     {found['max_cosine']:.9f} over all {found['over']}")

@@ -36,7 +36,7 @@ def test_bounds_tell_bound_and_code():
     result = runs.bounds(runs.Bounds(num_ids=24, dim=24, verify=True))
     assert result.summary["best_known"] == pytest.approx(-1 / 23)
     assert result.summary["lower_bound"] <= result.summary["verified"]["max_cosine"] + 1e-9
-    assert "best known:" in result.text
+    assert "construction:" in result.text
     with pytest.raises(runs.InputError, match="`num_ids=1`"):
         runs.bounds(runs.Bounds(num_ids=1, dim=3))
 

@@ -1,5 +1,6 @@
 """``runs.train`` from Python: results, a stop, going on, and settings that exclude each other."""
 
+import pickle
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -149,6 +150,13 @@ def test_a_recipe_is_changed_by_the_settings_alone(settings):
     assert recipe.momentum == 0.9
 
 
+def test_a_folder_of_images_for_sets_that_hold_their_own_is_refused(settings, faces, tmp_path):
+    encoded = [path.read_bytes() for path in sorted(faces.rglob("*.png"))[:2]]
+    (tmp_path / "lfw.bin").write_bytes(pickle.dumps((encoded, [True])))
+    with pytest.raises(runs.InputError, match=r"`images=.*every `validate` here"):
+        runs.train(settings(validate=(tmp_path / "lfw.bin",), images=faces), watch=quiet())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -163,7 +171,6 @@ def test_a_recipe_is_changed_by_the_settings_alone(settings):
         ({"choose_by_validation": True}, "`choose_by_validation` needs `validate`"),
         ({"attribute_weight": 2.0}, "`attribute_weight` needs `attributes`"),
         ({"images": Path()}, "`images` is for lists of pairs: give `validate`"),
-        ({"images": Path(), "validate": (Path("lfw.bin"),)}, "`images` is for lists of pairs"),
         ({"validate": (Path("a/lfw.bin"), Path("b/lfw.bin"))}, "`validate`: two are called lfw"),
         ({"validate": (Path("missing.bin"),)}, "missing.bin"),
     ],

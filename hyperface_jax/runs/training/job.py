@@ -115,6 +115,4 @@ def make_job(config: Train, recipe: Recipe, source: Source, run: RunDirectory) -
         dtype=jnp.bfloat16 if config.bf16 else jnp.float32,
         num_workers=config.workers,
     )
-    size = shape.image_size
-    validation = [read_validation(path, config.images, size) for path in config.validate]
-    return Job(config, training, validation, run)
+    return Job(config, training, read_validation(config, shape.image_size), run)

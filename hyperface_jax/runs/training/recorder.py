@@ -51,7 +51,10 @@ class Recorder:
             return
         model, trainer = fitted.model(), fitted.trainer
         settings: dict[str, Any] = {"mesh": trainer.mesh, "batch_size": trainer.recipe.batch_size}
-        found = {item.name: item.accuracy(model, **settings) for item in self._job.validation}
+        found: dict[str, float] = {}
+        for item in self._job.validation:
+            self._update(fitted.step, f"validating on {item.name}")
+            found[item.name] = item.accuracy(model, **settings)
         self._note(found, fitted)
         self._log.write(fitted, {f"accuracy/{name}": value for name, value in found.items()})
         listed = ", ".join(f"{name} {value:.4f}" for name, value in found.items())

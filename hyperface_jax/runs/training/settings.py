@@ -13,6 +13,7 @@ from hyperface_jax.runs.support.settings import option, require
 FREE_TO_CHANGE = (
     "out",
     "checkpoint_seconds",
+    "stall_seconds",
     "devices",
     "distributed",
     "workers",
@@ -93,6 +94,8 @@ class Train:
     See pack."""
     checkpoint_seconds: float = option(300.0, group="machine")
     """Seconds between checkpoints."""
+    stall_seconds: float = option(1800.0, group="machine")
+    """Seconds without progress after which a job of several processes ends, as one of them is stuck."""
     log_every: int = option(20, group="machine")
     """Steps between two lines of the history."""
 
@@ -107,6 +110,7 @@ def check_settings(config: Train) -> None:
         ("workers", config.workers >= 0, "0 or more"),
         ("devices", _is_at_least(1, config.devices), "at least 1"),
         ("checkpoint_seconds", config.checkpoint_seconds >= 0, "0 or more"),
+        ("stall_seconds", config.stall_seconds > 0, "above 0"),
         ("log_every", config.log_every >= 1, "at least 1"),
     ]
     require(config, checks)
@@ -117,8 +121,6 @@ def check_settings(config: Train) -> None:
         raise InputError("`attribute_weight` needs `attributes`: give FILE, or drop it")
     if config.images is not None and not config.validate:
         raise InputError("`images` is for lists of pairs: give `validate` too, or drop it")
-    if config.images is not None and all(path.suffix == ".bin" for path in config.validate):
-        raise InputError("`images` is for lists of pairs, and `validate` gives none: drop it")
 
 
 def _is_at_least(least: int, value: int | None) -> bool:

@@ -57,7 +57,12 @@ def train(config: Train, *, watch: Watch = QUIET) -> Result:
         watch.warn(f"{one_line(config.data)}: {skipped_text(source.skipped)}")
     run = open_run(config.out, _STATES_ON_DISK * _BYTES_A_STATE)
     try:
-        return run_together(lambda: _train(config, recipe, source, run, watch), run.path)
+        return run_together(
+            lambda watch: _train(config, recipe, source, run, watch),
+            run.path,
+            watch,
+            stall_seconds=config.stall_seconds,
+        )
     finally:
         run.close()
 
