@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from hyperface_jax.runs.support.watch import Watch, stop_on_signals
     from hyperface_jax.runs.synthesis.settings import Arc2FaceOptions, Synthesize
     from hyperface_jax.runs.synthesis.stage import synthesize
+    from hyperface_jax.runs.training.settings import Train
+    from hyperface_jax.runs.training.stage import train
     from hyperface_jax.runs.variety import Diversity, diversity
 
 
@@ -66,6 +68,8 @@ _HOMES = {
     "leakage": _Home("runs.leakage_search"),
     "Diversity": _Home("runs.variety"),
     "diversity": _Home("runs.variety"),
+    "Train": _Home("runs.training.settings"),
+    "train": _Home("runs.training.stage", "recognition"),
 }
 
 __all__ = [
@@ -83,6 +87,7 @@ __all__ = [
     "Result",
     "Stopped",
     "Synthesize",
+    "Train",
     "Watch",
     "bounds",
     "diversity",
@@ -95,6 +100,7 @@ __all__ = [
     "report",
     "stop_on_signals",
     "synthesize",
+    "train",
 ]
 
 
