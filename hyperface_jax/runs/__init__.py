@@ -16,6 +16,8 @@ from hyperface_jax.errors import InputError
 
 if TYPE_CHECKING:
     from hyperface_jax.errors import Stopped
+    from hyperface_jax.runs.demonstration.settings import Demo
+    from hyperface_jax.runs.demonstration.stage import demo
     from hyperface_jax.runs.packing.settings import Pack
     from hyperface_jax.runs.packing.stage import pack
     from hyperface_jax.runs.support.result import Result
@@ -37,14 +39,18 @@ _HOMES = {
     "stop_on_signals": _Home("runs.support.watch"),
     "Pack": _Home("runs.packing.settings"),
     "pack": _Home("runs.packing.stage"),
+    "Demo": _Home("runs.demonstration.settings"),
+    "demo": _Home("runs.demonstration.stage", "cli,recognition,synthesis"),
 }
 
 __all__ = [
+    "Demo",
     "InputError",
     "Pack",
     "Result",
     "Stopped",
     "Watch",
+    "demo",
     "pack",
     "stop_on_signals",
 ]
