@@ -2,7 +2,7 @@
 
     python -m benchmarks.codes [--parts cells words gallery] [--num-ids 1000 ...] [--dims 128 ...]
 
-For each n and d: the lower bound, the best known code, the annealed solver from a uniform start, and
+For each n and d: the lower bound, the best construction, the annealed solver from a uniform start, and
 the same solver from the code; both take the steps that ``hyperface pack`` would. Larger n have no
 gradient steps. Words of a code that share symbols, and so have a mean, refined: what gradient steps find
 of what ``codes.restricted`` does in closed form. On the real text manifold: whether a code helps as a
@@ -143,7 +143,7 @@ def refined_words() -> list[dict[str, Any]]:
             "max_cosine": restricted(quadratic(5, 3), (1, 4, 4)).max_cosine,
         },
         {
-            "name": "fewer of them, centered, with vertices: the best known code",
+            "name": "fewer of them, centered, with vertices: the best construction",
             "max_cosine": best_known(num_points, dim).max_cosine,
         },
     ]

@@ -216,7 +216,7 @@ def frontier(figures: dict[str, Any]) -> str:
 def codes(figures: dict[str, Any]) -> str:
     """What is proven, known and reached for n and d."""
     rows = [_code_row(r) for r in figures["cells"]]
-    header = ["n", "d", "lower bound", "best known code", "from a uniform start", "code, refined"]
+    header = ["n", "d", "lower bound", "best construction", "from a uniform start", "code, refined"]
     return _table(header, rows)
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.common import ROOT, write_result
 from hyperface_jax.planning.machines import parse_devices
-from hyperface_jax.planning.plans import choose_plan
+from hyperface_jax.planning.plans import plan_run
 
 PAGE = ROOT / "docs" / "tutorials" / "faces.md"
 _TOY = re.compile(r'```(bash|python) title="toy world"\n(.*?)```', re.DOTALL)
@@ -134,7 +134,7 @@ def costs() -> list[dict[str, str]]:
     """Estimate disc and time of the paper's size: arithmetic on published rates, and the cost model."""
     num_images = NUM_IDS * IMAGES_PER_ID
     raw = {"faces": GALLERY * GALLERY_SIZE**2 * 3, "data": num_images * FACE**2 * 3}
-    packed = choose_plan(NUM_IDS, DIM, parse_devices("a100:1"), method="annealed")
+    packed = plan_run(NUM_IDS, DIM, parse_devices("a100:1"), method="annealed")
     hours = [8 * num_images * EPOCHS / rate / 3600 for rate in (6100, 5600)]
     return [
         _cost("faces", raw["faces"], "", "disc: pixels, before compression"),

@@ -58,7 +58,7 @@ def best_known(num_points: int, dim: int) -> SphericalCode:
 
 
 def refinable(num_points: int, dim: int) -> SphericalCode:
-    """Return the best known code in the form from which gradient steps are likely to go furthest.
+    """Return the best construction in the form from which gradient steps are likely to go furthest.
 
     Codes that fill their space are local optima. Those with room around them are not: where several
     orthogonal subspaces reach the same max cosine as one code, their points can spread into each other's

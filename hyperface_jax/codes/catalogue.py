@@ -8,6 +8,7 @@ from functools import cache
 from hyperface_jax.codes import basic, linear, searched, sharp
 from hyperface_jax.codes.code import MAX_POINTS, SphericalCode
 from hyperface_jax.codes.linear import LinearCode
+from hyperface_jax.codes.polytopes import polytopes
 from hyperface_jax.codes.shortening import punctured, restricted
 from hyperface_jax.codes.vertices import with_vertices
 
@@ -19,7 +20,7 @@ _QUADRANGLES = (2, 3, 4, 5, 7, 8, 9)
 @cache
 def catalogue() -> tuple[SphericalCode, ...]:
     """Return all codes of at most ``MAX_DIM`` dimensions, those of every dimension left out."""
-    found = [*map(sharp.sharp_configuration, sharp.SHARP), searched.hill_cap()]
+    found = [*map(sharp.sharp_configuration, sharp.SHARP), *polytopes(), searched.hill_cap()]
     for q in _QUADRANGLES:
         found += [sharp.cameron_goethals_seidel(q), sharp.derived_quadrangle(q)]
     for code in families():

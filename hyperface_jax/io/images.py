@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import one_line
+from hyperface_jax.io.resampling import warp
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -205,7 +206,10 @@ def is_flat(image: np.ndarray) -> bool:
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Scale to ``[size, size, 3]``, bilinear, with averaging where it shrinks."""
+    """Scale to ``[size, size, 3]``, bilinear, with averaging where it shrinks.
+
+    For pictures and data sets; what a published recognizer sees is scaled by :func:`.resize_linear`.
+    """
     if image.shape[:2] == (size, size):
         return image
     scaled = Image.fromarray(_checked(image)).resize((size, size), Image.Resampling.BILINEAR)
@@ -265,19 +269,10 @@ def align(image: np.ndarray, landmarks: ArrayLike, size: int = TEMPLATE_SIZE) ->
         size: side of the result; the template is scaled by ``size / 112``.
 
     Returns:
-        uint8 RGB, ``[size, size, 3]``, bilinear, black where the image does not reach.
+        uint8 RGB, ``[size, size, 3]``, bilinear as in OpenCV, black where the image does not reach.
 
     Raises:
         InputError: the landmarks or the image cannot be used.
     """
     forward = similarity(landmarks, TEMPLATE * (size / TEMPLATE_SIZE))
-    inverse = np.linalg.inv(np.vstack([forward, [0, 0, 1]]))[:2]
-    # Pillow measures from the corner of the first pixel, landmarks from its center.
-    inverse[:, 2] += 0.5 - inverse[:, :2] @ [0.5, 0.5]
-    warped = Image.fromarray(_checked(image)).transform(
-        (size, size),
-        Image.Transform.AFFINE,
-        data=tuple(inverse.ravel()),
-        resample=Image.Resampling.BILINEAR,
-    )
-    return np.array(warped)
+    return warp(_checked(image), forward, size)

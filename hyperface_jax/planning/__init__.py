@@ -5,6 +5,6 @@ Knows the sizes of the sweeps and methods that it prices; nothing but ``runs`` a
 
 from hyperface_jax.planning.cost import Memory, StepCost, step_cost
 from hyperface_jax.planning.machines import Machine, parse_devices
-from hyperface_jax.planning.plans import Plan, choose_plan
+from hyperface_jax.planning.plans import PlannedRun, plan_run
 
-__all__ = ["Machine", "Memory", "Plan", "StepCost", "choose_plan", "parse_devices", "step_cost"]
+__all__ = ["Machine", "Memory", "PlannedRun", "StepCost", "parse_devices", "plan_run", "step_cost"]

@@ -29,7 +29,7 @@ _MOST_DEVICES = 2**20
 _COARSE_SHARE = 0.8
 
 
-class Plan(NamedTuple):
+class PlannedRun(NamedTuple):
     """A run on a machine."""
 
     method: Method
@@ -55,7 +55,7 @@ class Plan(NamedTuple):
     """The whole run, without compilation and files."""
 
 
-def choose_plan(
+def plan_run(
     num_points: int,
     dim: int,
     machine: Machine,
@@ -64,7 +64,7 @@ def choose_plan(
     num_iterations: int | None = None,
     batch_size: int | None = None,
     coarse_steps: int | None = None,
-) -> Plan:
+) -> PlannedRun:
     """Choose method and length of a run, and say what it costs.
 
     Args:
@@ -107,18 +107,18 @@ def _check(
     coarse_steps: int | None,
 ) -> None:
     if method not in (None, *get_args(Method)):
-        raise InputError(f"method {method!r}: choose {' or '.join(get_args(Method))}")
+        raise InputError(f"`method={method}`: choose {' or '.join(get_args(Method))}")
     if method == "annealed" and batch_size is not None:
-        raise InputError(f"batch size {batch_size}: it is for the method stochastic")
+        raise InputError(f"`batch_size={batch_size}`: it is for `method=stochastic`")
     for name, value, minimum in (
         ("num_points", num_points, 2),
         ("dim", dim, 2),
-        ("steps", num_iterations, 1),
-        ("batch size", batch_size, 2),
-        ("coarse steps", coarse_steps, 0),
+        ("num_iterations", num_iterations, 1),
+        ("batch_size", batch_size, 2),
+        ("coarse_steps", coarse_steps, 0),
     ):
         if value is not None and value < minimum:
-            raise InputError(f"{name} {value}: must be at least {minimum}")
+            raise InputError(f"`{name}={value}`: must be at least {minimum}")
 
 
 def _annealed(
@@ -127,7 +127,7 @@ def _annealed(
     machine: Machine,
     num_iterations: int | None,
     coarse_steps: int | None,
-) -> Plan:
+) -> PlannedRun:
     steps = num_iterations or default_num_iterations(num_points, dim)
     if coarse_steps is None:
         coarse_steps = 0 if machine.name == "cpu" else int(_COARSE_SHARE * steps)
@@ -135,7 +135,7 @@ def _annealed(
     exact = step_cost(num_points, dim, machine)
     coarse = step_cost(num_points, dim, machine, precision="bf16")
     measuring = 2 * measurement_seconds(shape_of(num_points, dim, machine), machine, None)
-    return Plan(
+    return PlannedRun(
         method="annealed",
         num_iterations=steps,
         batch_size=None,
@@ -159,7 +159,7 @@ def _stochastic(
     num_iterations: int | None,
     batch_size: int | None,
     longest: float,
-) -> Plan:
+) -> PlannedRun:
     batch_size, shape = stochastic_shape(num_points, dim, machine, batch_size, None)
     step, coarse = (
         step_cost(num_points, dim, machine, method="stochastic", batch_size=batch_size, precision=p)
@@ -170,7 +170,7 @@ def _stochastic(
     steps = num_iterations or _block_steps(num_points, dim, batch_size, step.seconds, left)
     checks, rows = default_measurement(num_points, batch_size, steps)
     measuring = (1 + checks) * measurement_seconds(shape, machine, rows) + finishing
-    return Plan(
+    return PlannedRun(
         method="stochastic",
         num_iterations=steps,
         batch_size=batch_size,
@@ -202,7 +202,7 @@ def _fits(step: StepCost, machine: Machine) -> bool:
     return step.memory.total <= _USABLE * machine.memory_bytes
 
 
-def _too_large(num_points: int, dim: int, machine: Machine, plan: Plan) -> str:
+def _too_large(num_points: int, dim: int, machine: Machine, plan: PlannedRun) -> str:
     needed = plan.step.memory.total / _GIB
     usable = _USABLE * machine.memory_bytes / _GIB
     enough = _enough_devices(num_points, dim, machine, plan)
@@ -213,7 +213,7 @@ def _too_large(num_points: int, dim: int, machine: Machine, plan: Plan) -> str:
     )
 
 
-def _enough_devices(num_points: int, dim: int, machine: Machine, plan: Plan) -> int | None:
+def _enough_devices(num_points: int, dim: int, machine: Machine, plan: PlannedRun) -> int | None:
     """Find the fewest devices that hold a run, by doubling and then halving the interval."""
 
     def fits(count: int) -> bool:

@@ -66,8 +66,9 @@ class ArcFace(_Stateless):
     """Additive angular margin, ``scale cos(theta + margin)``.
 
     The gradient is that of insightface: the margin moves the logit but is a constant to the
-    derivative, which is ``scale`` everywhere. Beyond ``theta + margin = pi``, where the cosine would
-    rise again, the logit is ``scale (cos theta - margin sin margin)``, as insightface has it.
+    derivative, which is ``scale`` everywhere. Beyond ``theta + margin = pi`` the cosine rises again,
+    as in insightface since December 2022; before, it fell back on
+    ``scale (cos theta - margin sin margin)`` there, a jump of the logit by 7.7 at the usual margin.
 
     Attributes:
         scale: factor from cosine to logit.
@@ -89,10 +90,7 @@ class ArcFace(_Stateless):
         known = lax.stop_gradient(cosine)
         sine = jnp.sqrt(jnp.maximum(1 - known**2, 0))
         moved = known * math.cos(self.margin) - sine * math.sin(self.margin)
-        offset = jnp.where(
-            known > -math.cos(self.margin), moved - known, -self.margin * math.sin(self.margin)
-        )
-        return self.scale * (cosine + offset), state
+        return self.scale * (cosine + (moved - known)), state
 
 
 @dataclass(frozen=True)

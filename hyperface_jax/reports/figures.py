@@ -233,7 +233,7 @@ def _draw_descent(
     _draw_level(axes, bound, _bound_label(summary), theme)
     known = summary.get("best_known")
     if known is not None and bound + _LABEL_SHARE * (high - low) < known < high:
-        _draw_level(axes, known, f"best known code {number(known)}", theme)
+        _draw_level(axes, known, f"best construction {number(known)}", theme)
     best = np.flatnonzero((step == summary.get("best_step")) & np.isfinite(cosine))
     if best.size:
         axes.plot(

@@ -16,10 +16,13 @@ from hyperface_jax.errors import InputError
 
 if TYPE_CHECKING:
     from hyperface_jax.errors import Stopped
+    from hyperface_jax.runs.bounding import Bounds, bounds
     from hyperface_jax.runs.demonstration.settings import Demo
     from hyperface_jax.runs.demonstration.stage import demo
     from hyperface_jax.runs.packing.settings import Pack
     from hyperface_jax.runs.packing.stage import pack
+    from hyperface_jax.runs.planning import Plan, plan
+    from hyperface_jax.runs.reporting import Report, report
     from hyperface_jax.runs.support.result import Result
     from hyperface_jax.runs.support.watch import Watch, stop_on_signals
 
@@ -41,17 +44,29 @@ _HOMES = {
     "pack": _Home("runs.packing.stage"),
     "Demo": _Home("runs.demonstration.settings"),
     "demo": _Home("runs.demonstration.stage", "cli,recognition,synthesis"),
+    "Plan": _Home("runs.planning"),
+    "plan": _Home("runs.planning"),
+    "Bounds": _Home("runs.bounding"),
+    "bounds": _Home("runs.bounding"),
+    "Report": _Home("runs.reporting"),
+    "report": _Home("runs.reporting"),
 }
 
 __all__ = [
+    "Bounds",
     "Demo",
     "InputError",
     "Pack",
+    "Plan",
+    "Report",
     "Result",
     "Stopped",
     "Watch",
+    "bounds",
     "demo",
     "pack",
+    "plan",
+    "report",
     "stop_on_signals",
 ]
 

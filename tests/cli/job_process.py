@@ -33,7 +33,7 @@ def run(commands):
 
 
 if __name__ == "__main__":
-    processes._HEARTBEAT_SECONDS = 5
+    processes._HEARTBEAT_SECONDS = int(os.environ.get("HEARTBEAT_SECONDS", "5"))
     # A job is joined once, however many commands it runs.
     jax.distributed.initialize = functools.cache(jax.distributed.initialize)
     given, results = sys.argv[1:]

@@ -153,7 +153,7 @@ def test_bounds_command(capsys):
     assert main(["bounds", "--num-ids", "240", "--dim", "8"]) == 0
     found = capsys.readouterr().out
     assert "max cosine >= 0.500000000" in found
-    assert "best known:   0.500000000 (E8 roots)" in found
+    assert "construction: 0.500000000 (E8 roots)" in found
     assert main(["bounds", "--num-ids", "1", "--dim", "8"]) == 2
 
 

@@ -41,7 +41,7 @@ def test_a_code_is_written_with_its_certificate(tmp_path, capsys):
     assert certificate["code"] == best.name
     assert certificate["reference"]
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "Best known code" in page
+    assert "Best construction" in page
     assert best.name in page
     assert "certified by its construction" in capsys.readouterr().out
 
@@ -110,7 +110,7 @@ def test_a_code_is_refined_and_never_made_worse(tmp_path, capsys):
     assert figures["initial_max_cosine"] == pytest.approx(figures["best_known"], abs=1e-6)
     assert figures["max_cosine"] < figures["best_known"] - 0.01
     assert "certificate" not in figures
-    (shown,) = re.findall(r"best known code ([0-9.]+)", capsys.readouterr().out)
+    (shown,) = re.findall(r"best construction ([0-9.]+)", capsys.readouterr().out)
     assert float(shown) == pytest.approx(figures["best_known"], abs=1e-6)
 
 

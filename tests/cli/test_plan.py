@@ -47,7 +47,6 @@ def test_the_command_is_one_that_pack_takes(capsys):
     import shlex
 
     import tyro
-
     from hyperface_jax.cli.pack import Pack
 
     assert main([*PLAN, "--method", "stochastic", "--json"]) == 0

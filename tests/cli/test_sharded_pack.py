@@ -183,9 +183,9 @@ def test_mini_batches_go_on_with_fewer_devices_exactly(tmp_path, capsys):
     assert "3 devices cannot share them evenly" in capsys.readouterr().err
 
 
-def _started(out, number):
+def _started(out, number, *words):
     """Start a job of two processes, and return it after a checkpoint."""
-    jobs = _start([[*LONG, "--out", out]], out.with_name("said"), devices=2)
+    jobs = _start([[*LONG, *words, "--out", out]], out.with_name("said"), devices=2)
     is_running = lambda: all(job.poll() is None for job in jobs)  # noqa: E731
     if not _wait_for_checkpoint(out, number, is_running):
         for job in jobs:
@@ -202,6 +202,20 @@ def test_sigterm_to_one_of_two_processes_saves_and_one_process_goes_on(tmp_path,
     assert [job.returncode for job in jobs] == [130, 130], outputs
     assert "stopped and saved" in outputs[0][0]
     _goes_on(out, whole, capsys)
+
+
+def test_a_stuck_peer_ends_the_job(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEARTBEAT_SECONDS", "300")
+    jobs = _started(tmp_path / "run", 1, "--stall-seconds", 3)
+    jobs[1].send_signal(signal.SIGSTOP)
+    try:
+        _, error = jobs[0].communicate(timeout=100)
+    finally:
+        jobs[1].kill()
+        jobs[1].communicate()
+    assert jobs[0].returncode == 3
+    assert "saw no progress for" in error, error[-2000:]
+    assert "holds the last complete checkpoint" in error
 
 
 @pytest.mark.parametrize("victim", [0, 1])

@@ -10,6 +10,7 @@ import pytest
 from hyperface_jax import bounds, codes
 from hyperface_jax.codes.catalogue import catalogue
 from hyperface_jax.codes.distances import linear_max_cosine
+from hyperface_jax.codes.polytopes import polytopes
 from hyperface_jax.codes.searched import hill_cap, quinary_125
 from hyperface_jax.codes.verification import measured_max_cosine
 
@@ -111,6 +112,12 @@ def test_a_code_meets_its_cosine_over_all_pairs(name):
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
     assert _closest(rows) == pytest.approx(code.max_cosine, abs=1e-6)
     assert code.max_cosine >= bounds.tightest(code.num_points, code.dim).value - 1e-9
+
+
+@pytest.mark.parametrize("code", polytopes(), ids=lambda code: code.name)
+def test_a_polytope_is_what_it_says_and_the_best_of_its_size(code):
+    assert codes.verify(code).max_cosine == pytest.approx(code.max_cosine, abs=1e-6)
+    assert codes.best_known(code.num_points, code.dim).max_cosine == code.max_cosine
 
 
 @pytest.mark.parametrize("name", codes.SHARP)

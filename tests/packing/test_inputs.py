@@ -246,3 +246,19 @@ def test_dispersion_over_a_mesh_is_that_of_one_device():
     want, _ = alone.update(zero, alone.init(x), x)
     got, _ = jax.jit(shared.update)(jnp.zeros_like(spread), shared.init(spread), spread)
     np.testing.assert_allclose(got[:64], want, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", [hf.Annealed(num_iterations=100), hf.Paper(num_iterations=300)])
+def test_equal_rows_of_a_start_come_apart(method):
+    rows = np.random.default_rng(0).standard_normal((20, 6)).astype(np.float32)
+    start = np.concatenate([rows, rows]) / np.linalg.norm(rows, axis=1).mean()
+    problem = hf.PackingProblem(num_points=40, dim=6)
+    with pytest.warns(UserWarning, match="normalized"):
+        packing = hf.solve(problem, KEY, method=method, start=start)
+    assert packing.max_cosine < 0.99
+
+
+def test_a_gallery_of_one_row_serves_many_identities():
+    row = np.eye(6, dtype=np.float32)[:1]
+    problem = hf.PackingProblem(num_points=20, dim=6, gallery=row)
+    assert hf.solve(problem, KEY, num_iterations=100).max_cosine < 0.5

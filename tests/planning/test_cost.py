@@ -14,7 +14,7 @@ from hyperface_jax.pairwise import Sweep
 from hyperface_jax.pairwise.blockwise import default_block_size
 from hyperface_jax.planning.cost import step_cost
 from hyperface_jax.planning.machines import KINDS, parse_devices
-from hyperface_jax.planning.plans import choose_plan
+from hyperface_jax.planning.plans import plan_run
 
 RESULT = Path(__file__).parents[2] / "benchmarks/results/amd-epyc-2-cores/scaling.json"
 
@@ -111,26 +111,26 @@ def test_seconds_fall_with_precision_and_devices():
 
 
 def test_a_plan_takes_all_pairs_where_they_take_less_than_a_day():
-    short = choose_plan(10**6, 512, parse_devices("v5e:256"))
+    short = plan_run(10**6, 512, parse_devices("v5e:256"))
     assert (short.method, short.num_iterations) == ("annealed", 200)
     assert short.checkpoint_bytes == pytest.approx(3 * 4 * 2**20 * 512, rel=0.01)
-    long = choose_plan(10**8, 512, parse_devices("v5p:64"))
+    long = plan_run(10**8, 512, parse_devices("v5p:64"))
     assert long.method == "stochastic"
     assert long.seconds < 24 * 3600 * 1.1
     assert long.block_size == long.batch_size == 4096
-    exact = choose_plan(10**6, 512, parse_devices("v5e:256"), coarse_steps=0)
+    exact = plan_run(10**6, 512, parse_devices("v5e:256"), coarse_steps=0)
     assert short.coarse_steps == 160
     assert short.seconds < 0.5 * exact.seconds
-    assert choose_plan(10**4, 512, parse_devices("cpu")).coarse_steps == 0
+    assert plan_run(10**4, 512, parse_devices("cpu")).coarse_steps == 0
 
 
 def test_too_large_says_how_many_devices_would_do():
     with pytest.raises(InputError, match=r"use v5e:\d+$") as error:
-        choose_plan(10**8, 512, parse_devices("v5e:8"), method="annealed")
+        plan_run(10**8, 512, parse_devices("v5e:8"), method="annealed")
     enough = int(str(error.value).rpartition(":")[2])
-    choose_plan(10**8, 512, parse_devices(f"v5e:{enough}"), method="annealed")
+    plan_run(10**8, 512, parse_devices(f"v5e:{enough}"), method="annealed")
     with pytest.raises(InputError):
-        choose_plan(10**8, 512, parse_devices(f"v5e:{enough - 1}"), method="annealed")
+        plan_run(10**8, 512, parse_devices(f"v5e:{enough - 1}"), method="annealed")
 
 
 @pytest.mark.parametrize("text", ["tpu:4", "v5e:0", "v5e:-1", "v5e:x", "v5e:", ":4", ""])

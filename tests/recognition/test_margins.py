@@ -17,10 +17,8 @@ ALL = np.ones(COSINES.size, bool)
 
 
 def _arcface(head, cosine, norms):
-    angle = np.arccos(cosine)
-    turned = np.cos(angle + head.margin)
-    late = cosine - head.margin * np.sin(head.margin)
-    return head.scale * np.where(angle + head.margin < np.pi, turned, late)
+    """insightface's since December 2022: nothing falls back beyond an angle of pi."""
+    return head.scale * np.cos(np.arccos(cosine) + head.margin)
 
 
 def _cosface(head, cosine, norms):
@@ -96,9 +94,17 @@ def test_arcface_has_the_gradient_of_insightface(margin):
 
 @pytest.mark.parametrize("head", HEADS, ids=str)
 def test_a_smaller_angle_never_lowers_the_logit(head):
-    cosine = np.linspace(-1, 1, 2001)
+    # ArcFace turns beyond pi, where cosines rise again.
+    lowest = math.cos(math.pi - head.margin) if isinstance(head, ArcFace) else -1
+    cosine = np.linspace(lowest, 1, 2001)
     logits = _logits(head, cosine, np.full(2001, 7.0), np.ones(2001, bool))[0]
     assert jnp.all(jnp.diff(logits) >= -2e-5)
+
+
+def test_arcface_has_no_jump_where_the_angle_passes_pi():
+    edge = math.cos(math.pi - 0.5)
+    logits = _logits(ArcFace(), [edge - 1e-4, edge + 1e-4], NORMS[:2], ALL[:2])[0]
+    assert abs(float(logits[1] - logits[0])) < 0.1
 
 
 @pytest.mark.parametrize("head", HEADS, ids=str)

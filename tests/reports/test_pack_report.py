@@ -376,7 +376,7 @@ def test_an_early_descent_is_drawn_on_a_log_axis(decay, scale):
 def test_the_best_known_code_is_a_line_where_it_can_be_read(known, is_drawn):
     figure = convergence_figure(make_history(), make_summary(best_known=known))
     labels = [text.get_text() for text in figure.axes[0].texts]
-    assert (f"best known code {known:.4f}" in labels) == is_drawn
+    assert (f"best construction {known:.4f}" in labels) == is_drawn
     assert any(label.startswith("Levenshtein bound") for label in labels)
 
 

@@ -163,7 +163,7 @@ def summarize(job: Job, packed: Packed, best_step: int, seconds: float) -> dict[
 
 
 def yardsticks(num_points: int, dim: int, max_cosine: float) -> dict[str, Any]:
-    """Return the max cosine with what it is measured by: a lower bound and the best known code."""
+    """Return the max cosine with what it is measured by: a lower bound and our best construction."""
     bound, code = bounds.tightest(num_points, dim), best_known(num_points, dim)
     return {
         "max_cosine": max_cosine,
@@ -203,7 +203,7 @@ def _in_words(summary: dict[str, Any]) -> list[str]:
     lines = [
         f"max cosine {summary['max_cosine']:.6f}{of_rows} (angle {summary['min_angle_deg']:.2f} deg), "
         f"lower bound {summary['lower_bound']:.6f} ({summary['lower_bound_name']}), "
-        f"best known code {summary['best_known']:.6f} ({summary['best_known_name']}), "
+        f"best construction {summary['best_known']:.6f} ({summary['best_known_name']}), "
         f"{summary['seconds']:.1f} s"
     ]
     if summary["gallery_mean_cosine"] is not None:

@@ -10,7 +10,15 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.runs.support.settings import option, require
 
 Method = Literal["annealed", "paper", "stochastic"]
-FREE_TO_CHANGE = ("out", "checkpoint_seconds", "command", "devices", "distributed", "relax")
+FREE_TO_CHANGE = (
+    "out",
+    "checkpoint_seconds",
+    "stall_seconds",
+    "command",
+    "devices",
+    "distributed",
+    "relax",
+)
 """Settings with which an unfinished run may go on as others than it began."""
 RENAMED = {"neighbours": "neighbors"}
 """Settings as runs of earlier versions call them, and what they are called now."""
@@ -79,6 +87,8 @@ class Pack:
     or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID). yes: on a Cloud TPU pod slice."""
     checkpoint_seconds: float = option(30.0, group="machine")
     """Seconds between checkpoints."""
+    stall_seconds: float = option(1800.0, group="machine")
+    """Seconds without progress after which a job of several processes ends, as one of them is stuck."""
 
 
 def is_code_alone(config: Pack) -> bool:
@@ -151,6 +161,7 @@ def _check_numbers(config: Pack) -> None:
         ("restarts", config.restarts >= 1, "at least 1"),
         ("devices", config.devices is None or config.devices >= 1, "at least 1"),
         ("checkpoint_seconds", config.checkpoint_seconds >= 0, "0 or more"),
+        ("stall_seconds", config.stall_seconds > 0, "above 0"),
         ("seed", 0 <= config.seed < 2**32, "between 0 and 4294967295"),
         ("keep_out_cosine", -1 < (config.keep_out_cosine or 0) < 1, "between -1 and 1"),
     ]

@@ -80,7 +80,12 @@ def pack(config: Pack, *, watch: Watch = QUIET) -> Result:
     needed = _STATES_ON_DISK * 4 * config.num_ids * inputs.dim * config.restarts
     run = open_run(config.out, needed)
     try:
-        return run_together(lambda: _pack(config, inputs, run, watch), run.path)
+        return run_together(
+            lambda watch: _pack(config, inputs, run, watch),
+            run.path,
+            watch,
+            stall_seconds=config.stall_seconds,
+        )
     finally:
         run.close()
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
@@ -21,12 +24,16 @@ if TYPE_CHECKING:
     from jax.sharding import Mesh
 
     from hyperface_jax.io.checkpoints import Checkpointer
+    from hyperface_jax.runs.support.watch import OpenProgress, Update, Watch
 
 T = TypeVar("T")
 
 _LONGEST_SHARE = 0.1
 """Of the time, that saving may take."""
 _LOST_A_PEER = 3
+_TIMES_LONGEST = 3
+_FIRST_REPORTS = 2
+"""After which compilation is over, which takes longer than what follows."""
 
 
 def join_job(distributed: str) -> None:
@@ -79,28 +86,89 @@ def local_mesh(count: int | None) -> Mesh:
     return meshes.make_mesh(found[:count])
 
 
-def run_together(function: Callable[[], T], path: Path) -> T:
-    """Run ``function`` on every process of a job, and end this one if another is lost.
+def run_together(
+    function: Callable[[Watch], T], path: Path, watch: Watch, *, stall_seconds: float
+) -> T:
+    """Run ``function`` on every process of a job, and end this one if another is lost or stuck.
 
     Args:
-        function: what to run.
+        function: what to run; takes the watch to report progress to.
         path: the run directory.
+        watch: of the run.
+        stall_seconds: time without progress after which another process counts as stuck; three times
+            the longest time between two reports where that is longer.
     """
     if jax.process_count() == 1:
-        return function()
+        return function(watch)
     who = f"hyperface: error: process {jax.process_index()} of {jax.process_count()}"
     mend = f"{path} holds the last complete checkpoint: run the same command to go on"
     with LastWords(f"{who} was killed or lost touch with another one; {mend}") as last_words:
-        try:
-            return function()
-        except jax.errors.JaxRuntimeError as error:
-            reason = str(error).strip().splitlines()[0][:200]
-            print(
-                f"{who} lost touch with another one ({reason}); {mend}", file=sys.stderr, flush=True
-            )
+
+        def give_up(reason: str) -> None:
+            print(f"{who} {reason}; {mend}", file=sys.stderr, flush=True)
             last_words.dismiss()
             # A normal exit would wait for the lost process.
             os._exit(_LOST_A_PEER)
+
+        with Patience(stall_seconds, give_up) as patience:
+            try:
+                return function(replace(watch, progress=patience.noticing(watch.progress)))
+            except jax.errors.JaxRuntimeError as error:
+                reason = str(error).strip().splitlines()[0][:200]
+                give_up(f"lost touch with another one ({reason})")
+                raise
+
+
+class Patience:
+    """Give up when nothing has been reported for too long.
+
+    Args:
+        seconds: without a report that are borne, at the least.
+        give_up: called with the reason, in a thread of its own.
+    """
+
+    def __init__(self, seconds: float, give_up: Callable[[str], None]) -> None:
+        self._seconds, self._give_up = seconds, give_up
+        self._longest, self._last, self._count = 0.0, time.monotonic(), 0
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._wait, daemon=True)
+
+    def __enter__(self) -> Patience:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+
+    def noticing(self, progress: OpenProgress) -> OpenProgress:
+        """Return a progress that also counts as a report."""
+
+        @contextmanager
+        def opened(title: str, unit: str, total: float, done: float = 0) -> Iterator[Update]:
+            with progress(title, unit, total, done) as update:
+
+                def noticed(done: float, figure: str = "", /) -> None:
+                    self.notice()
+                    update(done, figure)
+
+                yield noticed
+
+        return opened
+
+    def notice(self) -> None:
+        """Take a report."""
+        now = time.monotonic()
+        self._count += 1
+        if self._count > _FIRST_REPORTS:
+            self._longest = max(self._longest, now - self._last)
+        self._last = now
+
+    def _wait(self) -> None:
+        while not self._is_over.wait(min(self._seconds / 10, 5.0)):
+            limit = max(self._seconds, _TIMES_LONGEST * self._longest)
+            if time.monotonic() - self._last > limit:
+                self._give_up(f"saw no progress for {limit:.0f} s: another one is stuck")
+                return
 
 
 class Saving:

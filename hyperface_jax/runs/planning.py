@@ -1,16 +1,18 @@
-"""``hyperface plan``: what a run would cost on a machine, before it is rented."""
+"""The stage that plans: what a packing would cost on a machine, before it is rented."""
 
 from __future__ import annotations
 
-import json
-import shlex
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from hyperface_jax.planning.cost import Memory, Method, StepCost
 from hyperface_jax.planning.machines import Machine, parse_devices
-from hyperface_jax.planning.plans import Plan as CostPlan
-from hyperface_jax.planning.plans import choose_plan
+from hyperface_jax.planning.plans import PlannedRun, plan_run
+from hyperface_jax.runs.packing.settings import Pack
+from hyperface_jax.runs.support.result import Result
+from hyperface_jax.runs.support.settings import command, option, require
+from hyperface_jax.runs.support.watch import QUIET, Watch
 
 _GIB, _MIB = 2**30, 2**20
 _UNITS = (("days", 86_400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3))
@@ -18,13 +20,13 @@ _UNITS = (("days", 86_400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Print memory, time and settings of a packing run on a machine, by a cost model."""
+    """Tell memory, time and settings of a packing on a machine, by a cost model."""
 
     num_ids: int
     """Number of identities."""
     dim: int
     """Dimension of the sphere's space."""
-    devices: str
+    devices: str = option(metavar="KIND:COUNT")
     """KIND:COUNT, for example v5e:256. Kinds: v5e, v5p, v6e, a100, h100, h200, b200, cpu."""
     method: Method | None = None
     """annealed: full batch. stochastic: mini-batches. Default: full batch where it fits into memory
@@ -33,56 +35,71 @@ class Plan:
     """Optimizer steps; chosen from num-ids and dim if not given."""
     batch_size: int | None = None
     """Points of a mini-batch (stochastic)."""
-    json: bool = False
-    """Print JSON."""
-
-    def run(self) -> int:
-        """Print the plan."""
-        machine = parse_devices(self.devices)
-        plan = choose_plan(
-            self.num_ids,
-            self.dim,
-            machine,
-            method=self.method,
-            num_iterations=self.steps,
-            batch_size=self.batch_size,
-        )
-        words = command(self, machine, plan)
-        if self.json:
-            print(json.dumps(as_json(self, machine, plan, words), indent=2))
-        else:
-            print("\n".join(lines(self, machine, plan, words)))
-        return 0
 
 
-def command(config: Plan, machine: Machine, plan: CostPlan) -> str:
-    """Return the ``hyperface pack`` command of the plan."""
-    words = ["hyperface", "pack", "--num-ids", config.num_ids, "--dim", config.dim]
-    words += ["--method", plan.method, "--steps", plan.num_iterations]
-    if plan.coarse_steps:
-        words += ["--coarse-steps", plan.coarse_steps]
-    if plan.batch_size is not None:
-        words += ["--batch-size", plan.batch_size]
-    if machine.is_pod_slice:
-        words += ["--distributed", "yes"]
-    return shlex.join(map(str, [*words, "--out", "run"]))
+def plan(config: Plan, *, watch: Watch = QUIET) -> Result:
+    """Tell what a packing costs on a machine.
+
+    Args:
+        config: the settings.
+        watch: unused, as nothing takes long.
+
+    Returns:
+        The plan in bytes, FLOPs and seconds; ``command`` packs by it.
+
+    Raises:
+        InputError: the settings make no sense, or the packing does not fit in memory.
+    """
+    del watch
+    checks = [
+        ("num_ids", config.num_ids >= 2, "at least 2"),
+        ("dim", config.dim >= 2, "at least 2"),
+        ("steps", config.steps is None or config.steps >= 1, "at least 1"),
+    ]
+    require(config, checks)
+    machine = parse_devices(config.devices)
+    planned = plan_run(
+        config.num_ids,
+        config.dim,
+        machine,
+        method=config.method,
+        num_iterations=config.steps,
+        batch_size=config.batch_size,
+    )
+    words = command(packing(config, machine, planned))
+    text = "\n".join(lines(config, machine, planned, words))
+    return Result(None, summarize(config, machine, planned, words), text)
 
 
-def lines(config: Plan, machine: Machine, plan: CostPlan, words: str) -> list[str]:
+def packing(config: Plan, machine: Machine, planned: PlannedRun) -> Pack:
+    """Return the settings that pack by a plan."""
+    return Pack(
+        num_ids=config.num_ids,
+        dim=config.dim,
+        out=Path("run"),
+        method=planned.method,
+        steps=planned.num_iterations,
+        coarse_steps=planned.coarse_steps,
+        batch_size=planned.batch_size,
+        distributed="yes" if machine.is_pod_slice else "auto",
+    )
+
+
+def lines(config: Plan, machine: Machine, planned: PlannedRun, words: str) -> list[str]:
     """Return the plan as text."""
-    step = plan.step
+    step = planned.step
     return [
         f"{config.num_ids} identities in {config.dim} dimensions on {config.devices}, "
-        f"{plan.method}: {plan.num_iterations} steps, {_time(plan.seconds)}",
+        f"{planned.method}: {planned.num_iterations} steps, {_time(planned.seconds)}",
         *_memory_lines(step.memory, machine),
         *_step_lines(step),
-        f"  with bfloat16 products: {_time(plan.coarse_step.seconds)} a step, "
-        f"{plan.coarse_step.bottleneck}",
-        *_run_lines(plan),
+        f"  with bfloat16 products: {_time(planned.coarse_step.seconds)} a step, "
+        f"{planned.coarse_step.bottleneck}",
+        *_run_lines(planned),
         "settings:",
         f"  {words}",
-        f"  products: {_precision(plan)}",
-        *_block_lines(plan),
+        f"  products: {_precision(planned)}",
+        *_block_lines(planned),
         *(f"note: {note}" for note in notes(machine)),
     ]
 
@@ -106,27 +123,27 @@ def _step_lines(step: StepCost) -> list[str]:
     ]
 
 
-def _run_lines(plan: CostPlan) -> list[str]:
+def _run_lines(planned: PlannedRun) -> list[str]:
     return [
-        f"total time: {_time(plan.seconds)}, of which measuring {_time(plan.measurement_seconds)}; "
-        "compilation and files come on top",
-        f"checkpoint: {_size(plan.checkpoint_bytes)}; two are kept",
+        f"total time: {_time(planned.seconds)}, of which measuring "
+        f"{_time(planned.measurement_seconds)}; compilation and files come on top",
+        f"checkpoint: {_size(planned.checkpoint_bytes)}; two are kept",
     ]
 
 
-def _precision(plan: CostPlan) -> str:
-    if not plan.coarse_steps:
+def _precision(planned: PlannedRun) -> str:
+    if not planned.coarse_steps:
         return "float32 in every step"
-    return f"bfloat16 in the first {plan.coarse_steps} steps, then float32"
+    return f"bfloat16 in the first {planned.coarse_steps} steps, then float32"
 
 
-def _block_lines(plan: CostPlan) -> list[str]:
-    if plan.method != "stochastic":
+def _block_lines(planned: PlannedRun) -> list[str]:
+    if planned.method != "stochastic":
         return []
-    rows = "all rows" if plan.measured_rows is None else f"{plan.measured_rows} rows"
+    rows = "all rows" if planned.measured_rows is None else f"{planned.measured_rows} rows"
     return [
-        f"  {plan.num_groups} groups, blocks of {plan.block_size} points, "
-        f"{plan.num_measurements} measurements of {rows}"
+        f"  {planned.num_groups} groups, blocks of {planned.block_size} points, "
+        f"{planned.num_measurements} measurements of {rows}"
     ]
 
 
@@ -154,9 +171,9 @@ def _described(machine: Machine) -> str:
     return f"{machine.name}:{machine.num_devices}"
 
 
-def as_json(config: Plan, machine: Machine, plan: CostPlan, words: str) -> dict[str, Any]:
+def summarize(config: Plan, machine: Machine, planned: PlannedRun, words: str) -> dict[str, Any]:
     """Return the plan as plain values: bytes, FLOPs and seconds."""
-    figures = plan._asdict()
+    figures = planned._asdict()
     for name in ("step", "coarse_step"):
         step: StepCost = figures[name]
         memory = {**step.memory._asdict(), "total": step.memory.total}
@@ -166,7 +183,7 @@ def as_json(config: Plan, machine: Machine, plan: CostPlan, words: str) -> dict[
         "dim": config.dim,
         "machine": asdict(machine),
         **figures,
-        "precision": _precision(plan),
+        "precision": _precision(planned),
         "command": words,
         "notes": notes(machine),
     }

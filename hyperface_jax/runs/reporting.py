@@ -1,0 +1,37 @@
+"""The stage that reports: the page of a finished run again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hyperface_jax.io.files import read_json
+from hyperface_jax.io.run_directory import SUMMARY
+from hyperface_jax.runs.support.result import Result
+from hyperface_jax.runs.support.settings import option
+from hyperface_jax.runs.support.watch import QUIET, Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write report.html of a finished run of pack again."""
+
+    directory: Path = option(is_positional=True)
+    """Run directory."""
+
+
+def report(config: Report, *, watch: Watch = QUIET) -> Result:
+    """Write the page of a finished run again.
+
+    Args:
+        config: the settings.
+        watch: unused, as nothing takes long.
+
+    Raises:
+        InputError: the folder holds no finished run.
+    """
+    del watch
+    from hyperface_jax.reports.pack import write_report
+
+    page = write_report(config.directory)
+    return Result(page, read_json(config.directory / SUMMARY), f"report: {page}")
