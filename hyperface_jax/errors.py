@@ -22,10 +22,11 @@ class PeerError(RuntimeError):
 class Stopped(Exception):
     """A run that was asked to stop, with everything saved: the same call goes on.
 
-    Attributes:
+    Args:
         path: of its folder.
+        text: what is saved and how to go on, where that needs other words.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: stopped and saved; run the same again to go on")
+    def __init__(self, path: Path, text: str = "") -> None:
+        super().__init__(text or f"{path}: stopped and saved; run the same again to go on")
         self.path = path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from hyperface_jax.errors import PeerError
 
 _HEARTBEAT_SECONDS = 30
 """After which a silent process counts as lost."""
+_MASKS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 
 
 def initialize(*, force: bool = False) -> bool:
@@ -71,16 +73,38 @@ def _torchrun(environment: Any) -> dict[str, Any] | None:
     settings = _checked(
         f"{address}:{port}", _integer(environment, "WORLD_SIZE"), _integer(environment, "RANK")
     )
-    if settings and _integer(environment, "LOCAL_WORLD_SIZE", 1) > 1:
-        settings["local_device_ids"] = [_integer(environment, "LOCAL_RANK")]
+    num_local = _integer(environment, "LOCAL_WORLD_SIZE", 1)
+    if settings and num_local > 1:
+        visible = _num_visible(environment)
+        own = [_integer(environment, "LOCAL_RANK")]
+        if visible is not None and visible < num_local:
+            # Other processes of the machine must see others: all that are visible are this one's.
+            own = list(range(visible))
+        settings["local_device_ids"] = own
     return settings
+
+
+def _num_visible(environment: Any) -> int | None:
+    """Count the GPUs that the environment lets this process see; None if it hides none."""
+    masks = [environment[name] for name in _MASKS if name in environment]
+    if not masks:
+        return None
+    # The drivers ignore what follows a name that they do not know, such as -1.
+    return min(len(list(itertools.takewhile(_is_device, mask.split(",")))) for mask in masks)
+
+
+def _is_device(name: str) -> bool:
+    return name.strip() not in ("", "-1")
 
 
 def _detected_by_jax(environment: Any) -> dict[str, Any] | None:
     sizes = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
     is_job = any(_integer(environment, name, 1) > 1 for name in sizes)
     is_pod = "," in environment.get("TPU_WORKER_HOSTNAMES", "")
-    return {} if is_job or is_pod or environment.get("MEGASCALE_COORDINATOR_ADDRESS") else None
+    if not (is_job or is_pod or environment.get("MEGASCALE_COORDINATOR_ADDRESS")):
+        return None
+    # JAX would number the device by the process, though this one sees a single device.
+    return {"local_device_ids": [0]} if is_job and _num_visible(environment) == 1 else {}
 
 
 def _checked(address: str, num_processes: int, process_id: int) -> dict[str, Any] | None:

@@ -41,6 +41,30 @@ def test_the_environment_tells_of_other_processes(environment, settings):
     assert processes.process_settings(environment) == settings
 
 
+LOCAL = TORCHRUN | {"LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "1"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "devices"),
+    [
+        (LOCAL | {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}, [1]),
+        (LOCAL | {"CUDA_VISIBLE_DEVICES": "1"}, [0]),
+        (LOCAL | {"CUDA_VISIBLE_DEVICES": "GPU-8932f937"}, [0]),
+        (LOCAL | {"CUDA_VISIBLE_DEVICES": "2,3"}, [0, 1]),
+        (LOCAL | {"CUDA_VISIBLE_DEVICES": "3,-1,0,1,2"}, [0]),
+        (LOCAL | {"CUDA_VISIBLE_DEVICES": ""}, []),
+        (LOCAL | {"ROCR_VISIBLE_DEVICES": "1"}, [0]),
+        ({"SLURM_STEP_NUM_TASKS": "4", "CUDA_VISIBLE_DEVICES": "2"}, [0]),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": "1"}, [0]),
+        ({"SLURM_STEP_NUM_TASKS": "4", "CUDA_VISIBLE_DEVICES": "0,1,2,3"}, None),
+        ({"TPU_WORKER_HOSTNAMES": "t0,t1", "CUDA_VISIBLE_DEVICES": "0"}, None),
+    ],
+)
+def test_a_process_takes_devices_that_it_sees(environment, devices):
+    settings = processes.process_settings(environment)
+    assert settings.get("local_device_ids") == devices
+
+
 @pytest.mark.parametrize(
     ("environment", "message"),
     [

@@ -11,6 +11,7 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_write_json, one_line, read_json
 
 _NO_NAMES: Mapping[str, str] = MappingProxyType({})
+_NO_VALUES: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 _SHOWN = 3
 
 
@@ -21,7 +22,9 @@ def claim(
     *,
     ignore: Collection[str] = (),
     renamed: Mapping[str, str] = _NO_NAMES,
+    respelled: Mapping[str, Mapping[str, str]] = _NO_VALUES,
     own: Collection[str] = (),
+    kind: str = "run",
 ) -> None:
     """Write the settings that a folder is made by, or check that it was made by the same.
 
@@ -31,7 +34,9 @@ def claim(
         settings: in terms of JSON.
         ignore: settings that may differ, since they do not change the result.
         renamed: new names of settings, by those that earlier versions wrote.
+        respelled: new values by those that earlier versions wrote, by the (new) name of the setting.
         own: names of files that may be there already.
+        kind: what the folder holds, for the message.
 
     Raises:
         InputError: it holds files of something else, or was made by other settings, each of which is
@@ -43,6 +48,8 @@ def claim(
         atomic_write_json(path, dict(settings))
         return
     there = {renamed.get(key, key): value for key, value in read_json(path).items()}
+    for key in there.keys() & respelled.keys():
+        there[key] = respelled[key].get(there[key], there[key])
     differing = [
         f"{one_line(key)} ({there.get(key)!r} there, {settings.get(key)!r} now)"
         for key in sorted((there.keys() | settings.keys()) - set(ignore))
@@ -50,7 +57,7 @@ def claim(
     ]
     if differing:
         raise InputError(
-            f"{one_line(folder)}: holds a run with other settings: {', '.join(differing)}: choose "
+            f"{one_line(folder)}: holds a {kind} with other settings: {', '.join(differing)}: choose "
             "another `out` or the same settings"
         )
 

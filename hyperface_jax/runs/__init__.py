@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from hyperface_jax.runs.reporting import Report, report
     from hyperface_jax.runs.support.result import Result
     from hyperface_jax.runs.support.watch import Watch, stop_on_signals
+    from hyperface_jax.runs.synthesis.settings import Arc2FaceOptions, Synthesize
+    from hyperface_jax.runs.synthesis.stage import synthesize
 
 
 class _Home(NamedTuple):
@@ -50,9 +52,13 @@ _HOMES = {
     "bounds": _Home("runs.bounding"),
     "Report": _Home("runs.reporting"),
     "report": _Home("runs.reporting"),
+    "Arc2FaceOptions": _Home("runs.synthesis.settings"),
+    "Synthesize": _Home("runs.synthesis.settings"),
+    "synthesize": _Home("runs.synthesis.stage", "synthesis"),
 }
 
 __all__ = [
+    "Arc2FaceOptions",
     "Bounds",
     "Demo",
     "InputError",
@@ -61,6 +67,7 @@ __all__ = [
     "Report",
     "Result",
     "Stopped",
+    "Synthesize",
     "Watch",
     "bounds",
     "demo",
@@ -68,6 +75,7 @@ __all__ = [
     "plan",
     "report",
     "stop_on_signals",
+    "synthesize",
 ]
 
 

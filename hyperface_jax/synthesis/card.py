@@ -23,15 +23,22 @@ ARC2FACE_LICENSES: Mapping[str, str] = MappingProxyType(
 
 _TAGS = ("face-recognition", "synthetic", "hyperface")
 _SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B")
-_NOT_MEASURED = "not measured"
-
 _USES = """\
 Intended: training and studying face recognition without photographs of people.
 
 Not intended: deciding about people, identifying them in earnest without tests on the population
 concerned, or presenting the images as photographs of somebody. The faces take after what the generator
-and the recognizer learnt from, with its biases. A face may resemble a real person, of the training data
-above all: see the leakage below before calling the data anonymous."""
+and the recognizer learned from, with its biases. A face may resemble a real person, above all one of the
+training data: measure the leakage, as below, before calling the data anonymous."""
+
+_LEAKAGE = """\
+How close the faces come to those of the training data was not measured when this card was written. To
+measure it, embed the photographs that the generator was trained on, TRAINING, {faces}, and
+search for the most similar pairs:
+
+    hyperface embed TRAINING --recognizer RECOGNIZER --out training.npz
+{embed}    hyperface leakage --embeddings {embeddings} --against training.npz --out leakage
+"""
 
 _SHARDS = """\
     hyperface train --data PATH/shards
@@ -64,7 +71,7 @@ class CardFacts:
         versions: of the software.
         licenses: of the parts, such as ``ARC2FACE_LICENSES`` and that of the recognizer.
         summary: of :func:`~hyperface_jax.synthesis.manifest.summarize`.
-        leakage: figures by name; None if not measured.
+        has_embeddings: whether the data set holds the embeddings of its faces.
     """
 
     title: str
@@ -76,7 +83,7 @@ class CardFacts:
     versions: Mapping[str, str]
     licenses: Mapping[str, str]
     summary: Mapping[str, Any]
-    leakage: Mapping[str, Any] | None = None
+    has_embeddings: bool = False
 
 
 def write_card(folder: StrPath, facts: CardFacts) -> Path:
@@ -104,7 +111,7 @@ def card_text(facts: CardFacts) -> str:
         "How it was made": _origin(facts),
         "Licenses": _licenses(facts),
         "Uses": _USES,
-        "Leakage": _leakage(facts.leakage),
+        "Leakage": _leakage(facts),
         "How to load it": _loading(facts),
     }
     body = "\n\n".join(f"## {name}\n\n{text.rstrip()}" for name, text in sections.items())
@@ -191,10 +198,20 @@ def _licenses(facts: CardFacts) -> str:
     )
 
 
-def _leakage(leakage: Mapping[str, Any] | None) -> str:
-    if leakage is None:
-        return f"How close the faces come to those of the training data: {_NOT_MEASURED}."
-    return "How close the faces come to those of the training data:\n\n" + _bullets(leakage)
+def _leakage(facts: CardFacts) -> str:
+    """Say how to measure it, with the paths of this data set."""
+    if facts.has_embeddings:
+        faces = "with the recognizer of this data set"
+        return _LEAKAGE.format(faces=faces, embed="", embeddings="PATH")
+    images, lines = "PATH/images", []
+    if facts.format == "webdataset":
+        images = "faces"
+        unpack = 'for shard in PATH/shards/*.tar; do tar -xf "$shard" -C faces; done'
+        lines = ["mkdir faces", unpack]
+    lines.append(f"hyperface embed {images} --recognizer RECOGNIZER --out faces.npz")
+    faces = "and the faces with one recognizer"
+    embed = "".join(f"    {line}\n" for line in lines)
+    return _LEAKAGE.format(faces=faces, embed=embed, embeddings="faces.npz")
 
 
 def _loading(facts: CardFacts) -> str:

@@ -111,7 +111,7 @@ def face_sums(shape: tuple[int, ...], parts: Iterable[FaceEmbeddings]) -> tuple[
 
 
 def read_face_embeddings(paths: Iterable[Path]) -> Iterator[FaceEmbeddings]:
-    """Read what ``hyperface synthesize --recognizer`` wrote of each shard.
+    """Read the embeddings that a recognizer gave to the faces of each shard.
 
     Raises:
         InputError: a file cannot be read or is damaged.

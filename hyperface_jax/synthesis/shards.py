@@ -21,12 +21,14 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.io.files import atomic_write_json, one_line, os_input_error, read_json
+from hyperface_jax.io.claims import claim
+from hyperface_jax.io.files import one_line, os_input_error
 
 Format = Literal["webdataset", "folder"]
 
@@ -220,8 +222,17 @@ class DataSet:
         own = {"format": self.format, "has_originals": self.has_originals}
         return json.loads(json.dumps({**self.settings, **asdict(self.plan), **own}))
 
-    def claim(self) -> None:
+    def claim(
+        self,
+        *,
+        renamed: Mapping[str, str] = MappingProxyType({}),
+        respelled: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    ) -> None:
         """Make the folders and write ``dataset.json``, or check that it says the same.
+
+        Args:
+            renamed: new names of settings, by those that earlier versions wrote.
+            respelled: new values by those that earlier versions wrote, by the name of the setting.
 
         Raises:
             InputError: the folder cannot be written, holds files of something else, or holds another
@@ -230,35 +241,18 @@ class DataSet:
         with writing(self.path):
             (self.path / _LOCKS).mkdir(parents=True, exist_ok=True)
         with locked(self.lock_file(SETTINGS), wait=True):
-            if (self.path / SETTINGS).exists():
-                self._check_record()
-            else:
-                self._check_strangers()
-                atomic_write_json(self.path / SETTINGS, self.record())
+            claim(
+                self.path,
+                SETTINGS,
+                self.record(),
+                renamed=renamed,
+                respelled=respelled,
+                own=[path.name for path in self.path.iterdir() if path.name.startswith(".")],
+                kind="data set",
+            )
         with writing(self.path):
             for folder in (*self.roots, self.path / "manifest"):
                 folder.mkdir(exist_ok=True)
-
-    def _check_record(self) -> None:
-        there, now = read_json(self.path / SETTINGS), self.record()
-        differing = [
-            f"{one_line(name)} ({there.get(name)!r} there, {now.get(name)!r} now)"
-            for name in sorted(there.keys() | now.keys())
-            if there.get(name) != now.get(name)
-        ]
-        if differing:
-            raise InputError(
-                f"{one_line(self.path)}: holds a data set with other settings: "
-                f"{', '.join(differing)}; choose another folder or the same settings"
-            )
-
-    def _check_strangers(self) -> None:
-        strangers = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
-        if strangers:
-            raise InputError(
-                f"{one_line(self.path)}: holds files of something else "
-                f"({one_line(', '.join(strangers[:3]))}) and no {SETTINGS}; choose an empty folder"
-            )
 
 
 def shard_name(shard: int) -> str:

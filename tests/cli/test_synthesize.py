@@ -167,9 +167,9 @@ class _Reader(Recognizer):
 
 @pytest.fixture
 def with_reader(monkeypatch, tmp_path):
-    from hyperface_jax.cli import synthesis_parts
+    from hyperface_jax.faces import opening
 
-    monkeypatch.setattr(synthesis_parts, "open_recognizer", lambda path, *, color: _Reader())
+    monkeypatch.setattr(opening, "open_recognizer", lambda path, *, color: _Reader())
     return ["--recognizer", str(tmp_path), "--min-cosine", "0.5"]
 
 

@@ -49,13 +49,21 @@ def test_it_says_how_it_was_made_and_of_what():
         "MIT",
     ):
         assert part in text
-    assert "not measured" in text
 
 
-def test_measured_leakage_is_said():
-    text = card_text(_facts(leakage={"nearest training face, mean cosine": 0.31}))
-    assert "0.31" in text
-    assert "not measured" not in text
+@pytest.mark.parametrize(
+    ("changes", "embeddings", "words"),
+    [
+        ({"has_embeddings": True}, "PATH", ()),
+        ({"format": "folder"}, "faces.npz", ("hyperface embed PATH/images --recognizer",)),
+        ({}, "faces.npz", ("PATH/shards/*.tar", "hyperface embed faces --recognizer")),
+    ],
+)
+def test_it_says_how_to_measure_the_leakage(changes, embeddings, words):
+    text = card_text(_facts(**changes))
+    measured = f"hyperface leakage --embeddings {embeddings} --against training.npz --out leakage"
+    assert all(word in text for word in (measured, *words))
+    assert ("faces.npz" in text) == (embeddings == "faces.npz")
 
 
 @pytest.mark.parametrize(

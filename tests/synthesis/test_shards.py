@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 
 import numpy as np
@@ -105,6 +106,30 @@ def test_another_data_set_is_refused_and_the_difference_named(tmp_path):
         _data_set(tmp_path, beta=0.02).claim()
     with pytest.raises(InputError, match=r"shard_size \(4 there, 5 now\)"):
         _data_set(tmp_path, plan=ShardPlan(num_ids=5, images_per_id=3, shard_size=5)).claim()
+
+
+def test_a_data_set_of_an_earlier_version_goes_on(tmp_path):
+    now = _data_set(tmp_path, recognizer_color="bgr", crop="center")
+    record = now.record()
+    record["recognizer_colour"] = record.pop("recognizer_color")
+    (tmp_path / "dataset.json").write_text(json.dumps(record | {"crop": "centre"}))
+    earlier = {
+        "renamed": {"recognizer_colour": "recognizer_color"},
+        "respelled": {"crop": {"centre": "center"}},
+    }
+    now.claim(**earlier)
+    with pytest.raises(
+        InputError, match=r"holds a data set .* recognizer_color \('bgr' there, None"
+    ):
+        _data_set(tmp_path, recognizer_color=None, crop="center").claim(**earlier)
+    with pytest.raises(InputError, match=r"crop \('center' there, 'none' now\)"):
+        _data_set(tmp_path, recognizer_color="bgr", crop="none").claim(**earlier)
+
+
+def test_what_a_killed_worker_left_hidden_is_no_stranger(tmp_path):
+    (tmp_path / ".hyperface-0123456789abcdef.tmp").write_text("{")
+    _data_set(tmp_path).claim()
+    assert (tmp_path / "dataset.json").exists()
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

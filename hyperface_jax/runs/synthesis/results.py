@@ -2,55 +2,58 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperface_jax.cli.pack import warn
-from hyperface_jax.cli.versions import versions
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_write_bytes, atomic_write_json, one_line
 from hyperface_jax.io.images import decode, encode
+from hyperface_jax.io.run_directory import SUMMARY
 from hyperface_jax.reports.contact_sheet import contact_sheet
+from hyperface_jax.runs.support.result import Result
+from hyperface_jax.runs.support.settings import command
+from hyperface_jax.runs.support.versions import versions
 from hyperface_jax.synthesis.card import ARC2FACE_LICENSES, CardFacts, write_card
 from hyperface_jax.synthesis.fidelity import FACE_EMBEDDINGS, fidelity, read_face_embeddings
 from hyperface_jax.synthesis.manifest import merge_manifests, read_manifest, summarize
 from hyperface_jax.synthesis.shards import shard_name
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from hyperface_jax.cli.synthesis_parts import Parts
-    from hyperface_jax.cli.synthesize import Synthesize
+    from hyperface_jax.runs.support.watch import Watch
+    from hyperface_jax.runs.synthesis.parts import Parts
+    from hyperface_jax.runs.synthesis.settings import Synthesize
     from hyperface_jax.synthesis.shards import DataSet
 
-SHEET, SUMMARY = "contact_sheet.png", "summary.json"
+SHEET = "contact_sheet.png"
 _MOST_REPEATED = 0.01
 """Share of images like another one, which a few of many faces may be by chance."""
 _ROWS, _COLUMNS, _TILE = 12, 10, 112
 _PACKAGES = ("hyperface_jax", "jax", "numpy", "torch", "diffusers", "transformers", "onnxruntime")
 
 
-def write_results(config: Synthesize, parts: Parts, data_set: DataSet) -> bool:
+def write_results(
+    config: Synthesize, parts: Parts, data_set: DataSet, watch: Watch
+) -> Result | None:
     """Complete the data set if every shard is there.
 
     Args:
         config: the settings.
         parts: what it was drawn with.
         data_set: the data set.
+        watch: what is told of signs that the generator fails now and then.
 
     Returns:
-        Whether it is complete.
+        The figures; None if a shard is missing.
 
     Raises:
         InputError: no image was kept, or every identity has one and the same image.
     """
     manifest = merge_manifests(data_set)
     if manifest is None:
-        return False
+        return None
     summary = summarize(manifest)
     summary["fidelity"] = _fidelity(parts, data_set)
     summary["versions"] = versions(*_PACKAGES)
@@ -59,21 +62,21 @@ def write_results(config: Synthesize, parts: Parts, data_set: DataSet) -> bool:
     _check(config, parts, summary)
     _write_card(config, data_set, summary)
     atomic_write_json(config.out / SUMMARY, summary)
-    _announce(config, summary)
-    return True
+    _warn(summary, watch)
+    return Result(config.out, {"is_complete": True, **summary}, _in_words(config, summary))
 
 
 def all_flat(generator: str, num_images: int) -> str:
     """Return the error of a generator that draws nothing but images of one color."""
     return (
         f"generator {one_line(generator)}: all of the first {num_images} images came out of one "
-        "color, as numbers that overflow in half precision make them; try --dtype float32 with "
+        "color, as numbers that overflow in half precision make them; try `dtype=float32` with "
         "Arc2Face, or mend the generator"
     )
 
 
 def _check(config: Synthesize, parts: Parts, summary: dict[str, Any]) -> None:
-    """Refuse a data set that nothing can be learnt from."""
+    """Refuse a data set from which nothing can be learned."""
     name, out = one_line(parts.generator.name), one_line(config.out)
     num_dropped = summary["num_rejected"]
     if num_dropped and summary["num_flat"] == num_dropped + summary["num_images"]:
@@ -81,13 +84,13 @@ def _check(config: Synthesize, parts: Parts, summary: dict[str, Any]) -> None:
     if not summary["num_images"]:
         raise InputError(
             f"{out}: all {num_dropped} images were dropped, {summary['num_flat']} of one color and "
-            "the others without a face or too far from their target; look at --crop and "
-            "--min-target-cosine, and choose another folder"
+            "the others without a face or too far from their target; look at `crop` and "
+            "`min_target_cosine`, and choose another folder"
         )
     if 0 < summary["num_comparable"] == summary["num_alike_identities"]:
         raise InputError(
             f"generator {name}: the images of every identity are all alike, see "
-            f"{one_line(config.out / SHEET)}; let it use its noise, or raise --beta, and choose "
+            f"{one_line(config.out / SHEET)}; let it use its noise, or raise `beta`, and choose "
             "another folder"
         )
 
@@ -142,50 +145,50 @@ def _members(path: Path, wanted: set[str]) -> dict[str, bytes]:
 
 
 def _write_card(config: Synthesize, data_set: DataSet, summary: dict[str, Any]) -> None:
-    is_arc2face = ":" not in config.generator
+    is_arc2face = Path(config.generator).is_dir()
     own = {"Generator": "fill in that of its weights", "Recognizer": "fill in that of its weights"}
     facts = CardFacts(
         title=config.out.resolve().name,
         license=config.license,
         format=config.format,
         num_shards=data_set.plan.num_shards,
-        command=shlex.join(["hyperface", *sys.argv[1:]]),
+        command=command(config),
         settings=data_set.record(),
         versions=summary["versions"],
         licenses={**ARC2FACE_LICENSES, "Recognizer": own["Recognizer"]} if is_arc2face else own,
         summary=summary,
+        has_embeddings=config.recognizer is not None,
     )
     write_card(config.out, facts)
 
 
-def _warn(summary: dict[str, Any]) -> None:
+def _warn(summary: dict[str, Any], watch: Watch) -> None:
     """Tell of signs that the generator fails now and then."""
     num_images, num_flat = summary["num_images"], summary["num_flat"]
     if num_flat:
-        warn(
+        watch.warn(
             f"{num_flat} of {num_images + summary['num_rejected']} images came out of one color and "
             "were dropped: the generator fails now and then"
         )
     if summary["num_alike_identities"]:
-        warn(
+        watch.warn(
             f"{summary['num_alike_identities']} of {summary['num_comparable']} identities have images "
             "that are all alike: the generator makes little of its noise"
         )
     if summary["num_repeated_images"] > _MOST_REPEATED * num_images:
-        warn(
+        watch.warn(
             f"{summary['num_repeated_images']} of {num_images} images are like another one before "
             "them: the generator makes little of its noise or its condition"
         )
 
 
-def _announce(config: Synthesize, summary: dict[str, Any]) -> None:
-    _warn(summary)
+def _in_words(config: Synthesize, summary: dict[str, Any]) -> str:
     dropped = f", {summary['num_rejected']} dropped" if summary["num_rejected"] else ""
-    print(f"{summary['num_images']} images of {summary['num_identities']} identities{dropped}")
+    lines = [f"{summary['num_images']} images of {summary['num_identities']} identities{dropped}"]
     if found := summary["fidelity"]:
-        print(
+        lines.append(
             f"nearest other identity, mean cosine: {found['nearest_before_mean']:.3f} of the packing, "
             f"{found['nearest_after_mean']:.3f} of the faces; face to its target "
             f"{found['target_cosine']:.3f}"
         )
-    print(f"see {one_line(config.out / SHEET)}")
+    return "\n".join([*lines, f"see {one_line(config.out / SHEET)}"])

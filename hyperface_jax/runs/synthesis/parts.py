@@ -1,4 +1,4 @@
-"""What ``hyperface synthesize`` draws with: embeddings, generator, face cutting and recognizer."""
+"""What images are drawn with: embeddings, generator, the cutting of faces, and recognizer."""
 
 from __future__ import annotations
 
@@ -8,41 +8,30 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hyperface_jax.cli.pack import warn
-from hyperface_jax.cli.recognizer import open_recognizer
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.embeddings import Embeddings, file_sha256, read_embeddings
 from hyperface_jax.io.files import one_line
 from hyperface_jax.io.images import TEMPLATE_SIZE, align, center_crop, resize
 from hyperface_jax.io.run_directory import EMBEDDINGS
-from hyperface_jax.synthesis import Generator, import_generator
+from hyperface_jax.runs.support.settings import changed
+from hyperface_jax.synthesis import Generator, Variation, import_generator
 
 if TYPE_CHECKING:
-    from hyperface_jax.cli.synthesize import Synthesize
     from hyperface_jax.faces import Recognizer
     from hyperface_jax.faces.detectors import Detector
+    from hyperface_jax.runs.support.watch import Watch
+    from hyperface_jax.runs.synthesis.settings import Arc2FaceOptions, Synthesize
     from hyperface_jax.synthesis.arc2face import Arc2FaceConfig
     from hyperface_jax.synthesis.rendering import Crop, Embed
 
 _LCM = {"steps": 4, "guidance": 1.0, "scheduler": "lcm"}
-_OF_ARC2FACE = (
-    "base",
-    "steps",
-    "guidance",
-    "scheduler",
-    "dtype",
-    "device",
-    "lcm_lora",
-    "tiny_vae",
-    "compile",
-    "channels_last",
-)
 
 
 class Parts(NamedTuple):
     """Everything that an image depends on but the seed and its number."""
 
     embeddings: Embeddings
+    variation: Variation
     generator: Generator
     crop: Crop | None
     crop_name: str
@@ -54,32 +43,38 @@ class Parts(NamedTuple):
         return None if self.recognizer is None else partial(_unit, self.recognizer)
 
 
-def open_parts(config: Synthesize) -> Parts:
+def open_parts(config: Synthesize, watch: Watch) -> Parts:
     """Open all, and refuse what does not fit together.
+
+    Args:
+        config: the settings.
+        watch: what is told of faces that are not aligned, and of weights that stay unused.
 
     Raises:
         InputError: a part cannot be opened, or two of them differ in dimension.
     """
+    variation = variation_of(config)
     embeddings = _read_identities(config)
     generator = _open_generator(config)
     if generator.condition_dim != embeddings.dim:
         raise InputError(
-            f"--embeddings {one_line(config.embeddings)}: rows of dimension {embeddings.dim}, and "
+            f"`embeddings={one_line(config.embeddings)}`: rows of dimension {embeddings.dim}, and "
             f"{generator.name} takes {generator.condition_dim}; pack embeddings of the recognizer that "
             "it was trained with"
         )
-    recognizer = None
-    if config.recognizer is not None:
-        recognizer = open_recognizer(config.recognizer, color=config.color)
-        if recognizer.embedding_dim != embeddings.dim:
-            raise InputError(
-                f"--recognizer {one_line(config.recognizer)}: embeds in {recognizer.embedding_dim} "
-                f"dimensions and the identities have {embeddings.dim}; use the gallery's"
-            )
-    crop = _make_crop(config, generator)
+    recognizer = _open_recognizer(config, embeddings.dim, watch)
+    crop = _make_crop(config, generator, watch)
     is_file = config.crop not in ("none", "center")
     crop_name = f"scrfd {file_sha256(config.crop)}" if is_file else config.crop
-    return Parts(embeddings, generator, crop, crop_name, recognizer)
+    return Parts(embeddings, variation, generator, crop, crop_name, recognizer)
+
+
+def variation_of(config: Synthesize) -> Variation:
+    """Return how conditions differ from the embeddings."""
+    if config.min_cosine is None:
+        return Variation(beta=config.beta)
+    share = 1.0 if config.cap_share is None else config.cap_share
+    return Variation(beta=config.beta, min_cosine=config.min_cosine, cap_share=share)
 
 
 def _read_identities(config: Synthesize) -> Embeddings:
@@ -87,7 +82,7 @@ def _read_identities(config: Synthesize) -> Embeddings:
     found = read_embeddings(path / EMBEDDINGS if path.is_dir() else path)
     if config.num_ids is not None and config.num_ids > found.num_points:
         raise InputError(
-            f"--num-ids {config.num_ids}: {one_line(path)} holds {found.num_points} embeddings"
+            f"`num_ids={config.num_ids}`: {one_line(path)} holds {found.num_points} embeddings"
         )
     return found
 
@@ -95,46 +90,56 @@ def _read_identities(config: Synthesize) -> Embeddings:
 def _open_generator(config: Synthesize) -> Generator:
     path = Path(config.generator)
     if not path.is_dir():
+        name = one_line(config.generator)
         if ":" not in config.generator:
             raise InputError(
-                f"--generator {one_line(path)}: no folder of a model, and no module:name of a generator"
+                f"`generator={name}`: no folder of a model, and no module:name of a generator"
             )
-        _refuse_options(config)
+        if given := next(iter(changed(config.arc2face)), None):
+            raise InputError(f"`{given}`: only the folder of a model has this option")
         return import_generator(config.generator)
     from hyperface_jax.synthesis.arc2face import Arc2Face
 
-    return Arc2Face(_arc2face_config(config, path))
+    return Arc2Face(_arc2face_config(config.arc2face, path))
 
 
-def _refuse_options(config: Synthesize) -> None:
-    for name in _OF_ARC2FACE:
-        if getattr(config, name) not in (None, False):
-            raise InputError(
-                f"--{name.replace('_', '-')}: only the folder of a model has this option"
-            )
-
-
-def _arc2face_config(config: Synthesize, path: Path) -> Arc2FaceConfig:
+def _arc2face_config(options: Arc2FaceOptions, path: Path) -> Arc2FaceConfig:
     from hyperface_jax.synthesis.arc2face import Arc2FaceConfig
 
-    given = {name: getattr(config, name) for name in _OF_ARC2FACE}
-    defaults = _LCM if config.lcm_lora else {}
-    chosen = defaults | {name: value for name, value in given.items() if value is not None}
-    return Arc2FaceConfig(arc2face=path, **chosen)
+    defaults = _LCM if options.lcm_lora else {}
+    return Arc2FaceConfig(arc2face=path, **(defaults | changed(options)))
 
 
-def _make_crop(config: Synthesize, generator: Generator) -> Crop | None:
+def _open_recognizer(config: Synthesize, dim: int, watch: Watch) -> Recognizer | None:
+    if config.recognizer is None:
+        return None
+    from hyperface_jax.faces.opening import open_recognizer
+    from hyperface_jax.runs.support.recognizers import tell_unused
+
+    recognizer = open_recognizer(config.recognizer, color=config.color)
+    tell_unused(config.recognizer, recognizer, watch)
+    if recognizer.embedding_dim != dim:
+        raise InputError(
+            f"`recognizer={one_line(config.recognizer)}`: embeds in {recognizer.embedding_dim} "
+            f"dimensions and the identities have {dim}; use the gallery's"
+        )
+    return recognizer
+
+
+def _make_crop(config: Synthesize, generator: Generator, watch: Watch) -> Crop | None:
     if config.crop == "none":
         return None
     if config.crop == "center":
         if generator.image_size > TEMPLATE_SIZE:
-            warn(
-                "faces are cut from the middle and not aligned: give --crop an SCRFD .onnx, or train on "
-                "faces cut the same way as the test faces"
+            watch.warn(
+                "faces are cut from the middle and not aligned: give an SCRFD .onnx as `crop`, or train "
+                "on faces cut the same way as the test faces"
             )
         return partial(_cut_center, size=config.face_size)
     if not config.crop.endswith(".onnx"):
-        raise InputError(f"--crop {config.crop}: must be none, center, or an SCRFD .onnx file")
+        raise InputError(
+            f"`crop={one_line(config.crop)}`: must be none, center, or an SCRFD .onnx file"
+        )
     from hyperface_jax.faces.detectors import ScrfdDetector
 
     return partial(_cut_aligned, detector=ScrfdDetector(config.crop), size=config.face_size)

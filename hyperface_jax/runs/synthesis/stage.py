@@ -1,0 +1,133 @@
+"""A synthesis from settings: shard after shard, then what only a whole data set has."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from hyperface_jax.errors import Stopped
+from hyperface_jax.io.files import one_line
+from hyperface_jax.runs.support.result import Result
+from hyperface_jax.runs.support.watch import QUIET, Watch
+from hyperface_jax.runs.synthesis.parts import Parts, open_parts
+from hyperface_jax.runs.synthesis.results import write_results
+from hyperface_jax.runs.synthesis.settings import RENAMED, RESPELLED, Synthesize, check_settings
+from hyperface_jax.runs.synthesis.work import Work
+from hyperface_jax.synthesis.shards import DataSet, ShardPlan, Worker, rank_and_world
+from hyperface_jax.synthesis.writer import ShardCounts, run_shards
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_BYTES_A_PIXEL = {"png": 1.5, "jpg": 0.6, "webp": 0.5}
+"""Guesses, for the check of the disc before the first shard is there to measure."""
+
+
+def synthesize(config: Synthesize, *, watch: Watch = QUIET) -> Result:
+    """Draw face images of packed embeddings, as a data set to train on.
+
+    Several workers may call it at once with the same settings, see
+    :func:`.synthesis.shards.rank_and_world`; the last of them completes the data set. The same call goes
+    on with an unfinished data set.
+
+    Args:
+        config: the settings.
+        watch: what is told meanwhile. A Ctrl-C stops in the middle of a batch.
+
+    Returns:
+        The figures of ``summary.json`` with ``is_complete``, which is False where other workers still
+        write shards; and the folder.
+
+    Raises:
+        InputError: a setting or a file cannot be used, or nothing can be learned from the images.
+        Stopped: it was interrupted; every finished shard is kept.
+    """
+    check_settings(config)
+    worker = rank_and_world(os.environ)
+    _show_own_gpu(worker)
+    parts = open_parts(config, watch)
+    data_set = make_data_set(config, parts)
+    data_set.claim(renamed=RENAMED, respelled=RESPELLED)
+    try:
+        counts = _draw(config, parts, data_set, worker, watch)
+    except KeyboardInterrupt as error:
+        raise Stopped(
+            config.out,
+            f"stopped; every finished shard is kept in {one_line(config.out)}: run the same again to "
+            "go on",
+        ) from error
+    return write_results(config, parts, data_set, watch) or _waiting(counts, config.out)
+
+
+def _show_own_gpu(worker: Worker) -> None:
+    """Let each worker of a torchrun machine see its GPU alone, before torch looks for them."""
+    local = os.environ.get("LOCAL_RANK")
+    if worker.world > 1 and local is not None and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = local
+
+
+def make_data_set(config: Synthesize, parts: Parts) -> DataSet:
+    """Return the data set that the settings ask for."""
+    num_ids = config.num_ids or parts.embeddings.num_points
+    recognizer = parts.recognizer
+    settings = {
+        "generator": parts.generator.name,
+        "generator_sha256": parts.generator.digest,
+        "embeddings_sha256": parts.embeddings.sha256,
+        "recognizer_sha256": recognizer.digest if recognizer else None,
+        "recognizer_color": recognizer.color if recognizer else None,
+        "seed": config.seed,
+        "beta": config.beta,
+        "min_cosine": config.min_cosine,
+        "cap_share": parts.variation.cap_share,
+        "image_format": config.image_format,
+        "quality": None if config.image_format == "png" else config.quality,
+        "crop": parts.crop_name,
+        "face_size": config.face_size if parts.crop else parts.generator.image_size,
+        "min_target_cosine": config.min_target_cosine,
+        "max_attempts": config.max_attempts,
+    }
+    plan = ShardPlan(
+        num_ids=num_ids, images_per_id=config.images_per_id, shard_size=config.shard_size
+    )
+    return DataSet(
+        path=config.out,
+        plan=plan,
+        settings=settings,
+        format=config.format,
+        has_originals=config.originals,
+    )
+
+
+def _draw(
+    config: Synthesize, parts: Parts, data_set: DataSet, worker: Worker, watch: Watch
+) -> ShardCounts:
+    """Draw the shards that are this worker's, then those that others have left."""
+    plan = data_set.plan
+    left = [s for s in plan.shards_of(*worker) if not data_set.is_finished(s)]
+    total = sum(map(plan.num_images_of, left))
+    with (
+        watch.progress("drawing faces", "images", total) as update,
+        Work(config, parts, update) as work,
+    ):
+        return run_shards(
+            data_set,
+            plan.order(*worker),
+            work.write_shard,
+            bytes_per_image=_guess_size(config, parts),
+        )
+
+
+def _guess_size(config: Synthesize, parts: Parts) -> float:
+    sides = [config.face_size if parts.crop else parts.generator.image_size]
+    if config.originals:
+        sides.append(parts.generator.image_size)
+    return _BYTES_A_PIXEL[config.image_format] * sum(side**2 for side in sides)
+
+
+def _waiting(counts: ShardCounts, out: Path) -> Result:
+    text = (
+        f"{counts.num_written} shards written; {counts.num_held} are with other workers, the last of "
+        f"which completes {one_line(out)}"
+    )
+    return Result(out, {"is_complete": False, **counts._asdict()}, text)
