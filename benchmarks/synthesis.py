@@ -4,8 +4,8 @@
 
 A generator that takes 10 ms an image, 100 images/s, stands for a GPU: "waiting" leaves the processor
 to the writer, "computing" keeps one core busy. The time of the whole work over the time in the generator
-is the overhead. Then 1,000 images of a tiny Arc2Face through ``runs.synthesize``, and the resident memory of a
-run of 10,000 images against one of 1,000.
+is the overhead. Then 1,000 images of a tiny Arc2Face, and the resident memory of a run of 10,000 images
+against one of 1,000.
 """
 
 from __future__ import annotations

@@ -111,6 +111,7 @@ def _settings(tmp_path, name):
 
 
 def test_training_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(generator, "measure", lambda settings: {})
     whole = _settings(tmp_path, "whole")
     generator.train(whole)
     stopped = _settings(tmp_path, "stopped")

@@ -1,4 +1,4 @@
-"""What a closed loop found, gathered from the files of its """
+"""What a closed loop found, gathered from the files of its stages."""
 
 from __future__ import annotations
 

@@ -61,12 +61,13 @@ def open_loop(config: Demo) -> ClosedLoop:
         InputError: a setting cannot work, or the folder holds something else.
     """
     loop = ClosedLoop(folder_of(config), size_of(config), config.seed)
-    try:
-        loop.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise os_input_error(loop.path, "write the demonstration", error) from error
+    if not loop.path.exists():
+        try:
+            loop.path.mkdir(parents=True)
+        except OSError as error:
+            raise os_input_error(loop.path, "cannot write", error) from error
     settings = {"seed": loop.seed, **asdict(loop.size)}
-    claim(loop.path, _SETTINGS, settings, renamed=_RENAMED)
+    claim(loop.path, _SETTINGS, settings, renamed=_RENAMED, kind="demonstration")
     return loop
 
 

@@ -1,7 +1,7 @@
 """The stages of a closed loop. Each leaves files in a folder of its own and does nothing twice.
 
-A stage is made of other stages of :mod:`hyperface_jax.runs`, which resume by themselves; what is there is
-not made again.
+A stage is made of other stages of :mod:`hyperface_jax.runs`, which resume by themselves; what is there
+is not made again.
 """
 
 from __future__ import annotations
