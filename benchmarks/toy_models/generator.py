@@ -20,9 +20,10 @@ import tyro
 from benchmarks.common import console
 from hyperface_jax import sphere
 from hyperface_jax.evaluation import identify
+from hyperface_jax.faces.flax_recognizer import load_recognizer
 from hyperface_jax.io.embeddings import file_sha256
 from hyperface_jax.io.files import atomic_write_json
-from hyperface_jax.recognition.recognizer import RUN_WEIGHTS, load_recognizer
+from hyperface_jax.recognition.weights import RUN_WEIGHTS
 from hyperface_jax.runs.support.versions import versions
 from hyperface_jax.runs.support.watch import QUIET, Watch
 from hyperface_jax.toyfaces.diffusion import Sampling, load_generator, save_generator

@@ -18,7 +18,7 @@ import tyro
 from benchmarks.common import console
 from hyperface_jax import runs
 from hyperface_jax.io.files import atomic_write_json, read_json
-from hyperface_jax.recognition.recognizer import RUN_SETTINGS, RUN_WEIGHTS
+from hyperface_jax.recognition.weights import RUN_SETTINGS, RUN_WEIGHTS
 from hyperface_jax.runs.support.settings import command
 from hyperface_jax.runs.support.versions import versions
 from hyperface_jax.runs.support.watch import QUIET

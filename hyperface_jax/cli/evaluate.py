@@ -54,9 +54,10 @@ class Evaluate:
     def run(self) -> int:
         """Evaluate, write the figures and print them."""
         check_settings(self)
-        from hyperface_jax.cli.recognizer import make_mesh, open_recognizer
+        from hyperface_jax.faces import open_recognizer
+        from hyperface_jax.runs.support.jobs import local_mesh
 
-        mesh = make_mesh(self.devices)
+        mesh = local_mesh(self.devices)
         recognizer = open_recognizer(self.model, mesh=mesh, color=self.color)
         benchmarks = read_benchmarks(self)
         _make_folder(self.out)

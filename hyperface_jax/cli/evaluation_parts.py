@@ -95,10 +95,10 @@ def make_sweep(num_devices: int | None) -> Sweep:
     Raises:
         InputError: there are fewer.
     """
-    from hyperface_jax.cli.recognizer import make_mesh
     from hyperface_jax.pairwise import Sweep
+    from hyperface_jax.runs.support.jobs import local_mesh
 
-    mesh = make_mesh(num_devices)
+    mesh = local_mesh(num_devices)
     return Sweep() if mesh.size == 1 else Sweep(mesh)
 
 

@@ -39,10 +39,9 @@ from hyperface_jax.io.torch_files import write_state_dict
 from hyperface_jax.recognition.attributes import read_attributes
 from hyperface_jax.recognition.backbones import BACKBONES, COLOR_ORDER, DROPOUT
 from hyperface_jax.recognition.data import Loader, make_loader
-from hyperface_jax.recognition.recognizer import RUN_SETTINGS, RUN_WEIGHTS
 from hyperface_jax.recognition.sources import Source, open_source, summary
 from hyperface_jax.recognition.train import Metrics, Trainer, TrainState, from_tree, to_tree
-from hyperface_jax.recognition.weights import export_weights
+from hyperface_jax.recognition.weights import RUN_SETTINGS, RUN_WEIGHTS, export_weights
 
 _PACKAGES = ("hyperface_jax", "jax", "jaxlib", "flax", "optax", "grain", "orbax-checkpoint")
 _TENSORBOARD = "tensorboard"

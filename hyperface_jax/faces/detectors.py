@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.faces.recognizers import _session
+from hyperface_jax.faces.onnx_sessions import open_session
 from hyperface_jax.io.files import one_line
 from hyperface_jax.io.onnx_files import find_input_range
 
@@ -83,10 +83,10 @@ class ScrfdDetector:
 
     def __init__(self, path: StrPath, *, input_size: int = 640, threshold: float = 0.5) -> None:
         if not 0 < threshold < 1:
-            raise InputError(f"threshold={threshold}: must be between 0 and 1")
+            raise InputError(f"`threshold={threshold}`: must be between 0 and 1")
         self.threshold = threshold
         self._name = one_line(path)
-        self._session = _session(path, self._name)
+        self._session = open_session(path)
         self._levels = _levels(self._session, self._name)
         self._size = _input_size(self._session, self._name, input_size, self._levels.strides[-1])
         input_range = find_input_range(path, self._session.get_inputs()[0].name)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.io.claims import claim, refuse_strangers
 from hyperface_jax.io.files import (
     atomic_write_bytes,
-    atomic_write_json,
     one_line,
     os_input_error,
     read_json,
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     Draw = Callable[[np.ndarray], Any]
     Progress = Callable[[int], None]
-
-"""In a folder of faces: which source and seed they are of."""
 
 _INDEX = "model_index.json"
 _ARGUMENTS = {"batch_size", "generator", "output_type", "return_dict"}
@@ -120,11 +118,11 @@ def write_faces(
 
 def _check_numbers(num: int, seed: int, batch_size: int) -> None:
     if num < 1:
-        raise InputError(f"num={num}: must be 1 or more")
+        raise InputError(f"`num={num}`: must be 1 or more")
     if seed < 0:
-        raise InputError(f"seed={seed}: must be 0 or more")
+        raise InputError(f"`seed={seed}`: must be 0 or more")
     if batch_size < 1:
-        raise InputError(f"batch_size={batch_size}: must be 1 or more")
+        raise InputError(f"`batch_size={batch_size}`: must be 1 or more")
 
 
 def _batches(draw: Draw, indices: np.ndarray, size: int, name: str) -> Iterator[np.ndarray]:
@@ -334,21 +332,16 @@ def _label(source: StrPath) -> str:
 def _check_folder(path: Path, record: Mapping[str, Any]) -> None:
     """Refuse a folder of anything else: its images would be taken for faces of this source."""
     if (path / RECORD).exists():
-        found = read_json(path / RECORD)
-        if found != record:
-            raise InputError(
-                f"{one_line(path)}: holds faces of {one_line(found)}, not of {one_line(record)}; choose "
-                "another folder"
-            )
+        claim(path, RECORD, record)
         return
     try:
-        names = [entry.name for entry in path.iterdir()] if path.exists() else []
+        refuse_strangers(path, own=_hidden(path), lacks=RECORD)
     except OSError as error:
         raise os_input_error(path, "cannot read", error) from error
-    if any(not name.startswith(".") for name in names):
-        raise InputError(
-            f"{one_line(path)}: is not empty and has no {RECORD}; choose another folder"
-        )
+
+
+def _hidden(path: Path) -> list[str]:
+    return [entry.name for entry in path.glob(".*")]
 
 
 def _make_folder(path: Path, record: Mapping[str, Any]) -> None:
@@ -356,7 +349,7 @@ def _make_folder(path: Path, record: Mapping[str, Any]) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise os_input_error(path, "cannot write", error) from error
-    atomic_write_json(path / RECORD, record)
+    claim(path, RECORD, record, own=_hidden(path))
 
 
 def _is_whole(path: Path) -> bool:

@@ -19,7 +19,7 @@ from hyperface_jax.io.images import TEMPLATE_SIZE, align, center_crop, decode, r
 
 if TYPE_CHECKING:
     from hyperface_jax.faces.image_sets import ImageSet, Landmarks
-    from hyperface_jax.faces.recognizers import Recognizer
+    from hyperface_jax.faces.recognizer import Recognizer
 
 _MAX_THREADS = 32
 
@@ -88,7 +88,7 @@ def extract(
         InputError: no image can be used, or one cannot and ``is_strict``; an embedding is not finite.
     """
     if batch_size < 1:
-        raise InputError(f"batch_size={batch_size}: must be 1 or more")
+        raise InputError(f"`batch_size={batch_size}`: must be 1 or more")
     prepare = partial(_prepare, image_set, size=recognizer.image_size, landmarks=landmarks)
     parts: list[_Rows] = []
     names: list[str] = []

@@ -100,3 +100,20 @@ def refuse_foreign(folder: Path, name: str, is_own: Callable[[Any], bool] = lamb
     path = folder / name
     if not (path.is_file() and is_own(read_json(path))):
         refuse_strangers(folder)
+
+
+def refuse_foreign_file(path: Path, maker: str, is_own: Callable[[Path], bool]) -> None:
+    """Refuse to replace a file that something else wrote.
+
+    Args:
+        path: the file; it may be missing.
+        maker: the stage that writes such files, for the message.
+        is_own: whether a file that is there was written by it.
+
+    Raises:
+        InputError: it was not.
+    """
+    if path.exists() and not is_own(path):
+        raise InputError(
+            f"`out={one_line(path)}`: is there and was not written by {maker}; choose another name"
+        )

@@ -15,6 +15,14 @@ _SAME = 0.999
 _NUM_TILES = 8
 
 
+def probe_images(image_size: int) -> np.ndarray:
+    """Return an image of random tiles and its negative, uint8 ``[2, s, s, 3]``."""
+    tiles = np.random.default_rng(0).integers(0, 256, (_NUM_TILES, _NUM_TILES, 3), dtype=np.uint8)
+    place = np.arange(image_size) * _NUM_TILES // image_size
+    image = tiles[place][:, place]
+    return np.stack([image, 255 - image])
+
+
 def check_tells_apart(embed: Callable[[np.ndarray], np.ndarray], image_size: int, name: str) -> int:
     """Embed an image and its negative, and refuse a network to which they are the same.
 
@@ -29,10 +37,7 @@ def check_tells_apart(embed: Callable[[np.ndarray], np.ndarray], image_size: int
     Raises:
         InputError: the embeddings are the same, of length zero, or not finite.
     """
-    tiles = np.random.default_rng(0).integers(0, 256, (_NUM_TILES, _NUM_TILES, 3), dtype=np.uint8)
-    place = np.arange(image_size) * _NUM_TILES // image_size
-    image = tiles[place][:, place]
-    raw = embed(np.stack([image, 255 - image])).astype(np.float64)
+    raw = embed(probe_images(image_size)).astype(np.float64)
     if not np.isfinite(raw).all() or not np.all(np.any(raw, axis=1)):
         raise InputError(
             f"{name}: embeds an image as zeros or as no finite numbers; take another checkpoint"

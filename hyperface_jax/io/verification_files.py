@@ -115,7 +115,7 @@ def _read(path: Path) -> bytes:
 
 
 class _Dtype:
-    """What stands for a pickled NumPy type: booleans and integers only."""
+    """What stands for a pickled NumPy type: booleans, integers and objects only."""
 
     __slots__ = ("code", "order")
 
@@ -126,6 +126,10 @@ class _Dtype:
     def __setstate__(self, state: Any) -> None:
         order = state[1]
         self.order = order.decode("ascii") if isinstance(order, bytes) else order
+
+    @property
+    def is_of_objects(self) -> bool:
+        return bool(re.fullmatch("O[48]?", self.code))
 
     def values(self, data: bytes) -> np.ndarray:
         if not re.fullmatch("b1|[ui][1248]", self.code) or self.order not in ("<", ">", "|", "="):
@@ -146,10 +150,22 @@ class _Array:
         self.fill(data, dtype, shape, "F" if is_fortran else "C")
 
     def fill(self, data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
-        if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
+        if isinstance(dtype, _Dtype) and dtype.is_of_objects and isinstance(data, list):
+            # One by one: NumPy would look into objects that are sequences.
+            values = np.empty(len(data), object)
+            for index, value in enumerate(data):
+                values[index] = value
+        elif isinstance(dtype, _Dtype) and isinstance(data, bytes | bytearray):
+            values = dtype.values(bytes(data))
+        else:
             raise TypeError("an array that is not of bytes and a type")
-        self.values = dtype.values(bytes(data)).reshape(shape, order=order)
+        self.values = values.reshape(shape, order=order)
         return self
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether its values stand in one row or one column."""
+        return self.values.size == max(self.values.shape, default=1)
 
 
 def _scalar(dtype: _Dtype, data: bytes) -> Any:
@@ -247,8 +263,8 @@ def _unpickled(path: Path, content: bytes) -> Any:
 
 
 def _items(path: Path, value: Any) -> Sequence[Any]:
-    if isinstance(value, _Array):
-        return value.values.tolist()
+    if isinstance(value, _Array) and value.is_flat:
+        return value.values.reshape(-1).tolist()
     if not isinstance(value, list | tuple):
         raise InputError(
             f"{one_line(path)}: holds a {type(value).__name__} where a list is needed; {_FORMATS}"
@@ -257,7 +273,9 @@ def _items(path: Path, value: Any) -> Sequence[Any]:
 
 
 def _image(path: Path, index: int, image: Any) -> bytes:
-    if isinstance(image, _Array) and image.values.dtype == np.uint8 and image.values.ndim == 1:
+    if isinstance(image, _Array) and image.values.dtype == object and image.values.size == 1:
+        image = image.values.item()
+    if isinstance(image, _Array) and image.values.dtype == np.uint8 and image.is_flat:
         image = image.values.tobytes()
     if not isinstance(image, bytes) or not image:
         raise InputError(

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
     from hyperface_jax.recognition.backbones import Variant
 
+RUN_WEIGHTS = "model.safetensors"
+RUN_SETTINGS = "model.json"
+"""Files of a training run: the weights under their published names, and the network's settings."""
+
 PREFIXES = ("module.", "model.", "backbone.", "net.")
 """What wrappers put before the names, in any order: each is stripped, as often as it comes."""
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hyperface_jax.runs.bounding import Bounds, bounds
     from hyperface_jax.runs.demonstration.settings import Demo
     from hyperface_jax.runs.demonstration.stage import demo
+    from hyperface_jax.runs.drawing import Faces, faces
+    from hyperface_jax.runs.embedding import Embed, embed
     from hyperface_jax.runs.packing.settings import Pack
     from hyperface_jax.runs.packing.stage import pack
     from hyperface_jax.runs.planning import Plan, plan
@@ -55,12 +57,18 @@ _HOMES = {
     "Arc2FaceOptions": _Home("runs.synthesis.settings"),
     "Synthesize": _Home("runs.synthesis.settings"),
     "synthesize": _Home("runs.synthesis.stage", "synthesis"),
+    "Embed": _Home("runs.embedding", "recognition"),
+    "embed": _Home("runs.embedding", "recognition"),
+    "Faces": _Home("runs.drawing", "synthesis"),
+    "faces": _Home("runs.drawing", "synthesis"),
 }
 
 __all__ = [
     "Arc2FaceOptions",
     "Bounds",
     "Demo",
+    "Embed",
+    "Faces",
     "InputError",
     "Pack",
     "Plan",
@@ -71,6 +79,8 @@ __all__ = [
     "Watch",
     "bounds",
     "demo",
+    "embed",
+    "faces",
     "pack",
     "plan",
     "report",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hyperface_jax.cli.main import main
-from hyperface_jax.faces.recognizers import Recognizer
+from hyperface_jax.faces import Recognizer
 from hyperface_jax.io.images import decode
 from hyperface_jax.recognition.backbones import BACKBONES, BackboneConfig
 from hyperface_jax.recognition.sources import open_source

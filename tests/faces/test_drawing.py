@@ -471,7 +471,7 @@ def test_faces_of_another_seed_or_source_are_not_mixed_in(tmp_path):
     path = tmp_path / "faces"
     write_faces("drawing:squares", path, 3, seed=1)
     before = read_folder(path)
-    assert "'seed': 1" in error_of(write_faces, "drawing:squares", path, 5, seed=2)
+    assert "seed (1 there, 2 now)" in error_of(write_faces, "drawing:squares", path, 5, seed=2)
     assert "drawing:squares" in error_of(write_faces, "drawing:floats", path, 5, seed=1)
     np.testing.assert_equal(read_folder(path), before)
 
@@ -490,7 +490,7 @@ def test_a_folder_of_other_things_is_refused_and_hidden_files_are_not_minded(tmp
     other = tmp_path / "other"
     other.mkdir()
     (other / "000000.png").write_bytes((tmp_path / "000000.png").read_bytes())
-    assert "is not empty" in error_of(write_faces, "drawing:squares", other, 1)
+    assert "holds files of something else" in error_of(write_faces, "drawing:squares", other, 1)
 
 
 @pytest.mark.parametrize("name", ["faces", "faces.tar"])
@@ -503,7 +503,7 @@ def test_a_bad_source_leaves_nothing_behind(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("file", "Not a directory"),
+        ("file", "is a file"),
         ("file/faces", "Not a directory"),
         ("folder.tar", "is a folder"),
         ("none/faces.tar", "create its folder first"),

@@ -6,14 +6,14 @@ import pytest
 from flax import nnx
 
 from hyperface_jax import meshes
-from hyperface_jax.cli.recognizer import open_recognizer
 from hyperface_jax.errors import InputError
+from hyperface_jax.faces import open_recognizer
+from hyperface_jax.faces.flax_recognizer import FlaxRecognizer, load_recognizer
 from hyperface_jax.io.embeddings import file_sha256
 from hyperface_jax.io.files import atomic_write_json
 from hyperface_jax.io.images import normalize
 from hyperface_jax.io.torch_files import write_state_dict
 from hyperface_jax.recognition.backbones import BackboneConfig, IResNet
-from hyperface_jax.recognition.recognizer import FlaxRecognizer, load_recognizer
 from hyperface_jax.recognition.weights import export_weights
 
 COLORS = {"insightface": "rgb", "adaface": "bgr"}
@@ -84,15 +84,14 @@ def test_a_weight_file_gives_the_model_that_was_exported(tmp_path, suffix):
     np.testing.assert_allclose(raw, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
-def test_a_classifier_in_the_file_is_said_to_the_user(tmp_path, model, capsys):
+def test_a_classifier_in_the_file_is_listed(tmp_path, model, capsys):
     path = tmp_path / "both.safetensors"
     head = {"head.kernel": np.ones((6, 9), np.float32)}
     write_state_dict(path, export_weights(model) | head)
-    assert load_recognizer(path).unused == ("head.kernel",)
-    open_recognizer(path)
-    note = capsys.readouterr().err
-    assert "both.safetensors: 1 weights beside the network stay unused" in note
-    assert "head.kernel" in note
+    recognizer = open_recognizer(path)
+    assert isinstance(recognizer, FlaxRecognizer)
+    assert recognizer.unused == ("head.kernel",)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_weights_that_tell_no_images_apart_are_refused(tmp_path, model):
@@ -151,8 +150,8 @@ def test_what_is_no_recognizer_is_named(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "module", "extra"),
     [
-        ("w.pt", "hyperface_jax.recognition.recognizer", "recognition"),
-        ("w.onnx", "hyperface_jax.faces.recognizers", "onnx"),
+        ("w.pt", "hyperface_jax.faces.flax_recognizer", "recognition"),
+        ("w.onnx", "onnxruntime", "onnx"),
     ],
 )
 def test_a_library_that_is_missing_names_the_extra(tmp_path, monkeypatch, name, module, extra):

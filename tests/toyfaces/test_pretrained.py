@@ -3,8 +3,8 @@ import json
 import numpy as np
 
 from hyperface_jax.evaluation import verify
+from hyperface_jax.faces.flax_recognizer import load_recognizer
 from hyperface_jax.io.embeddings import file_sha256
-from hyperface_jax.recognition.recognizer import load_recognizer
 from hyperface_jax.toyfaces import benchmark_pairs, render, split_key, to_uint8
 from hyperface_jax.toyfaces.pretrained import GENERATOR, METRICS, MODELS, RECOGNIZER
 

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperface_jax import evaluation, sphere
+from hyperface_jax.faces.flax_recognizer import load_recognizer
 from hyperface_jax.io.embeddings import read_embeddings
 from hyperface_jax.io.files import atomic_save_npz, atomic_write_json
-from hyperface_jax.recognition.recognizer import load_recognizer
 from hyperface_jax.runs.demonstration.arms import DRAWN, REAL, SYNTHETIC, TRAINED, Arm, arms_of
 from hyperface_jax.runs.demonstration.closed_loop import (
     EVALUATION,

@@ -30,6 +30,32 @@ def test_an_onnx_model_computes_what_its_layers_say(tmp_path, batch, color):
     np.testing.assert_allclose(raw, tiny.reference(faces(9), color), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["flat", "embedding"])
+def test_an_open_batch_that_is_fixed_inside_gets_one_image_at_a_time(tmp_path, name):
+    """Two images fail where the rows are fixed to one, or come out as one long row."""
+    path = tiny.write(tmp_path / "a.onnx", sizes=np.array([1, -1]))
+    model = onnx.load(path)
+    place, node = next((i, n) for i, n in enumerate(model.graph.node) if n.output[0] == name)
+    node.output[0] = "any"
+    model.graph.node.insert(place + 1, onnx.helper.make_node("Reshape", ["any", "sizes"], [name]))
+    onnx.save(model, path)
+    recognizer = OnnxRecognizer(path)
+    np.testing.assert_allclose(recognizer(faces(5)), tiny.reference(faces(5)), rtol=1e-3, atol=1e-3)
+
+
+def test_a_network_that_mixes_the_images_of_a_batch_gets_one_at_a_time(tmp_path):
+    path = tiny.write(tmp_path / "a.onnx")
+    model = onnx.load(path)
+    mean = onnx.helper.make_node("ReduceMean", ["embedding"], ["mean"], axes=[0], keepdims=1)
+    mixed = onnx.helper.make_node("Add", ["embedding", "mean"], ["mixed"])
+    model.graph.node.extend([mean, mixed])
+    model.graph.output[0].name = "mixed"
+    onnx.save(model, path)
+    recognizer = OnnxRecognizer(path)
+    expected = 2 * tiny.reference(faces(5))
+    np.testing.assert_allclose(recognizer(faces(5)), expected, rtol=1e-3, atol=1e-3)
+
+
 SUB, MUL = ("Sub", ["mean"]), ("Mul", ["factor"])
 HALF = {"mean": np.float32(127.5), "factor": np.float32(1 / 127.5)}
 CHANNELS = {key: np.full((3, 1, 1), value, np.float32) for key, value in HALF.items()}

@@ -18,7 +18,7 @@ from hyperface_jax.io.files import one_line, read_json
 from hyperface_jax.io.images import normalize
 from hyperface_jax.io.probes import check_tells_apart
 from hyperface_jax.recognition.backbones import COLOR_ORDER
-from hyperface_jax.recognition.weights import load_model
+from hyperface_jax.recognition.weights import RUN_SETTINGS, RUN_WEIGHTS, load_model
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
     from hyperface_jax.io.images import Color
     from hyperface_jax.recognition.backbones import IResNet
-
-RUN_WEIGHTS = "model.safetensors"
-RUN_SETTINGS = "model.json"
-"""Files of a training run: the weights under their published names, and the network's settings."""
 
 
 class FlaxRecognizer:

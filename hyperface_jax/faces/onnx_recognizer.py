@@ -1,61 +1,35 @@
-"""What a recognizer is, and those that come as ONNX files."""
+"""Recognizers in ONNX files."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.faces.onnx_sessions import open_session
 from hyperface_jax.io.embeddings import file_sha256
 from hyperface_jax.io.files import one_line
 from hyperface_jax.io.images import in_color
 from hyperface_jax.io.onnx_files import find_input_range
-from hyperface_jax.io.probes import check_tells_apart
+from hyperface_jax.io.probes import check_tells_apart, probe_images
 
 if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
     from hyperface_jax.io.images import Color
 
-_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
-_SILENT = 4
+_ROUNDING = 0.01
+"""Of the largest number of an embedding: what batches of other sizes may differ by."""
 _SCALING = {"signed": (127.5, 127.5), "unit": (0.0, 255.0), "pixels": (0.0, 1.0)}
 """What is taken off a pixel, and what the rest is divided by."""
-
-
-class Recognizer(Protocol):
-    """A network that embeds face images."""
-
-    @property
-    def image_size(self) -> int:
-        """Height and width of its images, pixels."""
-        ...
-
-    @property
-    def color(self) -> Color:
-        """Channel order that the network was trained with; images come as RGB all the same."""
-        ...
-
-    @property
-    def embedding_dim(self) -> int:
-        """Dimension of the embedding, d."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the file of its weights, hexadecimal."""
-        ...
-
-    def __call__(self, images: np.ndarray, /) -> np.ndarray:
-        """Embed uint8 RGB images, ``[n, s, s, 3]``; raw embeddings, float32 ``[n, d]``."""
-        ...
 
 
 class OnnxRecognizer:
     """A recognizer in an ONNX file, in the way of insightface's ``w600k_r50.onnx``.
 
-    Its input is ``[n, 3, s, s]``; n may be open or fixed. It holds ``(x - 127.5) / 127.5``, or what
-    a model that starts with a scaling of its own expects, as some from MXNet do: see
+    Its input is ``[n, 3, s, s]``; n may be open or fixed. A file that leaves n open but works with one
+    image alone, as careless exports do, gets one at a time. The input holds ``(x - 127.5) / 127.5``, or
+    what a model that starts with a scaling of its own expects, as some from MXNet do: see
     :func:`hyperface_jax.io.onnx_files.find_input_range`.
 
     Args:
@@ -71,10 +45,12 @@ class OnnxRecognizer:
         self.color: Color = color
         self.digest = file_sha256(path)
         self._name = one_line(path)
-        self._session = _session(path, self._name)
+        self._session = open_session(path)
         self._batch, self.image_size = _input_shape(self._session, self._name)
         input_range = find_input_range(path, self._session.get_inputs()[0].name)
         self._offset, self._divisor = _SCALING[input_range]
+        if self._batch is None and not self._takes_batches():
+            self._batch = 1
         self.embedding_dim = check_tells_apart(self, self.image_size, self._name)
 
     def __call__(self, images: np.ndarray, /) -> np.ndarray:
@@ -92,6 +68,18 @@ class OnnxRecognizer:
         size = self._batch or len(images)
         parts = [self._run(images[start : start + size]) for start in range(0, len(images), size)]
         return np.concatenate(parts)
+
+    def _takes_batches(self) -> bool:
+        """Tell whether two images at once get the embeddings that each gets alone."""
+        images = probe_images(self.image_size)
+        try:
+            together = self._run(images)
+            alone = np.concatenate([self._run(image[None]) for image in images])
+        except InputError:
+            return False
+        if together.shape != alone.shape:
+            return False
+        return bool(np.abs(together - alone).max() <= _ROUNDING * np.abs(alone).max())
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         num_images = len(images)
@@ -112,25 +100,6 @@ class OnnxRecognizer:
                 "[n, d] is needed"
             )
         return raw[:num_images].astype(np.float32)
-
-
-def _session(path: StrPath, name: str) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise InputError(
-            f"{name}: ONNX models need onnxruntime; pip install 'hyperface_jax[onnx]'"
-        ) from error
-    available = onnxruntime.get_available_providers()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _SILENT
-    providers = [provider for provider in _PROVIDERS if provider in available]
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except Exception as error:  # onnxruntime's own types share no base
-        raise InputError(
-            f"{name}: no ONNX model, or damaged ({one_line(error)}); export or download it again"
-        ) from error
 
 
 def _input_shape(session: Any, name: str) -> tuple[int | None, int]:

@@ -1,0 +1,194 @@
+"""The stage that embeds: a gallery of embeddings from face images."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.faces import (
+    Extracted,
+    OnnxRecognizer,
+    extract,
+    open_images,
+    open_recognizer,
+    read_landmarks,
+)
+from hyperface_jax.io.claims import refuse_foreign_file
+from hyperface_jax.io.files import atomic_save_npz, atomic_write_text, one_line, os_input_error
+from hyperface_jax.io.image_folders import skipped_text
+from hyperface_jax.runs.support.jobs import local_mesh
+from hyperface_jax.runs.support.recognizers import tell_unused
+from hyperface_jax.runs.support.result import Result
+from hyperface_jax.runs.support.settings import option, require
+from hyperface_jax.runs.support.watch import QUIET, Watch
+
+if TYPE_CHECKING:
+    from hyperface_jax.faces import Recognizer
+    from hyperface_jax.faces.image_sets import ImageFolder, ImageTar
+
+_MARK = "recognizer_sha256"
+"""The array that tells a file of this stage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed:
+    """Embed face images with a recognizer; the file is a gallery to pack near.
+
+    Faces should be aligned to 112 x 112 already, or landmarks given. Files that cannot be used are
+    skipped and listed.
+    """
+
+    images: Path = option(group="input", is_positional=True)
+    """Folder or .tar of images (.jpg, .png, .webp, .bmp, .gif, .tif, .ppm, .pgm), however deep."""
+    recognizer: Path = option(group="recognizer")
+    """Folder of a training run; a .pt, .pth, .ckpt or .safetensors of an IR network; or an .onnx."""
+    out: Path
+    """File to write, .npz: embeddings, names, norms, and the recognizer's hash."""
+    landmarks: Path | None = option(None, group="input")
+    """Five landmarks an image: a .csv of name,x1,y1,...,x5,y5, or an .npz of names and landmarks."""
+    flip: bool = option(False, group="recognizer")
+    """Add the embedding of the mirrored image."""
+    color: Literal["rgb", "bgr"] | None = option(None, group="recognizer", aliases=("colour",))
+    """Channel order of the recognizer's training. Default: that of its variant; rgb for .onnx."""
+    batch_size: int = option(256, group="machine")
+    """Images a step, over all devices."""
+    devices: int | None = option(None, group="machine")
+    """Devices to cut each batch over. Default: all. An .onnx runs where onnxruntime puts it."""
+
+
+def embed(config: Embed, *, watch: Watch = QUIET) -> Result:
+    """Embed face images with a recognizer, and write a gallery.
+
+    Args:
+        config: the settings.
+        watch: what is told meanwhile.
+
+    Returns:
+        How many embeddings there are, how many files were skipped, and the file.
+
+    Raises:
+        InputError: a setting or a file cannot be used, or no image can; nothing was written.
+    """
+    _check_settings(config)
+    recognizer = _opened(config, watch)
+    image_set = open_images(config.images)
+    landmarks = None if config.landmarks is None else read_landmarks(config.landmarks)
+    _make_folder(config.out)
+    start = time.perf_counter()
+    with watch.progress("embedding", "images", len(image_set.names)) as update:
+        extracted = extract(
+            image_set,
+            recognizer,
+            batch_size=config.batch_size,
+            landmarks=landmarks,
+            flip=config.flip,
+            progress=update,
+        )
+    seconds = time.perf_counter() - start
+    extracted = extracted._replace(skipped=[*extracted.skipped, *image_set.skipped])
+    _write(config, extracted, recognizer)
+    _warn(config, image_set, extracted, watch)
+    return _result(config, extracted, recognizer, len(image_set.names), seconds)
+
+
+def _check_settings(config: Embed) -> None:
+    require(config, [("batch_size", config.batch_size >= 1, "at least 1")])
+    name = one_line(config.out)
+    if config.out.suffix.lower() != ".npz":
+        raise InputError(f"`out={name}`: must end in .npz")
+    refuse_foreign_file(config.out, "embed", _has_mark)
+
+
+def _has_mark(path: Path) -> bool:
+    with suppress(Exception), np.load(path, allow_pickle=False) as archive:
+        return _MARK in archive.files
+    return False
+
+
+def _opened(config: Embed, watch: Watch) -> Recognizer:
+    mesh = local_mesh(config.devices)
+    recognizer = open_recognizer(config.recognizer, mesh=mesh, color=config.color)
+    if config.devices is not None and isinstance(recognizer, OnnxRecognizer):
+        raise InputError(
+            f"`devices={config.devices}` changes nothing with "
+            f"`recognizer={one_line(config.recognizer)}`: an .onnx runs where onnxruntime puts it; "
+            "drop `devices`"
+        )
+    tell_unused(config.recognizer, recognizer, watch)
+    return recognizer
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise os_input_error(path, "cannot write", error) from error
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"`out={one_line(path)}`: its folder is read-only; choose another")
+
+
+def _skipped_path(path: Path) -> Path:
+    """Return the list of skipped images that goes with a gallery."""
+    return path.with_suffix(".skipped.txt")
+
+
+def _write(config: Embed, extracted: Extracted, recognizer: Recognizer) -> None:
+    """Write the gallery and, if there is something to list, the skipped images beside it."""
+    lines = [f"{one_line(name)}\t{reason}\n" for name, reason in extracted.skipped]
+    if lines:
+        atomic_write_text(_skipped_path(config.out), "".join(lines))
+    else:
+        _skipped_path(config.out).unlink(missing_ok=True)
+    marks = {_MARK: recognizer.digest, "is_flip_fused": config.flip, "color": recognizer.color}
+    atomic_save_npz(
+        config.out,
+        embeddings=extracted.embeddings,
+        names=extracted.names,
+        norms=extracted.norms,
+        **marks,
+    )
+
+
+def _warn(
+    config: Embed, image_set: ImageFolder | ImageTar, extracted: Extracted, watch: Watch
+) -> None:
+    if image_set.skipped:
+        watch.warn(f"{one_line(config.images)}: {skipped_text(image_set.skipped)}")
+    if extracted.num_unaligned:
+        watch.warn(
+            f"{extracted.num_unaligned} images are not of an aligned face's 112 x 112 pixels and were "
+            "cropped in the middle: give `landmarks`, or align them first"
+        )
+    if extracted.skipped:
+        listed = one_line(_skipped_path(config.out))
+        watch.warn(f"{len(extracted.skipped)} files were skipped: see {listed}")
+
+
+def _result(
+    config: Embed, extracted: Extracted, recognizer: Recognizer, num_images: int, seconds: float
+) -> Result:
+    num, dim = extracted.embeddings.shape
+    num_skipped, rate = len(extracted.skipped), num_images / max(seconds, 1e-9)
+    summary = {
+        "num_embeddings": num,
+        "dim": dim,
+        "num_skipped": num_skipped,
+        "num_unaligned": extracted.num_unaligned,
+        "recognizer_sha256": recognizer.digest,
+        "color": recognizer.color,
+        "is_flip_fused": config.flip,
+        "seconds": seconds,
+        "images_per_second": rate,
+    }
+    text = (
+        f"{num} embeddings of dimension {dim}, {num_skipped} files skipped, {rate:.0f} images/s: "
+        f"{one_line(config.out)}"
+    )
+    return Result(config.out, summary, text)
