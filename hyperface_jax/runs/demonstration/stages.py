@@ -135,13 +135,15 @@ def draw_arms(loop: ClosedLoop, watch: Watch) -> None:
 
 def draw_arm(loop: ClosedLoop, arm: Arm, watch: Watch) -> None:
     """Draw the images of one arm."""
+    num_ids = _given(arm.num_ids, loop.size.num_ids)
+    images_per_id = _given(arm.images_per_id, loop.size.images_per_id)
     settings = Synthesize(
         embeddings=loop.path / PACKING / arm.name,
         generator=GENERATOR_NAME,
-        images_per_id=_given(arm.images_per_id, loop.size.images_per_id),
+        images_per_id=images_per_id,
         crop="none",
         recognizer=RECOGNIZER,
-        batch_size=100,
+        batch_size=min(100, num_ids * images_per_id),
         seed=loop.seed,
         out=loop.folder(SYNTHESIS) / arm.name,
     )
