@@ -7,7 +7,7 @@ What the forces leave inside the limit is rotated out of it at the end; where th
 import jax
 
 import hyperface_jax as hf
-from hyperface_jax.evaluation import leakage
+from hyperface_jax.evaluation import nearest_pairs
 
 NUM_IDS, PEOPLE, DIM, THRESHOLD = 200, 500, 64, 0.391
 gallery_key, people_key, key = jax.random.split(jax.random.key(0), 3)
@@ -20,8 +20,8 @@ kept = hf.PackingProblem(
 )
 for name, problem in (("without keep-out", free), ("with keep-out", kept)):
     packing = hf.solve(problem, key, num_iterations=100)
-    near = leakage(packing.x, people, threshold=THRESHOLD).summary()
+    near = nearest_pairs(packing.x, people).cosine
     print(
-        f"{name}: {near['num_above']} of {NUM_IDS} above {THRESHOLD}, nearest {near['max_cosine']:.4f}, "
+        f"{name}: {sum(near > THRESHOLD)} of {NUM_IDS} above {THRESHOLD}, nearest {max(near):.4f}, "
         f"max cosine {packing.max_cosine:.4f}, violations {packing.violations}"
     )

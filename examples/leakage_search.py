@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import hyperface_jax as hf
-from hyperface_jax.evaluation import impostor_threshold, leakage
+from hyperface_jax.evaluation import impostor_threshold, nearest_pairs
 
 real_key, synthetic_key, noise_key = jax.random.split(jax.random.key(0), 3)
 real = hf.sphere.sample_uniform(real_key, 2000, 128)
@@ -16,7 +16,7 @@ copies = hf.sphere.normalize(real[:5] + 0.05 * jax.random.normal(noise_key, (5, 
 synthetic = jnp.concatenate([copies, hf.sphere.sample_uniform(synthetic_key, 995, 128)])
 
 threshold = impostor_threshold(real, far=1e-6)
-found = leakage(synthetic, real, threshold=threshold)
-print(f"{found.summary()['num_above']} of {len(synthetic)} above the threshold {threshold:.4f}")
+found = nearest_pairs(synthetic, real)
+print(f"{sum(found.cosine > threshold)} of {len(synthetic)} above the threshold {threshold:.4f}")
 for identity in np.argsort(-found.cosine)[:3]:
     print(f"identity {identity}: person {found.nearest[identity]}, {found.cosine[identity]:.4f}")

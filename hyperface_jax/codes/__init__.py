@@ -3,7 +3,7 @@
 from hyperface_jax.codes.basic import cross_polytope, polygon, simplex
 from hyperface_jax.codes.best import best_known, refinable
 from hyperface_jax.codes.closures import direct_sum, padded, subset
-from hyperface_jax.codes.code import SphericalCode, from_table, joined
+from hyperface_jax.codes.code import SphericalCode, joined
 from hyperface_jax.codes.linear import (
     LinearCode,
     delsarte_goethals,
@@ -34,7 +34,6 @@ __all__ = [
     "derived_quadrangle",
     "direct_sum",
     "extended_bch",
-    "from_table",
     "gold",
     "joined",
     "kerdock",

@@ -55,13 +55,6 @@ class SphericalCode:
         return self.rows(jnp.arange(first, stop, dtype=jnp.int32))
 
 
-def from_table(points: Any, max_cosine: float, name: str, reference: str) -> SphericalCode:
-    """Return the code of the rows of an array, ``[n, d]``."""
-    table = np.asarray(points, np.float32)
-    size, dim = table.shape
-    return tabulated(size, dim, max_cosine, name, reference, lambda: table)
-
-
 def tabulated(
     num_points: int,
     dim: int,

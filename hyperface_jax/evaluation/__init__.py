@@ -1,11 +1,12 @@
-"""Figures of embeddings: verification of pairs, templates, sets of persons, leakage and diversity."""
+"""What embeddings are worth: verification of pairs and templates, nearest neighbors, diversity."""
 
+from hyperface_jax.evaluation.curves import Det, Roc, det_points
 from hyperface_jax.evaluation.exhaustive import AllPairs, all_pairs
-from hyperface_jax.evaluation.leakage import Leakage, impostor_threshold, leakage
 from hyperface_jax.evaluation.neighbors import (
     NearestPairs,
     Pairs,
     TargetMatch,
+    impostor_threshold,
     nearest_pairs,
     target_match,
 )
@@ -19,12 +20,9 @@ from hyperface_jax.evaluation.templates import (
 )
 from hyperface_jax.evaluation.variety import Diversity, diversity, vendi_score
 from hyperface_jax.evaluation.verification import (
-    Det,
     FoldTar,
-    Roc,
     Separation,
     Verification,
-    det_points,
     flip_fused,
     separation,
     unit_rows,
@@ -38,7 +36,6 @@ __all__ = [
     "Diversity",
     "FoldTar",
     "Identification",
-    "Leakage",
     "NearestPairs",
     "Pairs",
     "Roc",
@@ -52,7 +49,6 @@ __all__ = [
     "flip_fused",
     "identify",
     "impostor_threshold",
-    "leakage",
     "nearest_pairs",
     "pair_scores",
     "separation",

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.evaluation.histograms import bin_edges
 from hyperface_jax.pairwise import count_above, k_nearest, nearest, sweep_streamed
+from hyperface_jax.sphere import normalize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from numpy.typing import ArrayLike
 
     from hyperface_jax.pairwise import RowSource, Sweep
 
@@ -184,6 +188,28 @@ def target_match(
         watch=None if watch is None else lambda done, _: watch(done, mean),
     )
     return TargetMatch(cosine, better + 1)
+
+
+def impostor_threshold(embeddings: ArrayLike, *, far: float) -> float:
+    """Return the cosine that two different persons exceed at a given rate.
+
+    It tells from which cosine on :class:`NearestPairs` count as one person.
+
+    Args:
+        embeddings: one of each person, ``[n, d]``; normalized here.
+        far: share of the pairs above the threshold.
+
+    Raises:
+        InputError: there are too few pairs to tell that rate.
+
+    Cost: O(n^2) memory and time: for thousands of persons.
+    """
+    unit = np.asarray(normalize(jnp.asarray(embeddings, jnp.float32)))
+    num_pairs = len(unit) * (len(unit) - 1) // 2
+    if num_pairs * far < 1:
+        raise InputError(f"far={far}: {num_pairs} pairs are too few to tell it; give more persons")
+    scores = (unit @ unit.T)[np.triu_indices(len(unit), 1)]
+    return float(np.quantile(scores, 1 - far))
 
 
 def distribution(values: np.ndarray) -> dict[str, Any]:

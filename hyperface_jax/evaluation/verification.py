@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.evaluation.curves import Roc, det_points, equal_error_rate, roc_of, thinned
+from hyperface_jax.evaluation.histograms import bin_edges
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -27,34 +28,9 @@ FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 COSINE_RANGE = (-1.0, 1.0)
 
+_NUM_BINS = 64
 _ACCURACY_STEPS = np.arange(0, 4, 0.01) / 4
 _FAR_STEPS = np.arange(0, 4, 0.001) / 4
-
-
-class Roc(NamedTuple):
-    """Rates at every score that occurs, the strictest first.
-
-    Attributes:
-        far: share of impostor pairs accepted, ``[p]``, from 0 to 1.
-        tar: share of genuine pairs accepted, ``[p]``, from 0 to 1.
-        threshold: the pairs with this score or a higher one are accepted, ``[p]``; first ``inf``.
-    """
-
-    far: np.ndarray
-    tar: np.ndarray
-    threshold: np.ndarray
-
-
-class Det(NamedTuple):
-    """Error rates on normal-deviate axes: scores from two Gaussians give a straight line.
-
-    Attributes:
-        far: probit of the false accept rate, ``[p]``.
-        frr: probit of the false reject rate, ``[p]``.
-    """
-
-    far: np.ndarray
-    frr: np.ndarray
 
 
 class FoldTar(NamedTuple):
@@ -96,6 +72,34 @@ class Separation:
     d_prime: float
     fisher_ratio: float
 
+    def summary(self) -> dict[str, Any]:
+        """Return the result in terms of JSON, with the scores binned and the curves thinned.
+
+        Returns:
+            ``num_genuine``, ``num_impostor``, ``eer``, ``auc``, ``d_prime``, ``fisher_ratio``,
+            ``tar_at_far`` by ``"1e-03"`` and the like, ``histogram``, ``roc`` and ``det``. A rate that
+            too few pairs were scored for is None.
+        """
+        roc = thinned(self.roc, len(self.impostor))
+        det = det_points(roc)
+        edges = bin_edges(np.concatenate([self.genuine, self.impostor]), _NUM_BINS)
+        return {
+            "num_genuine": len(self.genuine),
+            "num_impostor": len(self.impostor),
+            "tar_at_far": {f"{far:.0e}": tar for far, tar in self.tar_at_far.items()},
+            "eer": self.eer,
+            "auc": self.auc,
+            "d_prime": self.d_prime,
+            "fisher_ratio": self.fisher_ratio,
+            "histogram": {
+                "edges": edges.tolist(),
+                "genuine": np.histogram(self.genuine, edges)[0].tolist(),
+                "impostor": np.histogram(self.impostor, edges)[0].tolist(),
+            },
+            "roc": {"far": roc.far.tolist(), "tar": roc.tar.tolist()},
+            "det": {"far": det.far.tolist(), "frr": det.frr.tolist()},
+        }
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -116,6 +120,26 @@ class Verification:
     fold_thresholds: np.ndarray
     fold_tar_at_far: dict[float, FoldTar | None]
     separation: Separation
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result in terms of JSON.
+
+        Returns:
+            ``accuracy``, ``accuracy_std``, ``fold_accuracies``, ``fold_thresholds``,
+            ``fold_tar_at_far``, and what :meth:`Separation.summary` returns.
+        """
+        rates = {
+            f"{far:.0e}": None if tar is None else tar._asdict()
+            for far, tar in self.fold_tar_at_far.items()
+        }
+        return {
+            "accuracy": self.accuracy,
+            "accuracy_std": self.accuracy_std,
+            "fold_accuracies": self.fold_accuracies.tolist(),
+            "fold_thresholds": self.fold_thresholds.tolist(),
+            "fold_tar_at_far": rates,
+            **self.separation.summary(),
+        }
 
 
 def flip_fused(raw: ArrayLike, raw_flipped: ArrayLike) -> np.ndarray:
@@ -240,7 +264,7 @@ def separation(scores: ArrayLike, is_same: ArrayLike) -> Separation:
     """
     scores, is_same = _checked_pairs(scores, is_same)
     genuine, impostor = scores[is_same], scores[~is_same]
-    roc = _roc(scores, is_same)
+    roc = roc_of(scores, is_same)
     (mean, variance), (other_mean, other_variance) = _moments(genuine), _moments(impostor)
     gap = mean - other_mean
     fisher_ratio = _ratio(gap**2, variance + other_variance)
@@ -249,18 +273,11 @@ def separation(scores: ArrayLike, is_same: ArrayLike) -> Separation:
         impostor=impostor,
         roc=roc,
         tar_at_far={far: _tar(genuine, impostor, far) for far in FARS},
-        eer=_equal_error_rate(roc),
+        eer=equal_error_rate(roc),
         auc=float(np.sum(np.diff(roc.far) * (roc.tar[1:] + roc.tar[:-1])) / 2),
         d_prime=math.copysign(math.sqrt(2 * fisher_ratio), gap),
         fisher_ratio=fisher_ratio,
     )
-
-
-def det_points(roc: Roc) -> Det:
-    """Move an ROC to normal-deviate axes, without the rates 0 and 1, which lie at infinity."""
-    far, frr = ndtri(roc.far), ndtri(1 - roc.tar)
-    known = np.isfinite(far) & np.isfinite(frr)
-    return Det(far[known], frr[known])
 
 
 def num_allowed(rate: float, num_trials: int) -> int:
@@ -338,32 +355,12 @@ def _verification(
     return Verification(mean, std, accuracies, thresholds, fold_tar_at_far, separation)
 
 
-def _roc(scores: np.ndarray, is_same: np.ndarray) -> Roc:
-    order = np.argsort(-scores, kind="stable")
-    scores, is_same = scores[order], is_same[order]
-    last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
-    genuine = np.cumsum(is_same)[last]
-    impostor = last + 1 - genuine
-    return Roc(
-        np.append(0.0, impostor / impostor[-1]),
-        np.append(0.0, genuine / genuine[-1]),
-        np.append(math.inf, scores[last]),
-    )
-
-
 def _tar(genuine: np.ndarray, impostor: np.ndarray, far: float) -> float | None:
     allowed = num_allowed(far, len(impostor))
     if not allowed:
         return None
     limit = np.partition(impostor, -allowed - 1)[-allowed - 1]
     return float(np.mean(genuine > limit))
-
-
-def _equal_error_rate(roc: Roc) -> float:
-    excess = roc.far - (1 - roc.tar)
-    after = int(np.argmax(excess >= 0))
-    share = -excess[after - 1] / (excess[after] - excess[after - 1])
-    return float(roc.far[after - 1] + share * (roc.far[after] - roc.far[after - 1]))
 
 
 def _moments(x: np.ndarray) -> tuple[float, float]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-from PIL import Image
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.faces.onnx_sessions import open_session
 from hyperface_jax.io.files import one_line
 from hyperface_jax.io.onnx_files import find_input_range
+from hyperface_jax.io.resampling import resize_linear
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -203,9 +203,8 @@ def _letterbox(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np
         new_height, new_width = most_high, max(1, width * most_high // height)
     else:
         new_height, new_width = max(1, height * most_wide // width), most_wide
-    scaled = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BILINEAR)
     square = np.zeros((*size, 3), np.uint8)
-    square[:new_height, :new_width] = np.asarray(scaled)
+    square[:new_height, :new_width] = resize_linear(image, new_height, new_width)
     return square, np.array([new_width / width, new_height / height])
 
 

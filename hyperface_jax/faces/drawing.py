@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Draw = Callable[[np.ndarray], Any]
     Progress = Callable[[int], None]
 
+_KIND = "set of faces"
 _INDEX = "model_index.json"
 _ARGUMENTS = {"batch_size", "generator", "output_type", "return_dict"}
 _ENOUGH = 32
@@ -332,7 +333,7 @@ def _label(source: StrPath) -> str:
 def _check_folder(path: Path, record: Mapping[str, Any]) -> None:
     """Refuse a folder of anything else: its images would be taken for faces of this source."""
     if (path / RECORD).exists():
-        claim(path, RECORD, record)
+        claim(path, RECORD, record, kind=_KIND)
         return
     try:
         refuse_strangers(path, own=_hidden(path), lacks=RECORD)
@@ -349,7 +350,7 @@ def _make_folder(path: Path, record: Mapping[str, Any]) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise os_input_error(path, "cannot write", error) from error
-    claim(path, RECORD, record, own=_hidden(path))
+    claim(path, RECORD, record, own=_hidden(path), kind=_KIND)
 
 
 def _is_whole(path: Path) -> bool:

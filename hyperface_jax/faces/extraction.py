@@ -15,7 +15,8 @@ import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import one_line
-from hyperface_jax.io.images import TEMPLATE_SIZE, align, center_crop, decode, resize
+from hyperface_jax.io.images import TEMPLATE_SIZE, align, center_crop, decode
+from hyperface_jax.io.resampling import resize_linear
 
 if TYPE_CHECKING:
     from hyperface_jax.faces.image_sets import ImageSet, Landmarks
@@ -145,10 +146,10 @@ def _prepare(image_set: ImageSet, index: int, *, size: int, landmarks: Landmarks
         if landmarks is None:
             square = center_crop(image, min(image.shape[:2]))
             is_aligned = image.shape[:2] in ((TEMPLATE_SIZE,) * 2, (size,) * 2)
-            return _Image(name, resize(square, size), is_aligned)
+            return _Image(name, resize_linear(square, size, size), is_aligned)
         if name not in landmarks:
             return _Image(name, None, reason="has no landmarks; add them or remove it")
-        return _Image(name, resize(align(image, landmarks[name]), size))
+        return _Image(name, resize_linear(align(image, landmarks[name]), size, size))
     except InputError as error:
         return _Image(name, None, reason=str(error).removeprefix(f"{one_line(name)}: "))
 

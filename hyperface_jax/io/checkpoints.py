@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +22,10 @@ except ImportError as error:
     ) from error
 
 _MOST_BYTES_COPIED = 2**30
+_SIGNS_OF_FULLNESS = ("No space left", "Disk quota", "RESOURCE_EXHAUSTED")
 
-logging.getLogger("absl").setLevel(logging.ERROR)
+# What orbax logs as an error, it also raises.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class Checkpoint(NamedTuple):
@@ -41,22 +46,52 @@ class Checkpointer:
 
     def __init__(self, path: Path) -> None:
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=True)
+        self._path = path
         self._manager = ocp.CheckpointManager(path.absolute(), options=options)
 
     def save(self, step: int, state: Any, notes: dict[str, Any]) -> None:
-        """Start saving a state (a pytree of arrays; PRNG keys are saved as their data)."""
+        """Start saving a state (a pytree of arrays; PRNG keys are saved as their data).
+
+        Raises:
+            InputError: the disk is too full; the checkpoints that are there stay.
+        """
         plain = _without_keys(state)
+        self._check_room(_local_bytes(plain))
         is_large = _local_bytes(plain) > _MOST_BYTES_COPIED
         # A copy: the solver donates the state's buffers to the next scan while the files are written.
         saved = plain if is_large else jax.tree.map(jnp.copy, plain)
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.PyTreeSave(saved), notes=ocp.args.JsonSave(notes)
-            ),
+        with self._explaining():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.PyTreeSave(saved), notes=ocp.args.JsonSave(notes)
+                ),
+            )
+            if is_large:
+                self._manager.wait_until_finished()
+
+    def _check_room(self, num_bytes: int) -> None:
+        free = shutil.disk_usage(self._path).free
+        if free < num_bytes:
+            raise self._full(
+                f"{free / 2**20:.0f} MiB are free and {num_bytes / 2**20:.0f} are needed"
+            )
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Turn what orbax raises where it cannot write, an error of many kinds, into one that helps."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, OSError) or any(sign in str(error) for sign in _SIGNS_OF_FULLNESS):
+                raise self._full(str(error).strip().splitlines()[0][:200]) from error
+            raise
+
+    def _full(self, reason: str) -> InputError:
+        return InputError(
+            f"{self._path}: cannot write a checkpoint: {reason}; free some space and run the same "
+            "again, the last complete checkpoint is kept"
         )
-        if is_large:
-            self._manager.wait_until_finished()
 
     def restore(self, like: Any) -> Checkpoint | None:
         """Return the latest checkpoint in the structure of ``like``, or None if there is none.
@@ -86,8 +121,9 @@ class Checkpointer:
 
     def __exit__(self, *_: object) -> None:
         """Wait until every checkpoint is on disk."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with self._explaining():
+            self._manager.wait_until_finished()
+            self._manager.close()
 
 
 def _restore_args(leaf: Any) -> Any:

@@ -74,7 +74,7 @@ def refuse_strangers(folder: Path, *, own: Collection[str] = (), lacks: str = ""
         InputError: it does, or is a file.
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{one_line(folder)}: is a file; choose a folder for `out`")
+        raise InputError(f"`out={one_line(folder)}`: is a file; choose a folder")
     found = folder.iterdir() if folder.exists() else ()
     strangers = sorted(path.name for path in found if path.name not in own)
     if strangers:

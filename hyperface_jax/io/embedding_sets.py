@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.io.embeddings import check_rows, file_sha256, read_points, unit_rows
+from hyperface_jax.io.embeddings import array_sha256, check_rows, read_points, unit_rows
 from hyperface_jax.io.files import one_line, os_input_error
+from hyperface_jax.io.formats import split_key
 from hyperface_jax.io.run_directory import EMBEDDINGS
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class EmbeddingSet:
         matrix: as stored, ``[n, d]``; of a .npy file a memory map.
         path: the file or folder that was named.
         files: the files that it is read from.
-        sha256: hexadecimal digest of the content; of several files that of their digests.
+        sha256: hexadecimal digest of the content, and of the key if one was given; of several files
+            that of their digests.
     """
 
     matrix: np.ndarray
@@ -60,9 +62,10 @@ def open_embedding_set(path: StrPath) -> EmbeddingSet:
     """Open embeddings and check every row.
 
     Args:
-        path: a .npy, .npz, .safetensors or .parquet file, of which only the first stays on disc; a
-            run directory of ``hyperface pack``; or a data set of ``hyperface synthesize
-            --recognizer``, whose rows are the faces in the order of the shards.
+        path: a .npy, .npz, .safetensors or .parquet file, of which only the first stays on disc;
+            ``FILE:KEY``, which names one of several arrays in a file; a run directory of ``hyperface
+            pack``; or a data set that was synthesized with a recognizer, whose rows are the faces in
+            the order of the shards.
 
     Returns:
         The set.
@@ -76,7 +79,7 @@ def open_embedding_set(path: StrPath) -> EmbeddingSet:
     file = path / EMBEDDINGS if path.is_dir() else path
     matrix = read_points(file)
     check_rows(matrix, one_line(file))
-    return EmbeddingSet(matrix, path, (file,), file_sha256(file))
+    return EmbeddingSet(matrix, path, (split_key(file)[0],), array_sha256(file))
 
 
 def _faces(path: Path) -> EmbeddingSet:
@@ -84,7 +87,7 @@ def _faces(path: Path) -> EmbeddingSet:
     if not files:
         raise InputError(
             f"{one_line(path)}: holds neither {EMBEDDINGS} nor {FACES}/*.npz; name a file, a run of "
-            "pack, or a data set of synthesize --recognizer"
+            "pack, or a data set that was synthesized with a recognizer"
         )
     parts = [open_embedding_set(file) for file in files]
     for part in parts:
@@ -111,8 +114,9 @@ def read_labels(embeddings: EmbeddingSet, path: StrPath | None = None) -> np.nda
 
     Args:
         embeddings: the set.
-        path: a .npy or .npz file of numbers or strings, or a .txt file of one label a line. None
-            takes what came with the embeddings: the labels, else the folders of the names.
+        path: a .npy or .npz file of numbers or strings, ``FILE:KEY`` of such an .npz, or a .txt file
+            of one label a line. None takes what came with the embeddings: the labels, else the
+            folders of the names.
 
     Returns:
         Whole numbers or strings, ``[n]``.
@@ -129,13 +133,13 @@ def read_labels(embeddings: EmbeddingSet, path: StrPath | None = None) -> np.nda
 def _folders(embeddings: EmbeddingSet) -> np.ndarray:
     names, path = read_names(embeddings), one_line(embeddings.path)
     if names is None:
-        raise InputError(f"{path}: tells no identities; give them with --labels")
+        raise InputError(f"{path}: tells no identities; give them as `labels`")
     folders = [PurePosixPath(str(name)).parent.as_posix() for name in names]
     if "." in folders:
         name = one_line(names[folders.index(".")])
         raise InputError(
-            f"{path}: {name!r} lies in no folder that tells its identity; give the identities with "
-            "--labels"
+            f"{path}: {name!r} lies in no folder that tells its identity; give the identities as "
+            "`labels`"
         )
     return np.array(folders)
 
@@ -156,7 +160,7 @@ def read_numbers(embeddings: EmbeddingSet, path: StrPath | None = None) -> np.nd
             if not (label.isascii() and label.isdigit() and len(label) < 18):
                 raise InputError(
                     f"{one_line(path or embeddings.path)}: label {one_line(label)!r} is not the "
-                    "number of a row; give numbers with --labels"
+                    "number of a row; give numbers as `labels`"
                 )
     return labels.astype(np.int64)
 
@@ -174,14 +178,16 @@ def _companions(embeddings: EmbeddingSet, keys: Sequence[str]) -> np.ndarray | N
 
 
 def _labels_file(path: Path, num_rows: int) -> np.ndarray:
-    name, suffix = one_line(path), path.suffix.lower()
+    file, key = split_key(path)
+    name, suffix = one_line(path), file.suffix.lower()
     if suffix == ".txt":
-        return _checked(_read_lines(path), num_rows, name)
+        return _checked(_read_lines(file), num_rows, name)
     if suffix not in (".npy", ".npz"):
         raise InputError(f"{name}: labels are a .npy, .npz or .txt file; give one of these")
-    found = _read_array(path, LABELS)
+    keys = LABELS if key is None else (key,)
+    found = _read_array(file, keys)
     if found is None:
-        raise InputError(f"{name}: holds none of the arrays {', '.join(LABELS)}; name one so")
+        raise InputError(f"{name}: holds none of the arrays {', '.join(keys)}; name one so")
     return _checked(found, num_rows, name)
 
 

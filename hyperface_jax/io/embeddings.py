@@ -18,7 +18,7 @@ import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_save_npy, one_line, os_input_error
-from hyperface_jax.io.formats import read_array
+from hyperface_jax.io.formats import read_array, split_key
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -37,10 +37,10 @@ class Embeddings:
 
     Attributes:
         points: float32 ``[n, d]`` in C order, unit rows, held apart from the file.
-        path: the file.
+        path: the file, as it was named.
         num_duplicates: rows that point in exactly the direction of an earlier row.
-        sha256: hexadecimal digest of the file's content, to tell whether a resumed run sees the
-            same data.
+        sha256: hexadecimal digest of the file's content, and of the key if one was given, to tell
+            whether a resumed run sees the same data.
     """
 
     points: np.ndarray
@@ -67,7 +67,8 @@ def read_embeddings(path: StrPath, *, key: str | None = None) -> Embeddings:
     identity. The format is told by the extension and must match the content.
 
     Args:
-        path: a .npy, .npz, .safetensors or .parquet file of floats, one embedding a row.
+        path: a .npy, .npz, .safetensors or .parquet file of floats, one embedding a row; ``FILE:KEY``
+            names one of several arrays in it.
         key: the array or column to read. Without it a file's only array is read, else the first of
             ``formats.KEYS`` that is there, else (parquet) all columns as the dimensions. A .npy
             file holds one array and ignores it.
@@ -87,7 +88,7 @@ def read_embeddings(path: StrPath, *, key: str | None = None) -> Embeddings:
     """
     raw = read_points(path, key=key)
     points = unit_rows(raw, one_line(path))
-    return Embeddings(points, Path(path), _count_duplicates(points), file_sha256(path))
+    return Embeddings(points, Path(path), _count_duplicates(points), array_sha256(path, key))
 
 
 def read_points(path: StrPath, *, key: str | None = None) -> np.ndarray:
@@ -104,7 +105,7 @@ def read_points(path: StrPath, *, key: str | None = None) -> np.ndarray:
     Raises:
         InputError: the file cannot be read as such a matrix.
     """
-    return _checked_matrix(read_array(Path(path), key), one_line(path))
+    return _checked_matrix(read_array(path, key), one_line(path))
 
 
 def write_embeddings(path: StrPath, points: ArrayLike) -> None:
@@ -164,6 +165,21 @@ def file_sha256(path: StrPath) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise os_input_error(path, "cannot read", error) from error
+
+
+def array_sha256(path: StrPath, key: str | None = None) -> str:
+    """Return the hexadecimal SHA-256 digest of a file's content, and of the key if one is given.
+
+    Args:
+        path: a file, or ``FILE:KEY``.
+        key: the array of the file; it goes before that of the path.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    file, named = split_key(path)
+    key, digest = named if key is None else key, file_sha256(file)
+    return digest if key is None else hashlib.sha256(f"{digest}:{key}".encode()).hexdigest()
 
 
 # Rows

@@ -1,28 +1,50 @@
 """The formats that embeddings come in: one reader each, which returns the array as it is stored.
 
-The format is told by the extension and must match the first bytes. Nothing here looks at values.
+The format is told by the extension and must match the first bytes. Nothing here looks at values. A path
+``FILE:KEY`` names one of the arrays in a file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import one_line, os_input_error
 
+if TYPE_CHECKING:
+    from hyperface_jax.io.files import StrPath
+
 KEYS = ("embeddings", "embedding", "points", "x")
 """Names looked for, in this order, in a file that holds several arrays or columns."""
 
 
-def read_array(path: Path, key: str | None) -> np.ndarray:
+def split_key(path: StrPath) -> tuple[Path, str | None]:
+    """Part a path ``FILE:KEY`` into the file and the name of an array in it.
+
+    Args:
+        path: a file, which may have colons in its name, or ``FILE:KEY``, where KEY may have some.
+
+    Returns:
+        The file, and the key; None if there is a file of the whole name, or none of a part of it.
+    """
+    whole = str(path)
+    if ":" not in whole or Path(whole).exists():
+        return Path(path), None
+    for place in (i for i, letter in enumerate(whole) if letter == ":"):
+        if Path(whole[:place]).is_file():
+            return Path(whole[:place]), whole[place + 1 :]
+    return Path(path), None
+
+
+def read_array(path: StrPath, key: str | None) -> np.ndarray:
     """Read an array of any shape and type as it is stored.
 
     Args:
-        path: a .npy, .npz, .safetensors or .parquet file.
+        path: a .npy, .npz, .safetensors or .parquet file, or ``FILE:KEY``.
         key: the array or column to read. Without it a file's only array is read, else the first of
             ``KEYS`` that is there, else (parquet) all columns as the dimensions. A .npy file holds
             one array and ignores it.
@@ -34,9 +56,12 @@ def read_array(path: Path, key: str | None) -> np.ndarray:
         InputError: the file is missing, damaged or of another format, or has no such array.
     """
     name = one_line(path)
-    suffix = _checked_suffix(path, name)
+    file, named = split_key(path)
+    suffix = _checked_suffix(file, name)
+    if named is not None and suffix == ".npy":
+        raise InputError(f"{name}: a .npy file holds one array; name the file alone")
     try:
-        return _READERS[suffix](path, name, key)
+        return _READERS[suffix](file, name, named if key is None else key)
     except InputError:
         raise
     except MemoryError as error:
@@ -105,7 +130,7 @@ def _pick(names: Sequence[str], key: str | None, name: str, what: str = "array")
     for known in KEYS:
         if known in names:
             return known
-    raise InputError(f"{name}: which {what}? give a key, one of: {found}")
+    raise InputError(f"{name}: which {what}? give a key as in FILE:KEY, one of: {found}")
 
 
 def _read_npy(path: Path, name: str, key: str | None) -> np.ndarray:

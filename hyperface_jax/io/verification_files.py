@@ -6,31 +6,27 @@ of Python or NumPy: the few names that pickled arrays need stand for code of thi
 
 from __future__ import annotations
 
-import csv
 import io
 import pickle
 import re
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.io.files import csv_input_error, one_line, os_input_error
+from hyperface_jax.io.files import one_line, os_input_error
+from hyperface_jax.io.pair_lists import LIST_FORMATS, listed_pairs
 
 if TYPE_CHECKING:
     import os
 
     StrPath = str | os.PathLike[str]
 
-CSV_COLUMNS = ("path1", "path2", "label")
-LFW_SUFFIXES = (".jpg", ".png", ".jpeg")
-
-_NUM_NAMED = 5
-_FORMATS = "give a .bin of insightface, an LFW pairs.txt, a .csv, or lines 'path1 path2 label'"
+_FORMATS = f"give a .bin of insightface, {LIST_FORMATS}"
 _PICKLE_SUFFIXES = (".bin", ".pkl", ".pickle")
 _PICKLE_START = b"\x80"
 
@@ -60,12 +56,6 @@ class VerificationSet:
             raise os_input_error(image, "cannot read", error) from error
 
 
-class _Pair(NamedTuple):
-    first: Path
-    second: Path
-    is_same: bool
-
-
 def refuse_equal_names(option: str, paths: Sequence[Path]) -> None:
     """Raise an ``InputError`` if two of the files give sets of one name, whose figures would be one."""
     names = [path.stem for path in paths]
@@ -78,9 +68,8 @@ def read_verification_set(path: StrPath, images_root: StrPath | None = None) -> 
     """Read the pairs of a benchmark, in whichever of the known formats they are.
 
     Args:
-        path: a ``.bin`` file of insightface; or a list of pairs: LFW's ``pairs.txt``, a ``.csv``
-            with the columns of ``CSV_COLUMNS``, or lines ``path1 path2 label`` with the label 0 or
-            1, split at tabs if a line has any and at spaces otherwise.
+        path: a ``.bin`` file of insightface; or a list of pairs in a format of
+            :mod:`hyperface_jax.io.pair_lists`.
         images_root: folder that the paths of a list start from, the list's own one unless given;
             a ``.bin`` file holds its images and needs none.
 
@@ -96,11 +85,8 @@ def read_verification_set(path: StrPath, images_root: StrPath | None = None) -> 
     if path.suffix.lower() in _PICKLE_SUFFIXES or content.startswith(_PICKLE_START):
         return _from_pickle(path, content)
     root = path.parent if images_root is None else Path(images_root)
-    pairs = list(_listed_pairs(path, _text(path, content), root))
-    if not pairs:
-        raise InputError(f"{one_line(path)}: holds no pairs; {_FORMATS}")
+    pairs = listed_pairs(path, content, root)
     images = [image for pair in pairs for image in (pair.first, pair.second)]
-    _check_exist(path, images)
     return VerificationSet(images, np.array([pair.is_same for pair in pairs]), path.stem)
 
 
@@ -289,98 +275,3 @@ def _label(path: Path, index: int, label: Any) -> bool:
     if not isinstance(label, int) or label not in (0, 1):
         raise InputError(f"{one_line(path)}: label {index} is not True or False; mend that label")
     return bool(label)
-
-
-# Lists
-
-
-def _text(path: Path, content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{one_line(path)}: is neither text nor a pickle; {_FORMATS}") from error
-
-
-def _listed_pairs(path: Path, text: str, root: Path) -> Iterator[_Pair]:
-    if path.suffix.lower() == ".csv":
-        return _csv_pairs(path, text, root)
-    lines = [
-        (number, line.strip())
-        for number, line in enumerate(text.splitlines(), start=1)
-        if line.strip()
-    ]
-    if lines and re.fullmatch(r"\d+(\s+\d+)?", lines[0][1]):
-        return _lfw_pairs(path, lines, root)
-    return (_line_pair(path, number, line, root) for number, line in lines)
-
-
-def _line_pair(path: Path, number: int, line: str, root: Path) -> _Pair:
-    fields = line.split("\t") if "\t" in line else line.split()
-    if len(fields) != 3:
-        raise InputError(
-            f"{one_line(path)}: line {number} has {len(fields)} fields; 'path1 path2 label' is "
-            "needed, with tabs between them if a path has spaces"
-        )
-    return _pair(path, number, fields, root)
-
-
-def _csv_pairs(path: Path, text: str, root: Path) -> Iterator[_Pair]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
-    try:
-        missing = [name for name in CSV_COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise InputError(
-                f"{one_line(path)}: the header lacks {', '.join(missing)}; name the columns "
-                f"{', '.join(CSV_COLUMNS)}"
-            )
-        for row in reader:
-            yield _pair(path, reader.line_num, [row[name] or "" for name in CSV_COLUMNS], root)
-    except csv.Error as error:
-        raise csv_input_error(path, reader.line_num, error) from error
-
-
-def _pair(path: Path, number: int, fields: Sequence[str], root: Path) -> _Pair:
-    first, second, label = (field.strip() for field in fields)
-    if not first or not second or label not in ("0", "1"):
-        raise InputError(
-            f"{one_line(path)}: line {number}: {one_line(f'{first!r}, {second!r}, {label!r}')}; "
-            "two paths and the label 0 or 1 are needed"
-        )
-    return _Pair(root / first, root / second, label == "1")
-
-
-def _lfw_pairs(path: Path, lines: Sequence[tuple[int, str]], root: Path) -> Iterator[_Pair]:
-    header = [int(field) for field in lines[0][1].split()]
-    num_pairs = 2 * int(np.prod(header))
-    if len(lines) - 1 != num_pairs:
-        raise InputError(
-            f"{one_line(path)}: the header promises {num_pairs} pairs, {len(lines) - 1} follow; "
-            "get the file again"
-        )
-    for number, line in lines[1:]:
-        fields = line.split("\t") if "\t" in line else line.split()
-        if len(fields) == 3:
-            fields = [*fields[:2], fields[0], fields[2]]
-        if len(fields) != 4 or not (fields[1].isdecimal() and fields[3].isdecimal()):
-            raise InputError(
-                f"{one_line(path)}: line {number} is not 'name i j' or 'name i name j'; mend it"
-            )
-        first, second = (_lfw_image(root, *fields[i : i + 2]) for i in (0, 2))
-        yield _Pair(first, second, fields[0] == fields[2])
-
-
-def _lfw_image(root: Path, name: str, number: str) -> Path:
-    stem = f"{name}_{int(number):04d}"
-    paths = [root / name / f"{stem}{suffix}" for suffix in LFW_SUFFIXES]
-    return next((path for path in paths if path.is_file()), paths[0])
-
-
-def _check_exist(path: Path, images: Iterable[Path]) -> None:
-    missing = [image for image in dict.fromkeys(images) if not image.is_file()]
-    if missing:
-        named = ", ".join(one_line(image) for image in missing[:_NUM_NAMED])
-        more = ", ..." if len(missing) > _NUM_NAMED else ""
-        raise InputError(
-            f"{one_line(path)}: {len(missing)} images are missing: {named}{more}; "
-            "check the folder of the images"
-        )

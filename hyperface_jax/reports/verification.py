@@ -1,7 +1,7 @@
 """The figures of verification: how far genuine and impostor scores part, and the error rates.
 
-:func:`verification_dict` turns a result into plain numbers, with the scores binned and the curves
-thinned. The figures are drawn from these, so the JSON file of an evaluation is enough to redraw it.
+They are drawn from the summaries of results, see :meth:`.evaluation.Verification.summary`, so the JSON
+file of an evaluation is enough to redraw them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ import numpy as np
 from scipy.special import ndtri
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.evaluation.histograms import bin_edges
-from hyperface_jax.evaluation.verification import Roc, Separation, Verification, det_points
 from hyperface_jax.io.files import atomic_write_bytes, one_line
 from hyperface_jax.reports.figures import (
     LIGHT,
@@ -41,38 +39,8 @@ SQUARE = (4.6, 4.2)
 """Size of the figures of error rates, inches."""
 
 _DPI = 160
-_NUM_BINS = 64
-_NUM_CURVE_POINTS = 400
 _DET_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95)
 _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
-
-
-def verification_dict(result: Verification | Separation) -> dict[str, Any]:
-    """Return a result as plain numbers and lists, for JSON and for the figures here.
-
-    Args:
-        result: of a benchmark, with folds or without.
-
-    Returns:
-        ``num_genuine``, ``num_impostor``, ``eer``, ``auc``, ``d_prime``, ``fisher_ratio``,
-        ``tar_at_far`` by ``"1e-03"`` and the like, ``histogram``, ``roc`` and ``det``; with folds
-        also ``accuracy``, ``accuracy_std``, ``fold_accuracies``, ``fold_thresholds`` and
-        ``fold_tar_at_far``. A rate that too few pairs were scored for is None.
-    """
-    if isinstance(result, Separation):
-        return _separation_dict(result)
-    rates = {
-        f"{far:.0e}": None if tar is None else tar._asdict()
-        for far, tar in result.fold_tar_at_far.items()
-    }
-    return {
-        "accuracy": result.accuracy,
-        "accuracy_std": result.accuracy_std,
-        "fold_accuracies": result.fold_accuracies.tolist(),
-        "fold_thresholds": result.fold_thresholds.tolist(),
-        "fold_tar_at_far": rates,
-        **_separation_dict(result.separation),
-    }
 
 
 def score_histogram(
@@ -81,7 +49,7 @@ def score_histogram(
     """Draw how the scores of genuine and of impostor pairs are distributed.
 
     Args:
-        result: ``histogram`` of :func:`verification_dict`, and the counts of pairs.
+        result: summary of a :class:`.evaluation.Separation` or :class:`.evaluation.Verification`.
         theme: colors.
         size: width and height, inches.
 
@@ -116,7 +84,7 @@ def roc_figure(
     """Draw the true accept rate against the false one, which is on a logarithmic axis.
 
     Args:
-        results: by name, ``roc`` of :func:`verification_dict`.
+        results: summaries by name.
         theme: colors.
         size: width and height, inches.
 
@@ -150,7 +118,7 @@ def det_figure(
     Scores without errors have no finite point: their name stands in the legend alone.
 
     Args:
-        results: by name, ``det`` of :func:`verification_dict`.
+        results: summaries by name.
         theme: colors.
         size: width and height, inches.
 
@@ -178,7 +146,7 @@ def write_verification_report(folder: str | os.PathLike[str], results: Results) 
 
     Args:
         folder: where to; must exist.
-        results: by the name of the benchmark, what :func:`verification_dict` returns.
+        results: summaries by the name of the benchmark.
 
     Returns:
         The files: ``scores-NAME.png`` for each, ``roc.png`` and ``det.png``.
@@ -193,32 +161,6 @@ def write_verification_report(folder: str | os.PathLike[str], results: Results) 
     figures = {names[name]: score_histogram(result) for name, result in results.items()}
     figures |= {"roc.png": roc_figure(results), "det.png": det_figure(results)}
     return [_write_png(Path(folder) / name, figure) for name, figure in figures.items()]
-
-
-def _separation_dict(result: Separation) -> dict[str, Any]:
-    rates = np.geomspace(1 / len(result.impostor), 1, _NUM_CURVE_POINTS)
-    # The last rate may round to just below 1.
-    index = np.unique(np.searchsorted(result.roc.far, rates + 1e-12, side="right") - 1)
-    roc = Roc(*(values[index] for values in result.roc))
-    det = det_points(roc)
-    scores = np.concatenate([result.genuine, result.impostor])
-    edges = bin_edges(scores, _NUM_BINS)
-    return {
-        "num_genuine": len(result.genuine),
-        "num_impostor": len(result.impostor),
-        "tar_at_far": {f"{far:.0e}": tar for far, tar in result.tar_at_far.items()},
-        "eer": result.eer,
-        "auc": result.auc,
-        "d_prime": result.d_prime,
-        "fisher_ratio": result.fisher_ratio,
-        "histogram": {
-            "edges": edges.tolist(),
-            "genuine": np.histogram(result.genuine, edges)[0].tolist(),
-            "impostor": np.histogram(result.impostor, edges)[0].tolist(),
-        },
-        "roc": {"far": roc.far.tolist(), "tar": roc.tar.tolist()},
-        "det": {"far": det.far.tolist(), "frr": det.frr.tolist()},
-    }
 
 
 def _rates_figure(results: Results, theme: Theme, size: tuple[float, float]) -> tuple[Figure, Axes]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from hyperface_jax.runs.demonstration.stage import demo
     from hyperface_jax.runs.drawing import Faces, faces
     from hyperface_jax.runs.embedding import Embed, embed
+    from hyperface_jax.runs.evaluation import Evaluate, evaluate
+    from hyperface_jax.runs.leakage_search import Leakage, leakage
     from hyperface_jax.runs.packing.settings import Pack
     from hyperface_jax.runs.packing.stage import pack
     from hyperface_jax.runs.planning import Plan, plan
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from hyperface_jax.runs.support.watch import Watch, stop_on_signals
     from hyperface_jax.runs.synthesis.settings import Arc2FaceOptions, Synthesize
     from hyperface_jax.runs.synthesis.stage import synthesize
+    from hyperface_jax.runs.variety import Diversity, diversity
 
 
 class _Home(NamedTuple):
@@ -44,10 +47,12 @@ _HOMES = {
     "Result": _Home("runs.support.result"),
     "Watch": _Home("runs.support.watch"),
     "stop_on_signals": _Home("runs.support.watch"),
+    "Embed": _Home("runs.embedding", "recognition"),
+    "embed": _Home("runs.embedding", "recognition"),
+    "Faces": _Home("runs.drawing", "synthesis"),
+    "faces": _Home("runs.drawing", "synthesis"),
     "Pack": _Home("runs.packing.settings"),
     "pack": _Home("runs.packing.stage"),
-    "Demo": _Home("runs.demonstration.settings"),
-    "demo": _Home("runs.demonstration.stage", "cli,recognition,synthesis"),
     "Plan": _Home("runs.planning"),
     "plan": _Home("runs.planning"),
     "Bounds": _Home("runs.bounding"),
@@ -57,19 +62,26 @@ _HOMES = {
     "Arc2FaceOptions": _Home("runs.synthesis.settings"),
     "Synthesize": _Home("runs.synthesis.settings"),
     "synthesize": _Home("runs.synthesis.stage", "synthesis"),
-    "Embed": _Home("runs.embedding", "recognition"),
-    "embed": _Home("runs.embedding", "recognition"),
-    "Faces": _Home("runs.drawing", "synthesis"),
-    "faces": _Home("runs.drawing", "synthesis"),
+    "Evaluate": _Home("runs.evaluation"),
+    "evaluate": _Home("runs.evaluation"),
+    "Leakage": _Home("runs.leakage_search"),
+    "leakage": _Home("runs.leakage_search"),
+    "Diversity": _Home("runs.variety"),
+    "diversity": _Home("runs.variety"),
+    "Demo": _Home("runs.demonstration.settings"),
+    "demo": _Home("runs.demonstration.stage", "cli,recognition,synthesis"),
 }
 
 __all__ = [
     "Arc2FaceOptions",
     "Bounds",
     "Demo",
+    "Diversity",
     "Embed",
+    "Evaluate",
     "Faces",
     "InputError",
+    "Leakage",
     "Pack",
     "Plan",
     "Report",
@@ -79,8 +91,11 @@ __all__ = [
     "Watch",
     "bounds",
     "demo",
+    "diversity",
     "embed",
+    "evaluate",
     "faces",
+    "leakage",
     "pack",
     "plan",
     "report",

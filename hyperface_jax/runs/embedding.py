@@ -12,19 +12,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.faces import (
-    Extracted,
-    OnnxRecognizer,
-    extract,
-    open_images,
-    open_recognizer,
-    read_landmarks,
-)
+from hyperface_jax.faces import Extracted, extract, open_images, read_landmarks
 from hyperface_jax.io.claims import refuse_foreign_file
 from hyperface_jax.io.files import atomic_save_npz, atomic_write_text, one_line, os_input_error
 from hyperface_jax.io.image_folders import skipped_text
-from hyperface_jax.runs.support.jobs import local_mesh
-from hyperface_jax.runs.support.recognizers import tell_unused
+from hyperface_jax.runs.support.recognizers import open_on_devices
 from hyperface_jax.runs.support.result import Result
 from hyperface_jax.runs.support.settings import option, require
 from hyperface_jax.runs.support.watch import QUIET, Watch
@@ -77,7 +69,7 @@ def embed(config: Embed, *, watch: Watch = QUIET) -> Result:
         InputError: a setting or a file cannot be used, or no image can; nothing was written.
     """
     _check_settings(config)
-    recognizer = _opened(config, watch)
+    recognizer = open_on_devices(config.recognizer, config.devices, color=config.color, watch=watch)
     image_set = open_images(config.images)
     landmarks = None if config.landmarks is None else read_landmarks(config.landmarks)
     _make_folder(config.out)
@@ -110,19 +102,6 @@ def _has_mark(path: Path) -> bool:
     with suppress(Exception), np.load(path, allow_pickle=False) as archive:
         return _MARK in archive.files
     return False
-
-
-def _opened(config: Embed, watch: Watch) -> Recognizer:
-    mesh = local_mesh(config.devices)
-    recognizer = open_recognizer(config.recognizer, mesh=mesh, color=config.color)
-    if config.devices is not None and isinstance(recognizer, OnnxRecognizer):
-        raise InputError(
-            f"`devices={config.devices}` changes nothing with "
-            f"`recognizer={one_line(config.recognizer)}`: an .onnx runs where onnxruntime puts it; "
-            "drop `devices`"
-        )
-    tell_unused(config.recognizer, recognizer, watch)
-    return recognizer
 
 
 def _make_folder(path: Path) -> None:

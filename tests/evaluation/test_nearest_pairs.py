@@ -6,7 +6,7 @@ import pytest
 
 from hyperface_jax import meshes
 from hyperface_jax.errors import InputError
-from hyperface_jax.evaluation import nearest_pairs, target_match
+from hyperface_jax.evaluation import impostor_threshold, nearest_pairs, target_match
 from hyperface_jax.evaluation.neighbors import MOST_PAIRS
 from hyperface_jax.pairwise import Sweep, streamed
 
@@ -143,3 +143,13 @@ def test_a_bad_number_of_pairs_and_bad_targets_are_named():
         target_match(np.eye(3), np.eye(3), np.array([0, 3, 1]))
     with pytest.raises(InputError, match="own: int64"):
         target_match(np.eye(3), np.eye(3), np.array([0, 1]))
+
+
+def test_the_threshold_is_passed_at_its_rate():
+    rows = np.random.default_rng(0).normal(size=(300, D))
+    limit = impostor_threshold(rows, far=1e-3)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    scores = (rows @ rows.T)[np.triu_indices(300, 1)]
+    assert np.mean(scores > limit) == pytest.approx(1e-3, rel=0.05)
+    with pytest.raises(InputError, match="too few"):
+        impostor_threshold(np.eye(4), far=1e-3)

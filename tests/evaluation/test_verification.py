@@ -12,6 +12,7 @@ from sklearn.preprocessing import normalize
 from hyperface_jax.errors import InputError
 from hyperface_jax.evaluation import det_points, flip_fused, separation, verify, verify_scores
 from hyperface_jax.evaluation.verification import FARS
+from hyperface_jax.io.files import atomic_write_json, read_json
 
 THRESHOLDS = np.arange(0, 4, 0.01)
 FINE_THRESHOLDS = np.arange(0, 4, 0.001)
@@ -274,3 +275,40 @@ X, SAME = np.eye(6, 4) + 0.5, np.arange(6) % 2
 def test_bad_input_is_named(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_a_summary_goes_through_json_unchanged(tmp_path):
+    result = verify_scores(*make_scores())
+    plain = result.summary()
+    atomic_write_json(tmp_path / "result.json", plain)
+    assert read_json(tmp_path / "result.json") == plain
+    assert plain["accuracy"] == result.accuracy
+    assert plain["tar_at_far"]["1e-02"] == result.separation.tar_at_far[1e-2]
+    assert plain["tar_at_far"]["1e-06"] is None
+    assert plain["fold_tar_at_far"]["1e-01"]["tar"] == result.fold_tar_at_far[1e-1].tar
+    assert sum(plain["histogram"]["genuine"]) == plain["num_genuine"]
+    assert sum(plain["histogram"]["impostor"]) == plain["num_impostor"]
+
+
+def test_a_summary_without_folds_has_no_accuracy():
+    result = verify_scores(*make_scores())
+    plain, without = result.summary(), result.separation.summary()
+    assert set(plain) - set(without) == {
+        "accuracy",
+        "accuracy_std",
+        "fold_accuracies",
+        "fold_thresholds",
+        "fold_tar_at_far",
+    }
+
+
+def test_a_thinned_curve_holds_points_of_the_whole_one():
+    result = verify_scores(*make_scores())
+    plain = result.summary()["roc"]
+    whole = set(zip(result.separation.roc.far, result.separation.roc.tar, strict=True))
+    points = list(zip(plain["far"], plain["tar"], strict=True))
+    assert set(points) < whole
+    assert len(points) <= 400
+    assert points[-1] == (1, 1)
+    at_ten_percent = [tar for far, tar in points if far <= 0.1][-1]
+    assert at_ten_percent == pytest.approx(result.separation.tar_at_far[1e-1], abs=0.01)

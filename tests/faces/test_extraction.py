@@ -5,7 +5,8 @@ import pytest
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.faces import extract
-from hyperface_jax.io.images import TEMPLATE, align, center_crop, encode, resize
+from hyperface_jax.io.images import TEMPLATE, align, center_crop, encode
+from hyperface_jax.io.resampling import resize_linear
 
 SIZE = 16
 MATRIX = np.random.default_rng(0).normal(size=(SIZE * SIZE * 3, 5))
@@ -51,6 +52,10 @@ def direct(pictures):
     return raw / norms[:, None], norms
 
 
+def scaled(image):
+    return resize_linear(image, SIZE, SIZE)
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
 def test_embeddings_are_those_of_each_image_alone_in_order(batch_size):
     pictures = [picture(i) for i in range(7)]
@@ -77,7 +82,7 @@ def test_flipping_adds_the_raw_embedding_of_the_mirror_image():
 def test_an_image_of_another_shape_is_cropped_and_counted():
     wide, large = picture(0, 20, 30), picture(1, 40, 40)
     result = extract(make([wide, large, picture(2), picture(3, 112, 112)]), Linear())
-    expected = [resize(center_crop(wide, 20), SIZE), resize(large, SIZE), picture(2)]
+    expected = [scaled(center_crop(wide, 20)), scaled(large), picture(2)]
     np.testing.assert_allclose(result.embeddings[:3], direct(expected)[0], atol=1e-6)
     assert result.num_unaligned == 2
 
@@ -88,7 +93,7 @@ def test_landmarks_align_each_image_before_it_is_scaled():
     points = {name: TEMPLATE * 0.9 + 5 * i for i, name in enumerate(images.names)}
     result = extract(images, Linear(), landmarks=points)
     aligned = [align(p, points[n]) for p, n in zip(pictures, images.names, strict=True)]
-    unit, _ = direct([resize(image, SIZE) for image in aligned])
+    unit, _ = direct([scaled(image) for image in aligned])
     np.testing.assert_allclose(result.embeddings, unit, atol=1e-6)
     assert result.num_unaligned == 0
 

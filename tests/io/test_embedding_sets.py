@@ -68,6 +68,18 @@ def test_folders_of_names_are_labels(tmp_path, rows):
     np.testing.assert_array_equal(read_numbers(found), np.arange(12) // 4)
 
 
+def test_a_key_after_a_colon_chooses_embeddings_and_labels(tmp_path, rows):
+    path = tmp_path / "two.npz"
+    np.savez(path, front=rows, side=rows[::-1], labels=np.arange(12), who=np.arange(12) // 3)
+    found = open_embedding_set(f"{path}:side")
+    np.testing.assert_array_equal(found.matrix, rows[::-1])
+    assert found.sha256 != open_embedding_set(f"{path}:front").sha256
+    np.testing.assert_array_equal(read_labels(found), np.arange(12))
+    np.testing.assert_array_equal(read_labels(found, f"{path}:who"), np.arange(12) // 3)
+    with pytest.raises(InputError, match=r"two.npz:what: holds none of the arrays what"):
+        read_labels(found, f"{path}:what")
+
+
 def test_labels_in_a_file_of_their_own(tmp_path, rows):
     found = npz(tmp_path / "x.npz", rows)
     assert read_names(found) is None

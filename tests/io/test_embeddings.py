@@ -202,6 +202,44 @@ def test_key_chooses_or_names_what_there_is(tmp_path, points, kind):
         read_embeddings(path, key=labels)
 
 
+@pytest.mark.parametrize("kind", ["npz", "safetensors", "parquet"])
+def test_a_key_after_a_colon_chooses_an_array(tmp_path, points, kind):
+    path = tmp_path / f"two.{kind}"
+    arrays = {"first": points, "a:b": 2 * points[:5]}
+    if kind == "npz":
+        np.savez(path, **arrays)
+    elif kind == "safetensors":
+        safetensors.save_file(arrays, path)
+    else:
+        columns = {name: pa.array(list(np.resize(x, (N, D)))) for name, x in arrays.items()}
+        parquet.write_table(pa.table(columns), path)
+    with pytest.raises(
+        InputError, match=r"which (array|column)\? give a key as in FILE:KEY, one of"
+    ):
+        read_embeddings(path)
+    first, second = (read_embeddings(f"{path}:{key}") for key in arrays)
+    np.testing.assert_allclose(first.points, unit(points), rtol=0, atol=1e-7)
+    np.testing.assert_allclose(second.points[:5], unit(points[:5]), rtol=0, atol=1e-7)
+    assert first.sha256 != second.sha256
+    assert second.sha256 == read_embeddings(path, key="a:b").sha256
+    np.testing.assert_array_equal(read_points(second.path)[:5], 2 * points[:5])
+    with pytest.raises(
+        InputError, match=r"two\.\w+:c: no \w+ 'c'; choose the key among: .*'first'"
+    ):
+        read_embeddings(f"{path}:c")
+
+
+def test_a_colon_may_stand_in_a_name(tmp_path, points):
+    np.save(tmp_path / "a:b.npy", points)
+    np.savez(tmp_path / "a:b.npz", one=points, two=points[:4])
+    assert read_embeddings(tmp_path / "a:b.npy").num_points == N
+    assert read_embeddings(tmp_path / "a:b.npz:two").num_points == 4
+    with pytest.raises(InputError, match=r"a:b.npy:x: a .npy file holds one array"):
+        read_embeddings(tmp_path / "a:b.npy:x")
+    with pytest.raises(InputError, match=r"nowhere.npz:x: cannot read: No such file"):
+        read_embeddings(tmp_path / "nowhere.npz:x")
+
+
 def test_well_known_keys_in_order(tmp_path, points):
     np.savez(tmp_path / "x.npz", x=points[:1], points=points[:2], embeddings=points[:3])
     assert read_embeddings(tmp_path / "x.npz").num_points == 3

@@ -238,6 +238,57 @@ def test_the_pairs_of_lfw_are_named_by_person_and_number(tmp_path, header):
     assert found.is_same.tolist() == [True, True, False, False]
 
 
+@pytest.mark.parametrize("genuine", ["1", "10"])
+@pytest.mark.parametrize("mark", [" ", "\t"])
+def test_the_pairs_of_cplfw_and_calfw_are_two_lines_each(tmp_path, genuine, mark):
+    a, b, c = make_images(tmp_path / "images", "Ann_Li_1.jpg", "Ann_Li_2.jpg", "Bo_3.jpg")
+    halves = [(a, genuine), (b, genuine), (a, "0"), (c, "0"), (c, "0"), (b, "0")]
+    text = "\n".join(f"{image.name}{mark}{label}" for image, label in halves)
+    found = read_verification_set(write(tmp_path / "pairs_CPLFW.txt", text), tmp_path / "images")
+    assert found.images == [a, b, a, c, c, b]
+    assert found.is_same.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(("yes", "no"), [("True", "False"), ("true", "FALSE")])
+@pytest.mark.parametrize("mark", ["\t", ";", "; ", " "])
+def test_labels_in_words_and_semicolons_are_read(tmp_path, yes, no, mark):
+    a, b = make_images(tmp_path, "a.jpg", "b.jpg")
+    lines = [mark.join(("a.jpg", "b.jpg", yes)), mark.join(("b.jpg", "a.jpg", no))]
+    found = read_verification_set(write(tmp_path / "list.txt", "\n".join(lines)))
+    assert found.images == [a, b, b, a]
+    assert found.is_same.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_the_columns_of_a_csv_are_parted_by_what_its_header_has(tmp_path, mark):
+    a, b = make_images(tmp_path, "my a.jpg", "b.jpg")
+    rows = [("label", "path1", "path2"), ("True", "my a.jpg", "b.jpg"), ("0", "b.jpg", "my a.jpg")]
+    text = "\r\n".join(mark.join(row) for row in rows)
+    found = read_verification_set(write(tmp_path / "set.csv", text))
+    assert found.images == [a, b, b, a]
+    assert found.is_same.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("on_disc", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("kind", ["lines", "csv", "lfw", "halves"])
+def test_names_in_latin_1_find_their_images(tmp_path, kind, on_disc):
+    name = "Jos\u00e9_Pi\u00f1era"
+    person = os.fsdecode(name.encode(on_disc))
+    image = f"{person}/{person}_0001.jpg"
+    (a,) = make_images(tmp_path, image)
+    listed = f"{name}/{name}_0001.jpg"
+    text = {
+        "lines": f"{listed} {listed} 1",
+        "csv": f"path1,path2,label\n{listed},{listed},1",
+        "lfw": f"1 1\n{name} 1 1\n{name} 1 1",
+        "halves": f"{listed} 1\n{listed} 1",
+    }[kind]
+    path = tmp_path / ("list.csv" if kind == "csv" else "list.txt")
+    found = read_verification_set(write(path, text.encode("latin-1")))
+    assert set(found.images) == {a}
+    assert found.read(0) == b"image"
+
+
 def test_missing_images_are_counted_in_one_error(tmp_path):
     make_images(tmp_path, "0.jpg")
     lines = [f"{i}.jpg {i + 1}.jpg 1" for i in range(7)]
@@ -258,6 +309,11 @@ def test_missing_images_are_counted_in_one_error(tmp_path):
         ("p.txt", "a.jpg a.jpg 2", "line 1: .*'2'; .* label 0 or 1"),
         ("p.txt", "a.jpg\t\t1", "line 1"),
         ("p.txt", b"\xff\xfe\x00", "neither text nor a pickle"),
+        ("p.txt", "a.jpg 1\na.jpg 1\na.jpg 0", "line 3 has no partner"),
+        ("p.txt", "a.jpg 1\na.jpg 0", "line 2: label 0 after 1"),
+        ("p.txt", "a.jpg 1\na.jpg 11", "line 2 is not 'path label'"),
+        ("p.txt", "a.jpg 1\na.jpg a.jpg 1", "line 2 is not 'path label'"),
+        ("p.txt", "a.jpg;a.jpg;yes", "line 1: .*'yes'; .* label 0 or 1"),
         ("p.txt", "10 300\nAnn 1 2", "promises 6000 pairs, 1 follow"),
         ("p.txt", "1 1\nAnn 1 2\nAnn 1 Bo", "line 3 is not"),
         ("p.txt", "1 1\nAnn 1 2\nAnn 1 2 3 4", "line 3 is not"),

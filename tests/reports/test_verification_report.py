@@ -4,12 +4,11 @@ from scipy.special import ndtri
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.evaluation import separation, verify_scores
-from hyperface_jax.io.files import atomic_write_json, read_json
+from hyperface_jax.io.files import atomic_write_json
 from hyperface_jax.reports.verification import (
     det_figure,
     roc_figure,
     score_histogram,
-    verification_dict,
     write_verification_report,
 )
 
@@ -29,13 +28,13 @@ def result():
 
 @pytest.fixture(scope="module")
 def results(result):
-    return {"lfw": verification_dict(result), "cfp_fp": verification_dict(make_result(1))}
+    return {"lfw": result.summary(), "cfp_fp": make_result(1).summary()}
 
 
 @pytest.fixture
 def perfect():
     is_same = np.arange(40) % 2 == 0
-    return verification_dict(separation(0.75 * is_same, is_same))
+    return separation(0.75 * is_same, is_same).summary()
 
 
 def lines_of(figure):
@@ -45,40 +44,6 @@ def lines_of(figure):
 
 def legend_of(figure):
     return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-
-
-def test_a_result_goes_through_json_unchanged(tmp_path, result):
-    plain = verification_dict(result)
-    atomic_write_json(tmp_path / "result.json", plain)
-    assert read_json(tmp_path / "result.json") == plain
-    assert plain["accuracy"] == result.accuracy
-    assert plain["tar_at_far"]["1e-02"] == result.separation.tar_at_far[1e-2]
-    assert plain["tar_at_far"]["1e-06"] is None
-    assert plain["fold_tar_at_far"]["1e-01"]["tar"] == result.fold_tar_at_far[1e-1].tar
-    assert sum(plain["histogram"]["genuine"]) == plain["num_genuine"]
-    assert sum(plain["histogram"]["impostor"]) == plain["num_impostor"]
-
-
-def test_a_result_without_folds_has_no_accuracy(result):
-    plain, without = verification_dict(result), verification_dict(result.separation)
-    assert set(plain) - set(without) == {
-        "accuracy",
-        "accuracy_std",
-        "fold_accuracies",
-        "fold_thresholds",
-        "fold_tar_at_far",
-    }
-
-
-def test_a_thinned_curve_holds_points_of_the_whole_one(result):
-    plain = verification_dict(result)["roc"]
-    whole = set(zip(result.separation.roc.far, result.separation.roc.tar, strict=True))
-    points = list(zip(plain["far"], plain["tar"], strict=True))
-    assert set(points) < whole
-    assert len(points) <= 400
-    assert points[-1] == (1, 1)
-    at_ten_percent = [tar for far, tar in points if far <= 0.1][-1]
-    assert at_ten_percent == pytest.approx(result.separation.tar_at_far[1e-1], abs=0.01)
 
 
 def test_the_histogram_shows_the_densities_of_both_kinds(results):
@@ -160,7 +125,7 @@ def test_names_that_give_one_file_are_refused(tmp_path, results):
 def test_scores_that_are_all_alike_are_drawn(tmp_path, noise):
     is_same = np.arange(40) % 2 == 0
     scores = 1 + noise * np.random.default_rng(0).normal(size=40)
-    plain = verification_dict(separation(scores, is_same))
+    plain = separation(scores, is_same).summary()
     assert sum(plain["histogram"]["genuine"]) == 20
     atomic_write_json(tmp_path / "result.json", plain)
     assert len(write_verification_report(tmp_path, {"lfw": plain})) == 3

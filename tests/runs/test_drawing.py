@@ -83,7 +83,7 @@ def test_images_of_one_color_are_told(config):
         ({"seed": -1}, "`seed=-1`: must be 0 or more"),
         ({"batch_size": 0}, "`batch_size=0`: must be at least 1"),
         ({"source": "nowhere"}, "nowhere: no folder, and cannot be imported"),
-        ({"seed": 1}, r"holds a run with other settings: seed \(0 there, 1 now\)"),
+        ({"seed": 1}, r"holds a set of faces with other settings: seed \(0 there, 1 now\)"),
     ],
 )
 def test_bad_input_is_named_and_changes_nothing(config, changed, message):

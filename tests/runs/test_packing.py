@@ -2,12 +2,15 @@
 
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from hyperface_jax import runs
+from hyperface_jax.io import checkpoints
 from hyperface_jax.io.files import atomic_write_json, read_json, read_jsonl
+from hyperface_jax.runs.support import jobs
 
 
 @pytest.fixture
@@ -160,6 +163,38 @@ def test_without_a_watch_warnings_are_pythons(settings, gallery):
     np.save(gallery, np.repeat(np.load(gallery), 2, axis=0))
     with pytest.warns(UserWarning, match="30 rows repeat"):
         runs.pack(settings(dim=None, gallery=gallery))
+
+
+class _Disk:
+    """A disk that fills up while a run goes on."""
+
+    def __init__(self, num_looks):
+        self.left = num_looks
+
+    def disk_usage(self, path):
+        self.left -= 1
+        return SimpleNamespace(free=2**40 if self.left > 0 else 100)
+
+
+def test_a_disk_that_fills_up_midway_is_said_and_nothing_is_lost(settings, monkeypatch):
+    config = settings(steps=400, checkpoint_seconds=0.0)
+    monkeypatch.setattr(jobs, "_LONGEST_SHARE", 1e9)
+    monkeypatch.setattr(checkpoints, "shutil", _Disk(3))
+    with pytest.raises(runs.InputError, match="cannot write a checkpoint: 0 MiB are free"):
+        runs.pack(config)
+    monkeypatch.undo()
+    said = []
+    assert runs.pack(config, watch=runs.Watch(say=said.append)).summary["steps"] == 400
+    assert any("resuming at step" in line for line in said)
+
+
+def test_what_orbax_says_of_a_full_disk_is_one_line(settings, monkeypatch):
+    def save(*_, **__):
+        raise ValueError("RESOURCE_EXHAUSTED: No space left on device\nmore")
+
+    monkeypatch.setattr(checkpoints.ocp.CheckpointManager, "save", save)
+    with pytest.raises(runs.InputError, match="No space left on device; free some space"):
+        runs.pack(settings())
 
 
 def test_settings_are_frozen_and_plain():

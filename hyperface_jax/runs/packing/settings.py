@@ -31,8 +31,8 @@ NAMED_STARTS = ("gallery", "farthest", "uniform", "code")
 class Pack:
     """Choose identities on the hypersphere, as far apart as possible, near the gallery.
 
-    FILE is .npy, .npz, .safetensors or .parquet with one embedding a row; rows are normalized on
-    reading. Run the same command again to resume an unfinished run.
+    FILE is .npy, .npz, .safetensors or .parquet with one embedding a row; FILE:KEY takes one of several
+    arrays. Rows are normalized on reading. Run the same command again to resume an unfinished run.
     """
 
     num_ids: int

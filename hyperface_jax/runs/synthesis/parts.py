@@ -12,6 +12,7 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.io.embeddings import Embeddings, file_sha256, read_embeddings
 from hyperface_jax.io.files import one_line
 from hyperface_jax.io.images import TEMPLATE_SIZE, align, center_crop, resize
+from hyperface_jax.io.resampling import resize_linear
 from hyperface_jax.io.run_directory import EMBEDDINGS
 from hyperface_jax.runs.support.settings import changed
 from hyperface_jax.synthesis import Generator, Variation, import_generator
@@ -158,7 +159,9 @@ def _cut_aligned(image: np.ndarray, *, detector: Detector, size: int) -> np.ndar
 
 def _unit(recognizer: Recognizer, faces: np.ndarray) -> np.ndarray:
     size = recognizer.image_size
-    raw = recognizer(np.stack([resize(face, size) for face in faces])).astype(np.float64)
+    raw = recognizer(np.stack([resize_linear(face, size, size) for face in faces])).astype(
+        np.float64
+    )
     norms = np.linalg.norm(raw, axis=1, keepdims=True)
     if not np.all(np.isfinite(norms)):
         raise InputError("recognizer: an embedding is not finite; check its weights")

@@ -1,8 +1,9 @@
-"""``hyperface evaluate``: the figures of a recognizer on verification benchmarks."""
+"""The stage that evaluates: the figures of a recognizer on verification benchmarks."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,21 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from hyperface_jax.cli.pack import warn
-from hyperface_jax.cli.versions import versions
 from hyperface_jax.errors import InputError
-from hyperface_jax.io.files import atomic_write_json, one_line, os_input_error
+from hyperface_jax.io.claims import refuse_foreign
+from hyperface_jax.io.files import atomic_write_json, one_line, read_json
+from hyperface_jax.io.verification_files import refuse_equal_names
+from hyperface_jax.runs.support.described_embeddings import make_folder
+from hyperface_jax.runs.support.result import Result
+from hyperface_jax.runs.support.settings import option, require
+from hyperface_jax.runs.support.versions import versions
+from hyperface_jax.runs.support.watch import QUIET, Watch
 
 if TYPE_CHECKING:
     from hyperface_jax.faces import Recognizer
     from hyperface_jax.io.verification_files import VerificationSet
+
+    Figures = dict[str, Any]
 
 RESULT = "evaluation.json"
 
@@ -30,13 +38,13 @@ _PACKAGES = ("hyperface_jax", "jax", "jaxlib", "flax", "onnxruntime", "numpy", "
 class Evaluate:
     """Verify the pairs of benchmarks with a recognizer, by the published ten-fold protocol.
 
-    FILE is a .bin of insightface, an LFW pairs.txt, a .csv of path1,path2,label, or lines of the
-    three. Images should be aligned to 112 x 112.
+    FILE is a .bin of insightface, a pairs.txt of LFW or CPLFW, a .csv of path1,path2,label, or lines of
+    the three. Images should be aligned to 112 x 112.
     """
 
     model: Path
     """Folder of a training run; a .pt, .pth, .ckpt or .safetensors of an IR network; or an .onnx."""
-    benchmark: tuple[Path, ...]
+    benchmark: tuple[Path, ...] = option(metavar="FILE")
     """FILE of each benchmark, which is named after it."""
     out: Path
     """Folder for evaluation.json and the figures."""
@@ -44,37 +52,46 @@ class Evaluate:
     """Folder that the paths in a list of pairs start from. Default: the list's own."""
     flip: bool = True
     """Add the embedding of the mirrored image, as published."""
-    batch_size: int = 256
-    """Images a step, over all devices."""
-    color: Literal["rgb", "bgr"] | None = None
+    color: Literal["rgb", "bgr"] | None = option(None, aliases=("colour",))
     """Channel order of the model's training. Default: that of its variant; rgb for .onnx."""
-    devices: int | None = None
+    batch_size: int = option(256, group="machine")
+    """Images a step, over all devices."""
+    devices: int | None = option(None, group="machine")
     """Devices to cut each batch over. Default: all. An .onnx runs where onnxruntime puts it."""
 
-    def run(self) -> int:
-        """Evaluate, write the figures and print them."""
-        check_settings(self)
-        from hyperface_jax.faces import open_recognizer
-        from hyperface_jax.runs.support.jobs import local_mesh
 
-        mesh = local_mesh(self.devices)
-        recognizer = open_recognizer(self.model, mesh=mesh, color=self.color)
-        benchmarks = read_benchmarks(self)
-        _make_folder(self.out)
-        results = {
-            item.pairs.name: _verified(item, recognizer, self.flip, self.batch_size)
-            for item in benchmarks
-        }
-        atomic_write_json(self.out / RESULT, summary(self, recognizer, results))
-        _print_table(results)
-        from hyperface_jax.reports.verification import write_verification_report
+def evaluate(config: Evaluate, *, watch: Watch = QUIET) -> Result:
+    """Verify the pairs of benchmarks with a recognizer, by the published ten-fold protocol.
 
-        write_verification_report(self.out, results)
-        print(f"figures: {one_line(self.out)}")
-        return 0
+    The same call writes the same result again.
+
+    Args:
+        config: the settings.
+        watch: what is told meanwhile.
+
+    Returns:
+        What ``evaluation.json`` holds, the folder, and a table of the main figures.
+
+    Raises:
+        InputError: a setting or a file cannot be used.
+    """
+    from hyperface_jax.reports.verification import write_verification_report
+    from hyperface_jax.runs.support.recognizers import open_on_devices
+
+    check_settings(config)
+    recognizer = open_on_devices(
+        config.model, config.devices, color=config.color, watch=watch, field="model"
+    )
+    benchmarks = _read_benchmarks(config)
+    make_folder(config.out)
+    results = {item.pairs.name: _verified(item, recognizer, config, watch) for item in benchmarks}
+    atomic_write_json(config.out / RESULT, _summary(config, recognizer, results))
+    write_verification_report(config.out, results)
+    lines = [*_table(results), f"figures: {one_line(config.out)}"]
+    return Result(config.out, read_json(config.out / RESULT), "\n".join(lines))
 
 
-class Benchmark(NamedTuple):
+class _Benchmark(NamedTuple):
     """A benchmark, and the file that it comes from."""
 
     path: Path
@@ -93,60 +110,58 @@ class _Images:
 
 
 def check_settings(config: Evaluate) -> None:
-    """Refuse settings that cannot work, before any file is read."""
-    from hyperface_jax.io.verification_files import refuse_equal_names
+    """Refuse settings that cannot work, before any file is read.
 
-    if config.batch_size < 1:
-        raise InputError(f"--batch-size {config.batch_size}: must be at least 1")
+    Raises:
+        InputError: one cannot.
+    """
+    require(config, [("batch_size", config.batch_size >= 1, "at least 1")])
     if not config.benchmark:
-        raise InputError("--benchmark: names no file; give one or more")
-    refuse_equal_names("--benchmark", config.benchmark)
-    if config.out.is_dir() and any(config.out.iterdir()) and not (config.out / RESULT).exists():
-        raise InputError(
-            f"--out {one_line(config.out)}: holds files of something else; choose an empty folder"
-        )
+        raise InputError("`benchmark`: names no file; give one or more")
+    refuse_equal_names("`benchmark`", config.benchmark)
+    refuse_foreign(config.out, RESULT)
 
 
-def read_benchmarks(config: Evaluate) -> list[Benchmark]:
+def _read_benchmarks(config: Evaluate) -> list[_Benchmark]:
     """Read all benchmarks, so that a bad one is found before any work is done."""
     from hyperface_jax.io.verification_files import read_verification_set
 
-    return [
-        Benchmark(path, read_verification_set(path, config.images)) for path in config.benchmark
+    found = [
+        _Benchmark(path, read_verification_set(path, config.images)) for path in config.benchmark
     ]
+    if config.images is not None and not any(map(_is_list, found)):
+        raise InputError(
+            f"`images={one_line(config.images)}`: is for lists of pairs, and every `benchmark` here "
+            "holds its own images; drop it"
+        )
+    return found
 
 
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise os_input_error(path, "cannot write", error) from error
+def _is_list(item: _Benchmark) -> bool:
+    return isinstance(item.pairs.images[0], Path)
 
 
-def _verified(
-    item: Benchmark, recognizer: Recognizer, flip: bool, batch_size: int
-) -> dict[str, Any]:
+def _verified(item: _Benchmark, recognizer: Recognizer, config: Evaluate, watch: Watch) -> Figures:
     """Embed the images of a benchmark, and return its figures as plain values."""
-    from hyperface_jax.cli.progress import ImageProgress
     from hyperface_jax.evaluation import verify
     from hyperface_jax.faces import extract
     from hyperface_jax.io.embeddings import file_sha256
-    from hyperface_jax.reports.verification import verification_dict
 
     path, pairs = item
     images = _Images(pairs, [_image_name(path, i, x) for i, x in enumerate(pairs.images)])
-    with ImageProgress(pairs.name, len(pairs.images)) as progress:
+    start = time.monotonic()
+    with watch.progress(one_line(pairs.name), "images", len(pairs.images)) as update:
         extracted = extract(
             images,
             recognizer,
-            batch_size=batch_size,
-            flip=flip,
+            batch_size=config.batch_size,
+            flip=config.flip,
             is_strict=True,
-            progress=progress.update,
+            progress=update,
         )
-        seconds = progress.seconds
+    seconds = time.monotonic() - start
     if extracted.num_unaligned:
-        warn(
+        watch.warn(
             f"{one_line(path)}: {extracted.num_unaligned} images are not of an aligned face's "
             "112 x 112 pixels and were cropped in the middle: align them first"
         )
@@ -159,7 +174,7 @@ def _verified(
         "num_pairs": len(pairs.is_same),
         "num_unaligned_images": extracted.num_unaligned,
         "seconds": seconds,
-        **verification_dict(result),
+        **result.summary(),
     }
 
 
@@ -167,9 +182,7 @@ def _image_name(path: Path, index: int, image: bytes | Path) -> str:
     return f"{path}: image {index}" if isinstance(image, bytes) else str(image)
 
 
-def summary(
-    config: Evaluate, recognizer: Recognizer, results: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
+def _summary(config: Evaluate, recognizer: Recognizer, results: dict[str, Figures]) -> Figures:
     """Gather what evaluation.json holds."""
     import jax
 
@@ -187,24 +200,25 @@ def summary(
     }
 
 
-def _mean(results: dict[str, dict[str, Any]], name: str) -> float:
+def _mean(results: dict[str, Figures], name: str) -> float:
     return float(np.mean([result[name] for result in results.values()]))
 
 
-def _print_table(results: dict[str, dict[str, Any]]) -> None:
+def _table(results: dict[str, Figures]) -> list[str]:
     width = max(len(one_line(name)) for name in (*results, "benchmark"))
     heads = ("pairs", "accuracy %", f"TAR@{_SHOWN_FAR} %", "EER %", "AUC", "d'")
-    print(f"{'benchmark':{width}}  " + "  ".join(f"{head:>14}" for head in heads))
-    for name, result in results.items():
-        cells = _cells(result)
-        print(f"{one_line(name):{width}}  " + "  ".join(f"{cell:>14}" for cell in cells))
+    lines = [f"{'benchmark':{width}}  " + "  ".join(f"{head:>14}" for head in heads)]
+    lines += [
+        f"{one_line(name):{width}}  " + "  ".join(f"{cell:>14}" for cell in _cells(result))
+        for name, result in results.items()
+    ]
     if len(results) > 1:
-        print(
-            f"mean accuracy {100 * _mean(results, 'accuracy'):.3f} % over {len(results)} benchmarks"
-        )
+        mean = 100 * _mean(results, "accuracy")
+        lines.append(f"mean accuracy {mean:.3f} % over {len(results)} benchmarks")
+    return lines
 
 
-def _cells(result: dict[str, Any]) -> tuple[str, ...]:
+def _cells(result: Figures) -> tuple[str, ...]:
     rate = result["fold_tar_at_far"][_SHOWN_FAR]
     d_prime = result["d_prime"]
     return (

@@ -1,22 +1,25 @@
-"""The images that belong to rows of embeddings, for the pairs of a report."""
+"""The images that belong to rows of embeddings, for the pairs in a report."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hyperface_jax.cli.pack import warn
 from hyperface_jax.errors import InputError
+from hyperface_jax.faces.image_sets import open_images
+from hyperface_jax.io.embedding_sets import read_names
 from hyperface_jax.io.files import one_line
+from hyperface_jax.io.image_folders import skipped_text
 from hyperface_jax.io.images import center_crop, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import numpy as np
 
     from hyperface_jax.faces.image_sets import ImageSet
     from hyperface_jax.io.embedding_sets import EmbeddingSet
+    from hyperface_jax.runs.support.watch import Watch
 
 TILE = 112
 """Side of an image in the report, pixels."""
@@ -27,7 +30,7 @@ class RowImages(NamedTuple):
 
     Attributes:
         images: a folder or .tar.
-        places: of the image of each row among these, ``[n]``.
+        places: index of the image of each row among these, ``[n]``.
         path: of the folder or .tar.
     """
 
@@ -46,28 +49,28 @@ class RowImages(NamedTuple):
         return center_crop(image, min(image.shape[:2]))
 
 
-def open_row_images(flag: str, path: Path | None, embeddings: EmbeddingSet) -> RowImages | None:
+def open_row_images(
+    setting: str, path: Path | None, embeddings: EmbeddingSet, watch: Watch
+) -> RowImages | None:
     """Find the image of each row: by the names beside the embeddings, else by sorted order.
 
     Args:
-        flag: what an error calls the images.
+        setting: the name of the setting that gives the path, for errors.
         path: a folder or .tar; None gives None.
         embeddings: the rows.
+        watch: warned about files that were skipped.
 
     Raises:
-        InputError: it holds no images, lacks a name, or not as many images as there are rows.
+        InputError: it holds no images, lacks a name, or does not hold as many images as there are
+            rows.
     """
     if path is None:
         return None
-    from hyperface_jax.faces.image_sets import open_images
-    from hyperface_jax.io.embedding_sets import read_names
-    from hyperface_jax.io.image_folders import skipped_text
-
     images, names = open_images(path), read_names(embeddings)
     num_rows = embeddings.shape[0]
-    where = f"--{flag} {one_line(path)}"
+    where = f"`{setting}={one_line(path)}`"
     if images.skipped:
-        warn(f"{where}: {skipped_text(images.skipped)}")
+        watch.warn(f"{one_line(path)}: {skipped_text(images.skipped)}")
     if names is None:
         if len(images.names) != num_rows:
             raise InputError(

@@ -1,4 +1,4 @@
-"""``hyperface leakage``: how near embeddings come to those of others, or to their own targets."""
+"""The stage that searches for leakage: how near embeddings come to others, or to their own targets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hyperface_jax.cli.evaluation_parts import (
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import atomic_save_npz, atomic_write_json, one_line, read_json
+from hyperface_jax.io.run_directory import SUMMARY
+from hyperface_jax.runs.support.described_embeddings import (
     all_thresholds,
     check_folder,
     circumstances,
@@ -16,17 +19,17 @@ from hyperface_jax.cli.evaluation_parts import (
     open_sets,
     row_progress,
 )
-from hyperface_jax.errors import InputError
-from hyperface_jax.io.files import atomic_save_npz, atomic_write_json, one_line
-from hyperface_jax.io.run_directory import SUMMARY
+from hyperface_jax.runs.support.result import Result
+from hyperface_jax.runs.support.settings import option, require
+from hyperface_jax.runs.support.watch import QUIET, Watch
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from hyperface_jax.cli.pair_images import RowImages
     from hyperface_jax.evaluation.neighbors import NearestPairs, Pairs, TargetMatch
     from hyperface_jax.io.embedding_sets import EmbeddingSet
     from hyperface_jax.pairwise import Sweep
+    from hyperface_jax.runs.support.pair_images import RowImages
 
 VERB, NEAREST = "leakage", "nearest.npz"
 _TOP = 100
@@ -38,45 +41,58 @@ _PICTURED = 24
 class Leakage:
     """Search for the most similar pairs of two sets of embeddings, exactly.
 
-    Without --against and --targets the rows of the one set are compared with each other. Embeddings are
-    a .npy (may be larger than memory), .npz, .safetensors or .parquet file, a run of pack, or a data
-    set of synthesize --recognizer.
+    Without against and targets, the rows of the one set are compared with each other. FILE is a .npy
+    (may be larger than memory), .npz, .safetensors or .parquet file, a run of pack, or a data set that
+    was synthesized with a recognizer. FILE:KEY takes one of several arrays.
     """
 
-    embeddings: Path
+    embeddings: Path = option(metavar="FILE")
     """Embeddings to examine, such as those of synthetic images or identities."""
-    against: Path | None = None
+    against: Path | None = option(None, metavar="FILE")
     """Embeddings to find in them, such as those of the people a generator was trained on."""
-    targets: Path | None = None
+    targets: Path | None = option(None, metavar="FILE")
     """Embeddings that the examined ones were drawn for, such as a run of pack."""
     labels: Path | None = None
-    """Row of the target of each row, .npy, .npz or .txt. Default: what is stored beside --embeddings."""
+    """Row of the target of each row, .npy, .npz or .txt. Default: what is stored beside the
+    embeddings."""
     out: Path
     """Folder for summary.json, nearest.npz and report.html."""
-    top: int | None = None
+    top: int | None = option(None, group="report")
     """Most similar pairs to list. Default: 100, or all there are."""
-    threshold: tuple[float, ...] = ()
+    threshold: tuple[float, ...] = option((), group="report")
     """Cosines from which two count as one person, besides 0.3, 0.4, ... 0.7."""
-    images: Path | None = None
-    """Folder or .tar of the images of --embeddings, for the report."""
-    against_images: Path | None = None
-    """Folder or .tar of the images of --against."""
-    devices: int | None = None
+    images: Path | None = option(None, group="report")
+    """Folder or .tar of the images of the embeddings, for the report."""
+    against_images: Path | None = option(None, group="report")
+    """Folder or .tar of the images of the other set."""
+    devices: int | None = option(None, group="machine")
     """Devices to cut the rows over. Default: all."""
 
-    def run(self) -> int:
-        """Search, write the results and print the main figures."""
-        check_settings(self)
-        task = open_task(self)
-        make_folder(self.out)
-        results = Results(
-            _searched(task) if self.against or not self.targets else None, _matched(task)
-        )
-        write_results(self, task, results)
-        return 0
+
+def leakage(config: Leakage, *, watch: Watch = QUIET) -> Result:
+    """Search for the most similar pairs of two sets of embeddings, exactly.
+
+    The same call writes the same result again.
+
+    Args:
+        config: the settings.
+        watch: what is told meanwhile.
+
+    Returns:
+        What ``summary.json`` holds, the folder, and the main figures in words.
+
+    Raises:
+        InputError: a setting or a file cannot be used; nothing was done.
+    """
+    check_settings(config)
+    task = _open_task(config, watch)
+    make_folder(config.out)
+    has_search = config.against is not None or config.targets is None
+    results = _Results(_searched(task, watch) if has_search else None, _matched(task, watch))
+    return _write_results(config, task, results)
 
 
-class Task(NamedTuple):
+class _Task(NamedTuple):
     """What is searched, all of it checked."""
 
     x: EmbeddingSet
@@ -97,7 +113,7 @@ class Task(NamedTuple):
         return count_pairs(self.x, self.against)
 
 
-class Results(NamedTuple):
+class _Results(NamedTuple):
     """What was found; None for what was not asked for."""
 
     search: NearestPairs | None
@@ -105,40 +121,44 @@ class Results(NamedTuple):
 
 
 def check_settings(config: Leakage) -> None:
-    """Refuse settings that cannot work, before any file is read."""
+    """Refuse settings that cannot work, before any file is read.
+
+    Raises:
+        InputError: one cannot.
+    """
     from hyperface_jax.evaluation.neighbors import MOST_PAIRS
 
-    if config.top is not None and not 1 <= config.top <= MOST_PAIRS:
-        raise InputError(f"--top {config.top}: must be between 1 and {MOST_PAIRS}")
+    is_fit = config.top is None or 1 <= config.top <= MOST_PAIRS
+    require(config, [("top", is_fit, f"between 1 and {MOST_PAIRS}")])
     all_thresholds(config.threshold)
     needs = (("labels", "targets"), ("against_images", "against"))
-    for flag, other in needs:
-        if getattr(config, flag) is not None and getattr(config, other) is None:
-            raise InputError(f"--{flag.replace('_', '-')}: belongs to --{other}; give that too")
+    for name, other in needs:
+        if getattr(config, name) is not None and getattr(config, other) is None:
+            raise InputError(f"`{name}`: belongs to `{other}`; give that too")
     if config.targets is not None and config.against is None:
-        for flag in ("top", "images"):
-            if getattr(config, flag) is not None:
-                raise InputError(f"--{flag}: is of the pairs with --against; give that too")
+        for name in ("top", "images"):
+            if getattr(config, name) is not None:
+                raise InputError(f"`{name}`: is of the pairs with `against`; give that too")
     check_folder(config.out, VERB)
 
 
-def open_task(config: Leakage) -> Task:
+def _open_task(config: Leakage, watch: Watch) -> _Task:
     """Open all files, so that a bad one is found before any work is done."""
-    from hyperface_jax.cli.pair_images import open_row_images
+    from hyperface_jax.runs.support.pair_images import open_row_images
 
     sweep = make_sweep(config.devices)
     sets = open_sets(embeddings=config.embeddings, against=config.against, targets=config.targets)
-    x, against, targets = (sets.get(flag) for flag in ("embeddings", "against", "targets"))
+    x, against, targets = (sets.get(name) for name in ("embeddings", "against", "targets"))
     assert x is not None
-    task = Task(
+    task = _Task(
         x,
         against,
         targets,
         None if targets is None else _own_targets(config, x, targets),
-        open_row_images("images", config.images, x),
+        open_row_images("images", config.images, x, watch),
         None
         if against is None
-        else open_row_images("against-images", config.against_images, against),
+        else open_row_images("against_images", config.against_images, against, watch),
         config.top or _TOP,
         all_thresholds(config.threshold),
         sweep,
@@ -148,14 +168,14 @@ def open_task(config: Leakage) -> Task:
     return task
 
 
-def _check_pairs(config: Leakage, task: Task) -> None:
+def _check_pairs(config: Leakage, task: _Task) -> None:
     if task.num_pairs < 1:
         raise InputError(
-            f"--embeddings {one_line(config.embeddings)}: one row makes no pair; give more, or "
-            "--against"
+            f"`embeddings={one_line(config.embeddings)}`: one row makes no pair; give more, or "
+            "`against`"
         )
     if config.top is not None and config.top > task.num_pairs:
-        raise InputError(f"--top {config.top}: there are only {task.num_pairs} pairs; give fewer")
+        raise InputError(f"`top={config.top}`: there are only {task.num_pairs} pairs; give fewer")
 
 
 def _own_targets(config: Leakage, x: EmbeddingSet, targets: EmbeddingSet) -> np.ndarray:
@@ -165,40 +185,36 @@ def _own_targets(config: Leakage, x: EmbeddingSet, targets: EmbeddingSet) -> np.
     if own.min() < 0 or own.max() >= targets.shape[0]:
         raise InputError(
             f"{one_line(config.labels or config.embeddings)}: labels {own.min()} to {own.max()} for "
-            f"the {targets.shape[0]} rows of --targets {one_line(targets.path)}; number them from 0"
+            f"the {targets.shape[0]} rows of `targets={one_line(targets.path)}`; number them from 0"
         )
     return own
 
 
-def _searched(task: Task) -> NearestPairs:
-    from hyperface_jax.cli.progress import CountProgress
+def _searched(task: _Task, watch: Watch) -> NearestPairs:
     from hyperface_jax.evaluation.neighbors import nearest_pairs
 
     num_rows = task.x.shape[0]
-    with CountProgress("searching", "rows", num_rows) as progress:
-        watch = row_progress(progress.update, num_rows, task.num_pairs, "max cosine")
-        return nearest_pairs(
-            task.x, task.against, num_pairs=task.top, sweep=task.sweep, watch=watch
-        )
+    with watch.progress("searching", "rows", num_rows) as update:
+        tell = row_progress(update, num_rows, task.num_pairs, "max cosine")
+        return nearest_pairs(task.x, task.against, num_pairs=task.top, sweep=task.sweep, watch=tell)
 
 
-def _matched(task: Task) -> TargetMatch | None:
+def _matched(task: _Task, watch: Watch) -> TargetMatch | None:
     if task.targets is None or task.own is None:
         return None
-    from hyperface_jax.cli.progress import CountProgress
     from hyperface_jax.evaluation.neighbors import count_pairs, target_match
 
     num_rows, num_pairs = task.x.shape[0], count_pairs(task.x, task.targets)
-    with CountProgress("ranking targets", "rows", num_rows) as progress:
-        watch = row_progress(progress.update, num_rows, num_pairs, "mean cosine to target")
-        return target_match(task.x, task.targets, task.own, sweep=task.sweep, watch=watch)
+    with watch.progress("ranking targets", "rows", num_rows) as update:
+        tell = row_progress(update, num_rows, num_pairs, "mean cosine to target")
+        return target_match(task.x, task.targets, task.own, sweep=task.sweep, watch=tell)
 
 
-def write_results(config: Leakage, task: Task, results: Results) -> None:
-    """Write the arrays, the report and, last, the figures; print the main ones."""
+def _write_results(config: Leakage, task: _Task, results: _Results) -> Result:
+    """Write the arrays, the report and, last, the figures."""
     from hyperface_jax.reports.leakage import write_leakage_report
 
-    summary = summarize(task, results)
+    summary = _summarize(task, results)
     arrays: dict[str, np.ndarray] = {}
     if results.search:
         arrays |= {"cosine": results.search.cosine, "nearest": results.search.nearest}
@@ -208,11 +224,11 @@ def write_results(config: Leakage, task: Task, results: Results) -> None:
     pictures = _pictures(task, results.search.pairs) if results.search else []
     page = write_leakage_report(config.out, summary, pictures)
     atomic_write_json(config.out / SUMMARY, summary)
-    _announce(summary)
-    print(f"report: {one_line(page)}")
+    lines = [*_in_words(summary), f"report: {one_line(page)}"]
+    return Result(config.out, read_json(config.out / SUMMARY), "\n".join(lines))
 
 
-def summarize(task: Task, results: Results) -> dict[str, Any]:
+def _summarize(task: _Task, results: _Results) -> dict[str, Any]:
     """Gather what summary.json holds."""
     search: dict[str, Any] | None = None
     if results.search:
@@ -228,7 +244,7 @@ def summarize(task: Task, results: Results) -> dict[str, Any]:
     }
 
 
-def _named(task: Task, pair: dict[str, Any]) -> dict[str, Any]:
+def _named(task: _Task, pair: dict[str, Any]) -> dict[str, Any]:
     """Add the names of the images of a pair, as far as they are known."""
     names = {}
     for key, images in (("row", task.images), ("column", _column_images(task))):
@@ -237,12 +253,12 @@ def _named(task: Task, pair: dict[str, Any]) -> dict[str, Any]:
     return pair | names
 
 
-def _column_images(task: Task) -> RowImages | None:
+def _column_images(task: _Task) -> RowImages | None:
     return task.images if task.against is None else task.against_images
 
 
-def _pictures(task: Task, pairs: Pairs) -> list[bytes]:
-    from hyperface_jax.cli.pair_images import side_by_side
+def _pictures(task: _Task, pairs: Pairs) -> list[bytes]:
+    from hyperface_jax.runs.support.pair_images import side_by_side
 
     first, second = task.images, _column_images(task)
     if first is None and second is None:
@@ -254,16 +270,20 @@ def _pictures(task: Task, pairs: Pairs) -> list[bytes]:
     ]
 
 
-def _announce(summary: dict[str, Any]) -> None:
+def _in_words(summary: dict[str, Any]) -> list[str]:
+    lines = []
     for key, what in (("nearest", "nearest neighbor"), ("own_target", "own target")):
         found = summary[key]
         if found is None:
             continue
-        print(
+        lines.append(
             f"cosine to the {what} of {found['num_rows']} rows: mean {found['mean_cosine']:.4f}, "
             f"min {found['min_cosine']:.4f}, max {found['max_cosine']:.4f}"
         )
-        for row in found["above"]:
-            print(f"  above {row['threshold']:g}: {row['num']} rows, {100 * row['share']:.3f} %")
+        lines += [
+            f"  above {row['threshold']:g}: {row['num']} rows, {100 * row['share']:.3f} %"
+            for row in found["above"]
+        ]
         if "rank_1" in found:
-            print(f"  own target first of all: {100 * found['rank_1']:.2f} %")
+            lines.append(f"  own target first of all: {100 * found['rank_1']:.2f} %")
+    return lines

@@ -1,4 +1,4 @@
-"""What the verbs share that describe embeddings: their folder, their devices, their thresholds."""
+"""What the stages share that describe embeddings: their folder, their devices, their thresholds."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hyperface_jax.cli.versions import versions
+import jax
+
 from hyperface_jax.errors import InputError
-from hyperface_jax.io.files import one_line, os_input_error, read_json
+from hyperface_jax.io.claims import refuse_foreign
+from hyperface_jax.io.embedding_sets import open_embedding_set
+from hyperface_jax.io.files import one_line, os_input_error
 from hyperface_jax.io.run_directory import SUMMARY
+from hyperface_jax.pairwise import Sweep
+from hyperface_jax.runs.support.jobs import local_mesh
+from hyperface_jax.runs.support.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hyperface_jax.io.embedding_sets import EmbeddingSet
-    from hyperface_jax.pairwise import Sweep
+    from hyperface_jax.runs.support.watch import Update
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 """Cosines whose rates are reported besides those asked for."""
@@ -24,19 +30,12 @@ _PACKAGES = ("hyperface_jax", "jax", "jaxlib", "numpy")
 
 
 def check_folder(path: Path, verb: str) -> None:
-    """Refuse a folder that holds other things than a result of this verb.
+    """Refuse a folder that holds anything but a result of this verb.
 
     Raises:
         InputError: it does, or is a file.
     """
-    name = one_line(path)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"--out {name}: is a file; choose a folder")
-    if not path.exists() or not any(path.iterdir()):
-        return
-    summary = path / SUMMARY
-    if not summary.exists() or read_json(summary).get("verb") != verb:
-        raise InputError(f"--out {name}: holds files of something else; choose an empty folder")
+    refuse_foreign(path, SUMMARY, lambda summary: summary.get("verb") == verb)
 
 
 def make_folder(path: Path) -> None:
@@ -55,11 +54,11 @@ def all_thresholds(given: Sequence[float]) -> list[float]:
     """Return the usual thresholds and those given, in order.
 
     Raises:
-        InputError: one is no cosine.
+        InputError: one is not a cosine.
     """
     for value in given:
         if not (math.isfinite(value) and -1 <= value <= 1):
-            raise InputError(f"--threshold {value}: must be a cosine, from -1 to 1")
+            raise InputError(f"`threshold={value}`: must be a cosine, from -1 to 1")
     return sorted({*THRESHOLDS, *given})
 
 
@@ -67,23 +66,21 @@ def open_sets(**paths: Path | None) -> dict[str, EmbeddingSet]:
     """Open the sets of embeddings that are given, and check that their dimensions agree.
 
     Args:
-        **paths: by flag, with underscores; the first counts for the dimension.
+        **paths: by the name of the setting; the first one sets the dimension.
 
     Raises:
         InputError: one cannot be read, or they differ.
     """
-    from hyperface_jax.io.embedding_sets import open_embedding_set
-
     found: dict[str, EmbeddingSet] = {}
-    for flag, path in paths.items():
+    for name, path in paths.items():
         if path is None:
             continue
-        found[flag] = part = open_embedding_set(path)
-        first_flag, first = next(iter(found.items()))
+        found[name] = part = open_embedding_set(path)
+        first_name, first = next(iter(found.items()))
         if part.shape[1] != first.shape[1]:
             raise InputError(
-                f"--{flag} {one_line(path)}: rows have dimension {part.shape[1]}, not "
-                f"{first.shape[1]} as those of --{first_flag} {one_line(first.path)}; use "
+                f"`{name}={one_line(path)}`: rows have dimension {part.shape[1]}, not "
+                f"{first.shape[1]} as those of `{first_name}={one_line(first.path)}`; use "
                 "embeddings of one recognizer"
             )
     return found
@@ -95,16 +92,13 @@ def make_sweep(num_devices: int | None) -> Sweep:
     Raises:
         InputError: there are fewer.
     """
-    from hyperface_jax.pairwise import Sweep
-    from hyperface_jax.runs.support.jobs import local_mesh
-
     mesh = local_mesh(num_devices)
     return Sweep() if mesh.size == 1 else Sweep(mesh)
 
 
 def row_progress(
-    update: Callable[[int, str], None], num_rows: int, num_pairs: int, what: str
-) -> Any:
+    update: Update, num_rows: int, num_pairs: int, what: str
+) -> Callable[[int, float], None]:
     """Return what turns the pairs done into rows done, with ``what`` and a cosine as the figure."""
 
     def watch(done: int, cosine: float) -> None:
@@ -114,7 +108,7 @@ def row_progress(
 
 
 def describe(embeddings: EmbeddingSet) -> dict[str, Any]:
-    """Return what a summary says of a file."""
+    """Return what a summary says about a file."""
     num_rows, dim = embeddings.shape
     return {
         "path": embeddings.path,
@@ -125,9 +119,7 @@ def describe(embeddings: EmbeddingSet) -> dict[str, Any]:
 
 
 def circumstances(verb: str) -> dict[str, Any]:
-    """Return what a summary says of how it was made."""
-    import jax
-
+    """Return what a summary says about how it was made."""
     return {
         "verb": verb,
         "device": jax.devices()[0].device_kind,

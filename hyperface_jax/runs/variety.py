@@ -1,0 +1,176 @@
+"""The stage that measures diversity: how varied a data set is within and between its identities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import atomic_save_npz, atomic_write_json, one_line, read_json
+from hyperface_jax.io.run_directory import SUMMARY
+from hyperface_jax.runs.support.described_embeddings import (
+    all_thresholds,
+    check_folder,
+    circumstances,
+    describe,
+    make_folder,
+    make_sweep,
+    open_sets,
+)
+from hyperface_jax.runs.support.result import Result
+from hyperface_jax.runs.support.settings import option, require
+from hyperface_jax.runs.support.watch import QUIET, Watch
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hyperface_jax.evaluation.variety import Diversity as Figures
+    from hyperface_jax.io.embedding_sets import EmbeddingSet
+
+VERB, IDENTITIES = "diversity", "identities.npz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diversity:
+    """Describe a data set by the embeddings of its images: variation, separation, coverage.
+
+    FILE is a .npy (may be larger than memory), .npz, .safetensors or .parquet file, a run of pack, or a
+    data set that was synthesized with a recognizer. FILE:KEY takes one of several arrays. The identity
+    of each row is stored beside the embeddings (identities, labels or persons), or it is the folder in
+    the image's name as embed writes it.
+    """
+
+    embeddings: Path = option(metavar="FILE")
+    """Embeddings of the images."""
+    labels: Path | None = None
+    """Identity of each row, .npy, .npz or .txt. Default: what is stored beside the embeddings."""
+    gallery: Path | None = option(None, metavar="FILE")
+    """Embeddings that stand for all faces, to measure how many of them an identity lies near."""
+    out: Path
+    """Folder for summary.json, identities.npz and report.html."""
+    threshold: tuple[float, ...] = option((), group="report")
+    """Cosines from which a gallery row counts as covered, besides 0.3, 0.4, ... 0.7."""
+    seed: int = 0
+    """Seed of the choice of rows between which impostor pairs are scored."""
+    devices: int | None = option(None, group="machine")
+    """Devices to cut the rows over. Default: all."""
+
+
+def diversity(config: Diversity, *, watch: Watch = QUIET) -> Result:
+    """Describe a data set by the embeddings of its images: variation, separation, coverage.
+
+    The same call writes the same result again.
+
+    Args:
+        config: the settings.
+        watch: what is told meanwhile.
+
+    Returns:
+        What ``summary.json`` holds, the folder, and the main figures in words.
+
+    Raises:
+        InputError: a setting or a file cannot be used; nothing was done.
+    """
+    thresholds = check_settings(config)
+    task = _open_task(config)
+    make_folder(config.out)
+    return _write_results(config, task, _measured(config, task, watch), thresholds)
+
+
+class _Task(NamedTuple):
+    """What is measured, all of it checked."""
+
+    x: EmbeddingSet
+    labels: np.ndarray
+    gallery: EmbeddingSet | None
+
+
+def check_settings(config: Diversity) -> list[float]:
+    """Refuse settings that cannot work, before any file is read.
+
+    Returns:
+        The thresholds.
+
+    Raises:
+        InputError: one cannot.
+    """
+    require(config, [("seed", config.seed >= 0, "at least 0")])
+    check_folder(config.out, VERB)
+    return all_thresholds(config.threshold)
+
+
+def _open_task(config: Diversity) -> _Task:
+    """Open all files, so that a bad one is found before any work is done."""
+    from hyperface_jax.evaluation.variety import check_labels
+    from hyperface_jax.io.embedding_sets import read_labels
+
+    sets = open_sets(embeddings=config.embeddings, gallery=config.gallery)
+    x = sets["embeddings"]
+    labels = read_labels(x, config.labels)
+    try:
+        check_labels(labels)
+    except InputError as error:
+        raise InputError(f"{one_line(config.labels or config.embeddings)}: {error}") from error
+    return _Task(x, labels, sets.get("gallery"))
+
+
+def _measured(config: Diversity, task: _Task, watch: Watch) -> Figures:
+    """Compute the figures."""
+    from hyperface_jax.evaluation.variety import diversity as described
+
+    sweep = make_sweep(config.devices)
+    with watch.progress("reading", "rows", 2 * task.x.shape[0]) as update:
+        return described(
+            task.x,
+            task.labels,
+            gallery=task.gallery,
+            seed=config.seed,
+            sweep=sweep,
+            report=update,
+        )
+
+
+def _write_results(
+    config: Diversity, task: _Task, figures: Figures, thresholds: list[float]
+) -> Result:
+    """Write the arrays, the report and, last, the figures."""
+    from hyperface_jax.reports.diversity import write_diversity_report
+
+    classes = figures.classes
+    atomic_save_npz(
+        config.out / IDENTITIES,
+        labels=classes.labels,
+        num_images=classes.sizes,
+        resultant=classes.resultant,
+        nearest_cosine=classes.nearest_cosine,
+        embeddings=classes.centers,
+    )
+    summary: dict[str, Any] = {
+        **circumstances(VERB),
+        "seed": config.seed,
+        "embeddings": describe(task.x),
+        "gallery": None if task.gallery is None else describe(task.gallery),
+        "diversity": figures.summary(thresholds),
+        "pairs": figures.pairs.summary(),
+    }
+    page = write_diversity_report(config.out, summary)
+    atomic_write_json(config.out / SUMMARY, summary)
+    lines = [*_in_words(summary), f"report: {one_line(page)}"]
+    return Result(config.out, read_json(config.out / SUMMARY), "\n".join(lines))
+
+
+def _in_words(summary: dict[str, Any]) -> list[str]:
+    found, pairs = summary["diversity"], summary["pairs"]
+    covered = [] if found["gallery"] is None else found["gallery"]["above"]
+    return [
+        f"{found['num_images']} images of {found['num_identities']} identities; cosine within "
+        f"{found['genuine_mean']:.4f}, between {found['impostor_mean']:.4f}",
+        f"EER {100 * pairs['eer']:.3f} % of {pairs['num_genuine']} genuine and "
+        f"{pairs['num_impostor']} impostor pairs; Fisher ratio {pairs['fisher_ratio']:.3f}, "
+        f"d' {pairs['d_prime']:.3f}",
+        f"Vendi score {found['vendi_identities']:.1f} of the identities, "
+        f"{found['vendi_images']:.1f} of the images; mean resultant length "
+        f"{found['resultant']['mean']:.4f}",
+        *(f"  gallery within {row['threshold']:g}: {100 * row['share']:.2f} %" for row in covered),
+    ]
