@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import ROOT, about, read_result, write_result
-from hyperface_jax.cli.closed_loop import stages
-from hyperface_jax.cli.closed_loop.results import recognition
-from hyperface_jax.cli.closed_loop.sizes import Size
-from hyperface_jax.cli.closed_loop.stages import Arm, Loop
+from benchmarks.common import ROOT, about, console, read_result, write_result
 from hyperface_jax.io.files import atomic_write_json, read_json
+from hyperface_jax.runs.demonstration.arms import Arm, keep_out, paper_arm
+from hyperface_jax.runs.demonstration.closed_loop import PACKING, SYNTHESIS, ClosedLoop
+from hyperface_jax.runs.demonstration.results import recognition
+from hyperface_jax.runs.demonstration.sizes import Size
 from hyperface_jax.toyfaces.pretrained import GENERATOR, METRICS, RECOGNIZER
 
 SIZE = Size(
@@ -38,9 +38,9 @@ SIZE = Size(
     test_ids=300,
     reference_ids=2000,
 )
-UNPACKED = ("--steps", 0)
-FARTHEST = ("--init", "farthest")
-CAP = ("--min-cosine", 0.85)
+UNPACKED = {"steps": 0}
+FARTHEST = {"init": "farthest"}
+CAP = {"min_cosine": 0.85}
 
 
 def parts() -> dict[str, list[tuple[Arm, int | None]]]:
@@ -48,26 +48,26 @@ def parts() -> dict[str, list[tuple[Arm, int | None]]]:
     return {
         "packing": [
             (Arm(name="packed"), None),
-            (stages.paper_arm(SIZE), None),
+            (paper_arm(SIZE), None),
             (Arm(name="unpacked", packing=UNPACKED), None),
             (Arm(name="real"), None),
         ],
         "alpha": [(Arm(name=f"alpha-{a}", alpha=a), None) for a in (0.0, 0.5, 1.0, 4.0)],
         "identities": [
-            (Arm(name=f"{way}-{n}-ids", num_ids=n, packing=words), None)
+            (Arm(name=f"{way}-{n}-ids", num_ids=n, packing=settings), None)
             for n in (50, 400)
-            for way, words in (("packed", ()), ("unpacked", UNPACKED))
+            for way, settings in (("packed", {}), ("unpacked", UNPACKED))
         ],
         "manifold": [
             (Arm(name="span-4", alpha=8.0, neighbors=4), None),
             (Arm(name="span-16", neighbors=16), None),
-            (Arm(name="farthest-unpacked", packing=(*FARTHEST, *UNPACKED)), None),
+            (Arm(name="farthest-unpacked", packing=FARTHEST | UNPACKED), None),
             (Arm(name="farthest-8", alpha=8.0, packing=FARTHEST), None),
             (Arm(name="farthest-2", packing=FARTHEST), None),
         ],
         "images": [(Arm(name=f"images-{k}", images_per_id=k), None) for k in (3, 24)],
         "variation": [
-            (Arm(name="beta-0.1", synthesis=("--beta", 0.1)), None),
+            (Arm(name="beta-0.1", synthesis={"beta": 0.1}), None),
             (Arm(name="cap-0.85", synthesis=CAP), None),
             (Arm(name="unpacked-cap-0.85", packing=UNPACKED, synthesis=CAP), None),
         ],
@@ -117,26 +117,30 @@ def _unpacked(arm: Arm) -> Arm:
 def run_arm(work: Path, arm: Arm, gallery: int | None, seed: int) -> dict[str, Any]:
     """Take one arm through all stages, and return its figures; those that are there are read."""
     size = SIZE if gallery is None else replace(SIZE, gallery=gallery)
-    loop = Loop(work / f"gallery-{size.gallery}-seed-{seed}", size, seed)
+    loop = ClosedLoop(work / f"gallery-{size.gallery}-seed-{seed}", size, seed)
     path = loop.folder("figures") / f"{arm.name}.json"
     if not path.exists():
         atomic_write_json(path, _measure(loop, arm))
     return read_json(path)
 
 
-def _measure(loop: Loop, arm: Arm) -> dict[str, Any]:
-    stages.make_gallery(loop)
+def _measure(loop: ClosedLoop, arm: Arm) -> dict[str, Any]:
+    # Imported late, as the tables of the documents need the names of the arms alone.
+    from hyperface_jax.runs.demonstration import stages
+
+    watch = console()
+    stages.make_gallery(loop, watch)
     if arm.name == "real":
         data = stages.real_images(loop)
     else:
         if arm.name == "keep-out":
-            arm = replace(arm, packing=stages.keep_out_words(loop))
-        stages.pack_one(loop, arm)
-        stages.synthesize_one(loop, arm)
-        data = loop.path / stages.SYNTHESIS / arm.name / "shards"
-    stages.train_one(loop, arm.name, data, _epochs(arm))
+            arm = replace(arm, packing=keep_out(loop))
+        stages.pack_arm(loop, arm, watch)
+        stages.draw_arm(loop, arm, watch)
+        data = stages.drawn_images(loop, arm.name)
+    stages.train_arm(loop, arm.name, data, watch, _epochs(arm))
     stages.make_sets(loop)
-    stages.evaluate_one(loop, arm.name)
+    stages.evaluate_arm(loop, arm.name, watch)
     figures = recognition(loop, arm.name)
     del figures["accuracy"], figures["loss"]
     return figures if arm.name == "real" else figures | _identities(loop, arm.name)
@@ -148,9 +152,9 @@ def _epochs(arm: Arm) -> int:
     return max(1, round(SIZE.epochs * SIZE.num_ids * SIZE.images_per_id / num_images))
 
 
-def _identities(loop: Loop, name: str) -> dict[str, Any]:
-    packing = read_json(loop.path / stages.PACKING / name / "summary.json")
-    faces = read_json(loop.path / stages.SYNTHESIS / name / "summary.json")["fidelity"]
+def _identities(loop: ClosedLoop, name: str) -> dict[str, Any]:
+    packing = read_json(loop.path / PACKING / name / "summary.json")
+    faces = read_json(loop.path / SYNTHESIS / name / "summary.json")["fidelity"]
     return {
         "gallery_cosine": packing["gallery_mean_cosine"],
         "nearest_before": faces["nearest_before_mean"],

@@ -9,18 +9,21 @@ import re
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from hyperface_jax.io.files import atomic_write_json, read_json
+from hyperface_jax.runs.support.watch import Update, Watch
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PICTURES = ROOT / "docs" / "pictures"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+_SECONDS_A_LINE = 10.0
 _PACKAGES = ("jax", "jaxlib", "optax", "numpy", "scipy", "torch", "geoopt", "pymanopt")
 
 
@@ -58,6 +61,28 @@ def read_result(name: str) -> dict[str, Any] | None:
     own = result_path(name)
     paths = [own] if own.exists() else sorted(RESULTS.glob(f"*/{name}.json"))
     return read_json(paths[0]) if paths else None
+
+
+def console() -> Watch:
+    """Return a watch that prints what a run says, and a line of its progress now and then."""
+    return Watch(say=_print, warn=_print, progress=_lines)
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)
+
+
+@contextmanager
+def _lines(title: str, unit: str, total: float, done: float = 0) -> Iterator[Update]:
+    printed_at = time.monotonic()
+
+    def update(count: float, figure: str = "", /) -> None:
+        nonlocal printed_at
+        if time.monotonic() - printed_at > _SECONDS_A_LINE or count >= total > done:
+            printed_at = time.monotonic()
+            _print(f"{title}: {count:g} of {total:g} {unit}  {figure}".rstrip())
+
+    yield update
 
 
 def seconds(function: Callable[..., Any], *arguments: Any, runs: int = 5) -> list[float]:

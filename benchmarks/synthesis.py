@@ -4,8 +4,8 @@
 
 A generator that takes 10 ms an image, 100 images/s, stands for a GPU: "waiting" leaves the processor
 to the writer, "computing" keeps one core busy. The time of the whole work over the time in the generator
-is the overhead. Then 1,000 images of a tiny Arc2Face through the command, and the resident memory of a
-run of 10,000 images against one of 1,000.
+is the overhead. Then 1,000 images of a tiny Arc2Face, and the resident memory of a run of 10,000 images
+against one of 1,000.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import resource
 import runpy
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -25,8 +26,8 @@ import jax
 import numpy as np
 
 from benchmarks.common import ROOT, write_result
-from hyperface_jax import sphere
-from hyperface_jax.cli.main import main as hyperface
+from hyperface_jax import runs, sphere
+from hyperface_jax.runs.support.settings import command
 from hyperface_jax.synthesis import FunctionGenerator
 
 SECONDS_AN_IMAGE, DIM, SIZE = 0.01, 512, 112
@@ -82,23 +83,27 @@ def main() -> None:
     write_result("synthesis", figures)
 
 
-def _command(root: Path, generator: str, out: str, *more: str) -> list[str]:
-    return [
-        *("synthesize", "--embeddings", str(root / "ids.npy"), "--out", str(root / out)),
-        *("--generator", f"benchmarks.synthesis:{generator}", "--images-per-id", "10"),
-        *("--crop", "none", "--silent", *more),
-    ]
+def _settings(
+    root: Path, generator: str, out: str, *, num_images: int, **more: Any
+) -> runs.Synthesize:
+    return runs.Synthesize(
+        embeddings=root / "ids.npy",
+        generator=f"benchmarks.synthesis:{generator}",
+        out=root / out,
+        images_per_id=10,
+        num_ids=num_images // 10,
+        crop="none",
+        **more,
+    )
 
 
 def _overhead(root: Path, generator: str, kind: str) -> dict[str, Any]:
     """Write images in this process; the first 100 compile and warm up elsewhere."""
-    kinds = ("--image-format", kind)
-    hyperface(_command(root, generator, f"warm-{generator}-{kind}", "--num-ids", "10", *kinds))
+    out, form = f"{generator}-{kind}", {"image_format": kind}
+    runs.synthesize(_settings(root, generator, f"warm-{out}", num_images=100, **form))
     in_generator.clear()
     start = time.perf_counter()
-    hyperface(
-        _command(root, generator, f"{generator}-{kind}", "--num-ids", str(NUM_IMAGES // 10), *kinds)
-    )
+    runs.synthesize(_settings(root, generator, out, num_images=NUM_IMAGES, **form))
     whole = time.perf_counter() - start
     row = {
         "generator": generator.lower(),
@@ -112,10 +117,12 @@ def _overhead(root: Path, generator: str, kind: str) -> dict[str, Any]:
 
 def _memory(root: Path, num_images: int) -> dict[str, Any]:
     """Return the largest resident memory of a run in a process of its own."""
-    command = _command(root, "INSTANT", f"memory-{num_images}", "--num-ids", str(num_images // 10))
-    code = f"from hyperface_jax.cli.main import main; main({command!r})"
+    settings = _settings(root, "INSTANT", f"memory-{num_images}", num_images=num_images)
+    _, *words = shlex.split(command(settings))
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    subprocess.run(
+        [sys.executable, "-m", "hyperface_jax.cli.main", *words, "--quiet"], check=True, cwd=ROOT
+    )
     most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     row = {"num_images": num_images, "max_rss_mib": most / 1024, "is_new_maximum": most > before}
     print(row, flush=True)
@@ -128,11 +135,14 @@ def _arc2face(root: Path) -> dict[str, Any]:
     write["write_tiny_arc2face"](root / "model")
     np.save(root / "small.npy", np.asarray(sphere.sample_uniform(jax.random.key(0), 100, 32)))
     start = time.perf_counter()
-    hyperface(
-        [
-            *("synthesize", "--embeddings", str(root / "small.npy"), "--out", str(root / "tiny")),
-            *("--generator", str(root / "model"), "--images-per-id", "10", "--steps", "4"),
-        ]
+    runs.synthesize(
+        runs.Synthesize(
+            embeddings=root / "small.npy",
+            generator=str(root / "model"),
+            out=root / "tiny",
+            images_per_id=10,
+            arc2face=runs.Arc2FaceOptions(steps=4),
+        )
     )
     row = {"num_images": 1000, "steps": 4, "seconds_with_loading": time.perf_counter() - start}
     print(row, flush=True)
@@ -140,6 +150,6 @@ def _arc2face(root: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    # The command imports the generators by this name.
+    # The stage imports the generators by this name.
     sys.modules["benchmarks.synthesis"] = sys.modules[__name__]
     main()

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from hyperface_jax.runs.training.settings import Train
     from hyperface_jax.runs.training.stage import train
     from hyperface_jax.runs.variety import Diversity, diversity
+    from hyperface_jax.runs.demonstration.settings import Demo
+    from hyperface_jax.runs.demonstration.stage import demo
 
 
 class _Home(NamedTuple):
@@ -70,11 +72,14 @@ _HOMES = {
     "diversity": _Home("runs.variety"),
     "Train": _Home("runs.training.settings"),
     "train": _Home("runs.training.stage", "recognition"),
+    "Demo": _Home("runs.demonstration.settings"),
+    "demo": _Home("runs.demonstration.stage", "cli,recognition,synthesis"),
 }
 
 __all__ = [
     "Arc2FaceOptions",
     "Bounds",
+    "Demo",
     "Diversity",
     "Embed",
     "Evaluate",
@@ -90,6 +95,7 @@ __all__ = [
     "Train",
     "Watch",
     "bounds",
+    "demo",
     "diversity",
     "embed",
     "evaluate",

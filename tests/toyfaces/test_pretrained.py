@@ -20,7 +20,7 @@ def test_the_recognizer_verifies_persons_it_has_not_seen():
 def test_the_models_tell_how_they_were_made():
     for folder in (RECOGNIZER, GENERATOR):
         metrics = json.loads((folder / METRICS).read_text())
-        assert metrics["command"].startswith("python -m hyperface_jax.cli.closed_loop.train_")
+        assert metrics["command"].startswith("python -m benchmarks.toy_models.")
         assert metrics["settings"]["seed"] == 0
     assert json.loads((RECOGNIZER / METRICS).read_text())["benchmarks"]["easy"]["accuracy"] >= 0.97
     used = json.loads((GENERATOR / METRICS).read_text())["recognizer_sha256"]

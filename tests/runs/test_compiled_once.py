@@ -1,4 +1,4 @@
-"""Commands of a closed loop inside one process."""
+"""Stages of one process: what they have in common is compiled once."""
 
 import logging
 import re
@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import pytest
 
-from hyperface_jax.cli.closed_loop.commands import Stopped, run
 from hyperface_jax.evaluation import leakage
 from hyperface_jax.recognition.backbones import BackboneConfig
 from hyperface_jax.recognition.recipes import Recipe
@@ -40,16 +39,9 @@ def _start(rng, num):
 
 
 @pytest.mark.parametrize("work", [_leakage, _fidelity, _toy_faces, _start])
-def test_what_commands_have_in_common_is_compiled_once(work, caplog):
+def test_what_stages_have_in_common_is_compiled_once(work, caplog):
     work(np.random.default_rng(0), 3)
     with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
         work(np.random.default_rng(1), 5)
     names = re.findall(r"Finished XLA compilation of jit\((\w+)\)", caplog.text)
     assert set(names) <= {"stage"}  # Brings an array to the device.
-
-
-def test_a_command_that_fails_stops_the_loop(tmp_path, capsys):
-    with pytest.raises(Stopped) as stopped:
-        run("pack", "--num-ids", 1, "--dim", 4, "--out", tmp_path / "run")
-    assert stopped.value.code == 2
-    assert "--num-ids" in capsys.readouterr().err

@@ -1,4 +1,9 @@
-"""How G, the generator of toy faces, was made: ``python -m`` this module with ``--work DIR``."""
+"""How G, the generator of toy faces, was made.
+
+    python -m benchmarks.toy_models.generator --work WORK
+
+Run the same command again to go on from its last checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from benchmarks.common import console
 from hyperface_jax import sphere
-from hyperface_jax.cli.progress import StepProgress
-from hyperface_jax.cli.versions import versions
 from hyperface_jax.evaluation import identify
 from hyperface_jax.faces.flax_recognizer import load_recognizer
 from hyperface_jax.io.embeddings import file_sha256
 from hyperface_jax.io.files import atomic_write_json
 from hyperface_jax.recognition.weights import RUN_WEIGHTS
+from hyperface_jax.runs.support.versions import versions
+from hyperface_jax.runs.support.watch import QUIET, Watch
 from hyperface_jax.toyfaces.diffusion import Sampling, load_generator, save_generator
 from hyperface_jax.toyfaces.faces import Faces, draw_persons, embed_persons
 from hyperface_jax.toyfaces.pretrained import GENERATOR, METRICS, RECOGNIZER
@@ -56,10 +62,10 @@ class Settings:
     checkpoint_seconds: float = 60.0
     """Seconds between checkpoints."""
     seed: int = 0
-    """Of everything random."""
+    """Seed of everything random."""
 
 
-def train(settings: Settings) -> None:
+def train(settings: Settings, watch: Watch = QUIET) -> None:
     """Train, measure, and write the model to its folder."""
     recognizer = load_recognizer(settings.recognizer)
     faces = _faces(settings, recognizer, "generation", settings.num_ids, settings.preset)
@@ -70,11 +76,11 @@ def train(settings: Settings) -> None:
         learning_rate=settings.learning_rate,
         seed=settings.seed,
     )
-    _train(run, settings)
+    _train(run, settings, watch)
     sampling = Sampling(image_size=recognizer.image_size, condition_dim=recognizer.embedding_dim)
     save_generator(settings.out, run.mean, sampling)
     metrics = {
-        "command": "python -m hyperface_jax.cli.closed_loop.train_generator --work WORK",
+        "command": "python -m benchmarks.toy_models.generator --work WORK",
         "settings": {
             name: value for name, value in asdict(settings).items() if not isinstance(value, Path)
         },
@@ -99,13 +105,13 @@ def _faces(settings: Settings, recognizer: Any, role: str, num_ids: int, preset:
     return embed_persons(recognizer, images)
 
 
-def _train(run: GeneratorTraining, settings: Settings) -> None:
+def _train(run: GeneratorTraining, settings: Settings, watch: Watch) -> None:
     settings.work.mkdir(parents=True, exist_ok=True)
     checkpoint = settings.work / "generator.pt"
     if checkpoint.exists():
         run.restore(checkpoint)
     start = saved = logged = time.perf_counter()
-    with StepProgress(run.steps, run.step, label="generator") as bar:
+    with watch.progress("training", "steps", run.steps, run.step) as update:
         losses = []
         while run.step < run.steps:
             losses.append(run.train_step())
@@ -113,7 +119,7 @@ def _train(run: GeneratorTraining, settings: Settings) -> None:
             if run.step % _LOG_EVERY == 0 or run.step == run.steps:
                 run.loss, losses = float(np.mean(losses)), []
                 rate = _LOG_EVERY * run.batch_size / (now - logged)
-                bar.update(run.step, f"loss {run.loss:.4f}  {rate:.0f} images/s")
+                update(run.step, f"loss {run.loss:.4f}  {rate:.0f} images/s")
                 logged = now
             if now - saved > settings.checkpoint_seconds or run.step == run.steps:
                 run.seconds, start = run.seconds + now - start, now
@@ -169,4 +175,4 @@ def _rank_1(x: np.ndarray, targets: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    train(tyro.cli(Settings))
+    train(tyro.cli(Settings), console())

@@ -1,5 +1,8 @@
-"""How F, the recognizer of toy faces, was made: ``python -m`` this module with ``--work DIR``.
+"""How F, the recognizer of toy faces, was made.
 
+    python -m benchmarks.toy_models.recognizer --work WORK
+
+Run the same command again to go on from its last checkpoint.
 It stands in for a pretrained recognizer of real faces, so it may learn from the traits of its training
 persons too; nothing that is compared with others may.
 """
@@ -12,10 +15,13 @@ from pathlib import Path
 
 import tyro
 
-from hyperface_jax.cli.closed_loop import commands
-from hyperface_jax.cli.versions import versions
+from benchmarks.common import console
+from hyperface_jax import runs
 from hyperface_jax.io.files import atomic_write_json, read_json
 from hyperface_jax.recognition.weights import RUN_SETTINGS, RUN_WEIGHTS
+from hyperface_jax.runs.support.settings import command
+from hyperface_jax.runs.support.versions import versions
+from hyperface_jax.runs.support.watch import QUIET
 from hyperface_jax.toyfaces.population import (
     benchmark_lists,
     image_counts,
@@ -47,18 +53,28 @@ class Settings:
     num_pairs: int = 3000
     """Pairs of each benchmark."""
     seed: int = 0
-    """Of the world."""
+    """Seed of the world."""
     test_seed: int = 7
-    """Of the world that the benchmarks come from."""
+    """Seed of the world that the benchmarks come from."""
 
-    def train_command(self) -> list[str]:
-        """Return the words of ``hyperface train``."""
-        words = ["train", "--data", self.work / "faces", "--out", self.work / "run"]
-        words += ["--attributes", self.work / "faces.csv", "--attribute-weight", 20]
-        words += ["--backbone", "iresnet_nano", "--embedding-dim", 128, "--head", "cosface"]
-        words += ["--margin", 0.2, "--batch-size", 128, "--learning-rate", 0.05]
-        words += ["--warmup-epochs", 0.2, "--ema", 0.995, "--epochs", self.epochs, "--devices", 1]
-        return [str(word) for word in words]
+    def training(self) -> runs.Train:
+        """Return the settings of the training."""
+        return runs.Train(
+            data=self.work / "faces",
+            out=self.work / "run",
+            attributes=self.work / "faces.csv",
+            attribute_weight=20.0,
+            backbone="iresnet_nano",
+            embedding_dim=128,
+            head="cosface",
+            margin=0.2,
+            batch_size=128,
+            learning_rate=0.05,
+            warmup_epochs=0.2,
+            ema=0.995,
+            epochs=self.epochs,
+            devices=1,
+        )
 
 
 def write_data(settings: Settings) -> None:
@@ -73,30 +89,33 @@ def write_data(settings: Settings) -> None:
     write_benchmarks(settings.work, settings.test_seed, settings.num_pairs)
 
 
-def train(settings: Settings) -> None:
+def train(settings: Settings, watch: runs.Watch = QUIET) -> None:
     """Train, measure, and copy the model to its folder."""
     write_data(settings)
-    commands.run(*settings.train_command())
-    publish(settings)
+    watch.say(runs.train(settings.training(), watch=watch).text)
+    publish(settings, watch)
 
 
-def publish(settings: Settings) -> None:
+def publish(settings: Settings, watch: runs.Watch = QUIET) -> None:
     """Measure the finished run, and copy its model to its folder with the figures."""
     result = settings.work / "evaluation"
-    words = ["--model", settings.work / "run", "--out", result, "--devices", 1]
-    commands.run("evaluate", *words, "--benchmark", *benchmark_lists(settings.work).values())
+    evaluation = runs.Evaluate(
+        model=settings.work / "run",
+        out=result,
+        benchmark=tuple(benchmark_lists(settings.work).values()),
+        devices=1,
+    )
+    watch.say(runs.evaluate(evaluation, watch=watch).text)
     found = read_json(result / "evaluation.json")
     settings.out.mkdir(parents=True, exist_ok=True)
     for name in (RUN_WEIGHTS, RUN_SETTINGS):
         shutil.copyfile(settings.work / "run" / name, settings.out / name)
     metrics = {
-        "command": "python -m hyperface_jax.cli.closed_loop.train_recognizer --work WORK",
+        "command": "python -m benchmarks.toy_models.recognizer --work WORK",
         "settings": {
             name: value for name, value in asdict(settings).items() if name not in ("work", "out")
         },
-        "train": " ".join(["hyperface", *settings.train_command()]).replace(
-            str(settings.work), "WORK"
-        ),
+        "train": command(settings.training()).replace(str(settings.work), "WORK"),
         "benchmarks": {
             name: {
                 "accuracy": row["accuracy"],
@@ -111,4 +130,4 @@ def publish(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    train(tyro.cli(Settings))
+    train(tyro.cli(Settings), console())

@@ -1,18 +1,18 @@
-"""How long a closed loop takes: a line through two runs that were measured, stage by stage."""
+"""How long a closed loop takes: a line through two measured runs, stage by stage."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from hyperface_jax.cli.closed_loop.sizes import DEFAULT, QUICK, Size
+from hyperface_jax.runs.demonstration.sizes import DEFAULT, QUICK, Size
 
 
 class Measured(NamedTuple):
     """Seconds of two runs, as ``python -m benchmarks.demo`` takes them.
 
     Attributes:
-        machine: that they were measured on.
-        quick: of each stage at the size QUICK; the last is all else, such as imports.
+        machine: name of the machine that they were measured on.
+        quick: seconds of each stage at the size QUICK; the last ones are of all else, such as imports.
         default: the same at the size DEFAULT.
     """
 
@@ -40,7 +40,7 @@ def _on_line(work: float, low: float, high: float, quick: float, default: float)
 
 
 def _work(size: Size) -> tuple[float, ...]:
-    """Return what the time of each stage, and of all else, grows with."""
+    """Return the amount of work that the time of each stage, and of all else, grows with."""
     num_images = size.num_ids * size.images_per_id
     faces = size.gallery + 2 * size.reference_ids + 2 * max(size.test_ids, 200)
     paper = size.num_ids**2 * size.gallery

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperface_jax.cli.closed_loop import pictures, stages
-from hyperface_jax.cli.closed_loop.results import gather, training_curve
 from hyperface_jax.io.files import atomic_write_bytes, atomic_write_json, atomic_write_text
 from hyperface_jax.io.images import encode
 from hyperface_jax.reports.demo_figures import (
@@ -19,22 +16,26 @@ from hyperface_jax.reports.demo_figures import (
     spread_figure,
 )
 from hyperface_jax.reports.page import Draw, both_sizes, data_uri, render_page
+from hyperface_jax.runs.demonstration import pictures
+from hyperface_jax.runs.demonstration.arms import SYNTHETIC, TRAINED
+from hyperface_jax.runs.demonstration.closed_loop import LEAKAGE, SYNTHESIS
+from hyperface_jax.runs.demonstration.results import gather, training_curve
 
 if TYPE_CHECKING:
-    from hyperface_jax.cli.closed_loop.stages import Loop
+    from hyperface_jax.runs.demonstration.closed_loop import ClosedLoop
 
 REPORT, RESULTS, PERSONS = "report.html", "results.json", "persons.png"
 
 
-def write_report(loop: Loop, seconds: dict[str, float]) -> Path:
+def write_report(loop: ClosedLoop, seconds: dict[str, float]) -> dict[str, Any]:
     """Write ``results.json`` and ``report.html`` of a loop whose stages are done.
 
     Args:
-        loop: the loop.
-        seconds: that each stage took, in this process.
+        loop: the closed loop.
+        seconds: the time that each stage took in this process.
 
     Returns:
-        The page.
+        What ``results.json`` holds.
     """
     found = gather(loop)
     persons = encode(pictures.persons_sheet(loop))
@@ -49,14 +50,15 @@ def write_report(loop: Loop, seconds: dict[str, float]) -> Path:
         gallery=data_uri(encode(pictures.gallery_sheet(loop))),
         persons=data_uri(persons),
         sheets={
-            way: data_uri((loop.path / stages.SYNTHESIS / way / "contact_sheet.png").read_bytes())
-            for way in stages.SYNTHETIC
+            way: data_uri((loop.path / SYNTHESIS / way / "contact_sheet.png").read_bytes())
+            for way in SYNTHETIC
         },
         ways=_WAYS,
     )
-    atomic_write_json(loop.path / RESULTS, {**found, "seconds": seconds})
+    results = {**found, "seconds": seconds}
+    atomic_write_json(loop.path / RESULTS, results)
     atomic_write_text(loop.path / REPORT, page)
-    return loop.path / REPORT
+    return results
 
 
 _WAYS = {
@@ -66,9 +68,9 @@ _WAYS = {
 }
 
 
-def _figures(loop: Loop, found: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    curves = {way: training_curve(loop, way) for way in stages.TRAINED}
-    with np.load(loop.path / stages.LEAKAGE / "leakage.npz", allow_pickle=False) as archive:
+def _figures(loop: ClosedLoop, found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    curves = {way: training_curve(loop, way) for way in TRAINED}
+    with np.load(loop.path / LEAKAGE / "leakage.npz", allow_pickle=False) as archive:
         without, with_keep_out = archive["packed_before"], archive["keep-out_before"]
     draw: dict[str, Draw] = {
         "accuracy": lambda size: accuracy_figure(found["recognition"], size=size),

@@ -10,14 +10,14 @@ class Size:
     """Numbers of everything in a closed loop.
 
     Attributes:
-        gallery: random faces.
-        num_ids: synthetic identities.
-        images_per_id: images of each.
-        epochs: of training.
-        batch_size: of training.
+        gallery: number of random faces.
+        num_ids: number of synthetic identities.
+        images_per_id: images of each identity.
+        epochs: passes over the images in a training.
+        batch_size: images in a step of a training.
         alpha: weight of the gallery in the packing.
         neighbors: gallery rows whose span stands for the face manifold in the packing.
-        pairs: of each verification set.
+        pairs: pairs in each verification set.
         test_ids: held-out persons who are told apart, all against all.
         reference_ids: real persons who must not leak.
     """

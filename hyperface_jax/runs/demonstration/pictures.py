@@ -6,31 +6,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperface_jax.cli.closed_loop import stages
 from hyperface_jax.reports.contact_sheet import contact_sheet
+from hyperface_jax.runs.demonstration.stages import persons
+from hyperface_jax.toyfaces.diffusion import generator
+from hyperface_jax.toyfaces.faces import random_faces
 
 if TYPE_CHECKING:
-    from hyperface_jax.cli.closed_loop.stages import Loop
+    from hyperface_jax.runs.demonstration.closed_loop import ClosedLoop
 
 TILE = 64
 _COLUMNS = 12
 _PERSONS, _REAL, _DRAWN = 8, 4, 6
 
 
-def gallery_sheet(loop: Loop) -> np.ndarray:
+def gallery_sheet(loop: ClosedLoop) -> np.ndarray:
     """Lay out the first faces of the gallery."""
-    from hyperface_jax.toyfaces.faces import random_faces
-
     faces = random_faces(loop.seed, np.arange(min(3 * _COLUMNS, loop.size.gallery)))
     rows = [list(faces[start : start + _COLUMNS]) for start in range(0, len(faces), _COLUMNS)]
     return contact_sheet(rows, tile=TILE)
 
 
-def persons_sheet(loop: Loop) -> np.ndarray:
+def persons_sheet(loop: ClosedLoop) -> np.ndarray:
     """Lay out unseen persons, one a row: real images, a gap, and what is drawn from their direction."""
-    from hyperface_jax.toyfaces.diffusion import generator
-
-    faces = stages.persons(loop.seed, "reference", _PERSONS, 2 * _REAL)
+    faces = persons(loop.seed, "reference", _PERSONS, 2 * _REAL)
     model = generator()
     conditions = np.repeat(faces.directions(), _DRAWN, axis=0)
     rng = np.random.default_rng(loop.seed)

@@ -1,0 +1,5 @@
+"""The demonstration: the whole method in a world of toy faces, from a gallery to leakage.
+
+A closed loop is a folder with the result of each stage; a study of its own sizes and arms is made of the
+same parts. Only :mod:`hyperface_jax.runs`, :mod:`hyperface_jax.cli` and benchmarks import this folder.
+"""

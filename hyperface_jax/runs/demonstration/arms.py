@@ -1,0 +1,62 @@
+"""The arms of a closed loop: ways to choose identities and to draw them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hyperface_jax.runs.demonstration.closed_loop import ClosedLoop
+    from hyperface_jax.runs.demonstration.sizes import Size
+
+PACKED, PAPER, UNPACKED, REAL, KEEP_OUT = "packed", "paper", "unpacked", "real", "keep-out"
+SYNTHETIC = (PACKED, PAPER, UNPACKED)
+"""Ways to choose identities whose images a recognizer is trained on."""
+TRAINED = (*SYNTHETIC, REAL)
+DRAWN = (*SYNTHETIC, KEEP_OUT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A way to choose identities and to draw them. None takes the number of the closed loop.
+
+    Attributes:
+        name: the name of its folders.
+        num_ids: number of identities.
+        images_per_id: images of each.
+        alpha: weight of the gallery.
+        neighbors: gallery rows whose span stands for the face manifold.
+        packing: further settings of its :class:`.Pack`, by field.
+        synthesis: further settings of its :class:`.Synthesize`, by field.
+    """
+
+    name: str
+    num_ids: int | None = None
+    images_per_id: int | None = None
+    alpha: float | None = None
+    neighbors: int | None = None
+    packing: Mapping[str, Any] = field(default_factory=dict)
+    synthesis: Mapping[str, Any] = field(default_factory=dict)
+
+
+def arms_of(loop: ClosedLoop) -> list[Arm]:
+    """Return the ways that are compared; the one with keep-out is drawn for its leakage alone."""
+    few = min(2, loop.size.images_per_id)
+    return [
+        Arm(name=PACKED),
+        paper_arm(loop.size),
+        Arm(name=UNPACKED, packing={"steps": 0}),
+        Arm(name=KEEP_OUT, packing=keep_out(loop), images_per_id=few),
+    ]
+
+
+def keep_out(loop: ClosedLoop) -> dict[str, Any]:
+    """Return the settings that keep a packing clear of the real persons."""
+    return {"keep_out": loop.reference, "keep_out_cosine": round(loop.threshold, 6)}
+
+
+def paper_arm(size: Size) -> Arm:
+    """Return the paper's algorithm: the nearest row, one pair a step, a hundred steps an identity."""
+    settings = {"method": "paper", "steps": 100 * size.num_ids}
+    return Arm(name=PAPER, alpha=2.0, neighbors=1, packing=settings)
