@@ -17,6 +17,8 @@ from hyperface_jax.errors import InputError
 if TYPE_CHECKING:
     from hyperface_jax.errors import Stopped
     from hyperface_jax.runs.bounding import Bounds, bounds
+    from hyperface_jax.runs.demonstration.settings import Demo
+    from hyperface_jax.runs.demonstration.stage import demo
     from hyperface_jax.runs.drawing import Faces, faces
     from hyperface_jax.runs.embedding import Embed, embed
     from hyperface_jax.runs.evaluation import Evaluate, evaluate
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from hyperface_jax.runs.training.settings import Train
     from hyperface_jax.runs.training.stage import train
     from hyperface_jax.runs.variety import Diversity, diversity
-    from hyperface_jax.runs.demonstration.settings import Demo
-    from hyperface_jax.runs.demonstration.stage import demo
 
 
 class _Home(NamedTuple):
