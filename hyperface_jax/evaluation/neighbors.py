@@ -306,8 +306,8 @@ def _exact_cosines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _own_cosines(x: RowSource, targets: RowSource, own: np.ndarray) -> np.ndarray:
     cosine, step = np.empty(len(own), np.float32), 8192
-    whole = targets[0 : targets.shape[0]]
+    whole = np.asarray(targets[0 : targets.shape[0]])
     for start in range(0, len(own), step):
         part = slice(start, start + step)
-        cosine[part] = _exact_cosines(x[part], whole[own[part]])
+        cosine[part] = _exact_cosines(np.asarray(x[part]), whole[own[part]])
     return cosine

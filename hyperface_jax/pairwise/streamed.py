@@ -41,7 +41,7 @@ class RowSource(Protocol):
         """Rows and dimension, ``(n, d)``."""
         ...
 
-    def __getitem__(self, rows: slice, /) -> np.ndarray:
+    def __getitem__(self, rows: slice, /) -> Any:
         """Return some rows, float32."""
         ...
 
