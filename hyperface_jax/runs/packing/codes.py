@@ -23,7 +23,7 @@ from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.files import JsonLines, atomic_save_npz, os_input_error
 from hyperface_jax.packing.starts import rotated_rows
 from hyperface_jax.runs.packing.inputs import Inputs, resolved_config
-from hyperface_jax.runs.packing.results import finish, machine, yardsticks
+from hyperface_jax.runs.packing.results import machine, write_summary, yardsticks
 from hyperface_jax.runs.packing.settings import FREE_TO_CHANGE, RENAMED, Pack
 from hyperface_jax.runs.support.jobs import open_run
 from hyperface_jax.runs.support.result import Result
@@ -82,7 +82,7 @@ def _pack_code(
     JsonLines(run / names.HISTORY).close()
     atomic_save_npz(run / names.DIAGNOSTICS, nearest_before=nearest, nearest_after=nearest)
     seconds = time.perf_counter() - start
-    return finish(run, _summary(config, inputs, code, nearest, certificate, seconds), watch)
+    return write_summary(run, _summary(config, inputs, code, nearest, certificate, seconds), watch)
 
 
 def _certificate(code: SphericalCode) -> dict[str, Any]:

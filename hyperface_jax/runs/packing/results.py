@@ -45,20 +45,20 @@ def write_results(
 ) -> Result:
     """Write embeddings, diagnostics, summary and report; the first process returns the figures."""
     best = job.loop.best(job.placed, state)
-    packed = final_points(job, best, watch)
+    packed = _finished(job, best, watch)
     before = _measured(job, job.initial_points())
     _write_embeddings(job, inputs, packed)
     if not processes.is_first_process():
         return Result(job.run.path, {}, "")
     best_step = best.now.step if best.best is None else best.best.step
-    summary = summarize(job, packed, int(best_step), seconds)
+    summary = _summarize(job, packed, int(best_step), seconds)
     summary["initial_max_cosine"] = float(np.max(before.nearest))
     summary["initial_max_cosine_rows"] = len(before.nearest)
     atomic_save_npz(job.run / names.DIAGNOSTICS, **_diagnostics(before, packed.figures))
-    return finish(job.run, summary, watch)
+    return write_summary(job.run, summary, watch)
 
 
-def finish(run: RunDirectory, summary: dict[str, Any], watch: Watch) -> Result:
+def write_summary(run: RunDirectory, summary: dict[str, Any], watch: Watch) -> Result:
     """Write the summary and the report."""
     from hyperface_jax.reports.pack import write_report
 
@@ -73,7 +73,7 @@ def finish(run: RunDirectory, summary: dict[str, Any], watch: Watch) -> Result:
     return Result(run.path, summary, "\n".join([*_in_words(summary), f"report: {report}"]))
 
 
-def final_points(job: Job, state: LoopState, watch: Watch) -> Packed:
+def _finished(job: Job, state: LoopState, watch: Watch) -> Packed:
     """Finish the best points, polish them if asked to, and measure them."""
     method, sweep = job.loop.method, job.loop.sweep
     if not job.config.relax and getattr(method, "measured_rows", None):
@@ -130,7 +130,7 @@ def _diagnostics(before: PackingFigures, after: PackingFigures) -> dict[str, np.
     return {name: np.asarray(values[:_MOST_DIAGNOSED]) for name, values in found.items()}
 
 
-def summarize(job: Job, packed: Packed, best_step: int, seconds: float) -> dict[str, Any]:
+def _summarize(job: Job, packed: Packed, best_step: int, seconds: float) -> dict[str, Any]:
     """Collect the figures of a finished run."""
     config, problem, figures = job.config, job.problem, packed.figures
     gallery = figures.gallery

@@ -91,7 +91,7 @@ def pack(config: Pack, *, watch: Watch = QUIET) -> Result:
 
 
 def _pack(config: Pack, inputs: Inputs, run: RunDirectory, watch: Watch) -> Result:
-    job = build(config, inputs, run)
+    job = _build(config, inputs, run)
     resolved = _resolved(config, inputs, job)
     processes.on_first_process(lambda: run.claim(resolved, ignore=FREE_TO_CHANGE, renamed=RENAMED))
     if run.is_finished:
@@ -101,13 +101,13 @@ def _pack(config: Pack, inputs: Inputs, run: RunDirectory, watch: Watch) -> Resu
         )
         return Result(run.path, summary, text)
     with Checkpointer(run / names.CHECKPOINTS) as checkpointer:
-        state, seconds, is_done = loop(job, checkpointer, watch)
+        state, seconds, is_done = _loop(job, checkpointer, watch)
     if not is_done:
         raise Stopped(run.path)
     return write_results(job, inputs, state, seconds, watch)
 
 
-def choose_mesh(config: Pack) -> Any:
+def _choose_mesh(config: Pack) -> Any:
     """Return the mesh to shard over; None for one device."""
     count = config.devices or (1 if config.restarts > 1 else jax.device_count())
     is_alone = count < jax.device_count() or config.restarts > 1 or config.polish
@@ -116,9 +116,9 @@ def choose_mesh(config: Pack) -> Any:
     return job_mesh(count)
 
 
-def build(config: Pack, inputs: Inputs, run: RunDirectory) -> Job:
+def _build(config: Pack, inputs: Inputs, run: RunDirectory) -> Job:
     """Turn settings, inputs and the settings of the run on disk into a job."""
-    sweep = Sweep(choose_mesh(config))
+    sweep = Sweep(_choose_mesh(config))
     try:
         problem = PackingProblem(
             num_points=config.num_ids,
@@ -181,7 +181,7 @@ def _resolved(config: Pack, inputs: Inputs, job: Job) -> dict[str, Any]:
     )
 
 
-def loop(job: Job, checkpointer: Checkpointer, watch: Watch) -> tuple[LoopState, float, bool]:
+def _loop(job: Job, checkpointer: Checkpointer, watch: Watch) -> tuple[LoopState, float, bool]:
     """Run to the end or to a signal; return the state, the seconds spent and whether it is done."""
     restored = checkpointer.restore(job.loop.shapes(job.placed))
     if restored:
