@@ -20,7 +20,16 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-PUBLIC = ("packing", "pairwise", "codes", "planning", "faces", "synthesis", "evaluation")
+PUBLIC = (
+    "packing",
+    "pairwise",
+    "codes",
+    "planning",
+    "faces",
+    "synthesis",
+    "recognition",
+    "evaluation",
+)
 
 
 def _name(page):

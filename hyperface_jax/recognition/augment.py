@@ -135,3 +135,4 @@ class Augmentation:
 
 
 NO_AUGMENTATION = Augmentation(flip=0, crop=0, low_resolution=0, photometric=0)
+"""Leave images as they are."""

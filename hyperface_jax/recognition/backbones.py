@@ -77,7 +77,7 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         if self.variant not in DROPOUT:
-            raise InputError(f"variant={self.variant!r}: choose one of {', '.join(DROPOUT)}")
+            raise InputError(f"`variant={self.variant}`: choose one of {', '.join(DROPOUT)}")
         if not self.depths or len(self.depths) != len(self.widths):
             raise InputError(f"depths={self.depths}: give one a width, {len(self.widths)} in all")
         if list(self.widths) != sorted({*self.widths}):
@@ -300,6 +300,39 @@ class IResNet(nnx.Module):
             raise InputError("key: dropout needs one in training; pass it or call model.eval()")
 
 
+def backbone_config(
+    name: str,
+    *,
+    variant: Variant = "adaface",
+    image_size: int | None = None,
+    embedding_dim: int | None = None,
+) -> BackboneConfig:
+    """Return the shape of a backbone by its name.
+
+    Args:
+        name: one of ``BACKBONES``.
+        variant: whose network.
+        image_size: height and width, pixels; None takes the one of the backbone, 112 or 32.
+        embedding_dim: dimension of the embedding; None takes 512.
+
+    Returns:
+        The shape, with the dropout of the variant.
+
+    Raises:
+        InputError: an unknown name or variant, or a size below 1.
+    """
+    if name not in BACKBONES:
+        raise InputError(f"`backbone={name}`: choose one of {', '.join(BACKBONES)}")
+    found = BACKBONES[name]
+    return dataclasses.replace(
+        found,
+        variant=variant,
+        image_size=found.image_size if image_size is None else image_size,
+        embedding_dim=found.embedding_dim if embedding_dim is None else embedding_dim,
+        dropout=DROPOUT.get(variant, 0.0),
+    )
+
+
 def make_backbone(
     name: str,
     *,
@@ -313,7 +346,7 @@ def make_backbone(
     Args:
         name: one of ``BACKBONES``.
         variant: whose network.
-        image_size: height and width, pixels; None takes 112, or 32 for the tiny one.
+        image_size: height and width, pixels; None takes the one of the backbone, 112 or 32.
         dtype: of the convolutions: float32 or bfloat16.
         rngs: the ``params`` stream draws the weights.
 
@@ -323,11 +356,7 @@ def make_backbone(
     Raises:
         InputError: an unknown name or variant.
     """
-    if name not in BACKBONES:
-        raise InputError(f"backbone={name!r}: choose one of {', '.join(BACKBONES)}")
-    size = BACKBONES[name].image_size if image_size is None else image_size
-    changes: dict[str, Any] = {"variant": variant, "dropout": DROPOUT.get(variant, 0.0)}
-    config = dataclasses.replace(BACKBONES[name], image_size=size, **changes)
+    config = backbone_config(name, variant=variant, image_size=image_size)
     return IResNet(config, dtype=dtype, rngs=rngs)
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from hyperface_jax.io.images import Color
-    from hyperface_jax.recognition.sources import Source
+    from hyperface_jax.recognition.labeled import Source
 
 MAX_BAD_SHARE = 0.1
 """Of the images drawn, those that cannot be read; more stop the run."""
@@ -85,14 +85,16 @@ class _Read:
                 image, label = _decoded(self.source, candidate)
             except InputError:
                 continue
-            return fit(image, self.image_size), label, num_bad
+            return center_square(image, self.image_size), label, num_bad
         # The loader raises: an error does not come whole out of every worker process.
         return np.zeros((self.image_size, self.image_size, 3), np.uint8), 0, _MAX_TRIES
 
 
 def _decoded(source: Source, index: int) -> tuple[np.ndarray, int]:
-    data, label = source[index]
-    return images.decode(data, name=source.name(index)), label
+    image, label = source[index]
+    if isinstance(image, bytes):
+        image = images.decode(image, name=source.name(index))
+    return image, label
 
 
 def _candidates(index: int, size: int) -> list[int]:
@@ -103,7 +105,7 @@ def _candidates(index: int, size: int) -> list[int]:
     return [(index + i * stride) % size for i in range(_MAX_TRIES)]
 
 
-def fit(image: np.ndarray, size: int) -> np.ndarray:
+def center_square(image: np.ndarray, size: int) -> np.ndarray:
     """Cut the largest square from the middle and scale it to ``[size, size, 3]``."""
     return images.resize(images.center_crop(image, min(image.shape[:2])), size)
 
@@ -227,10 +229,15 @@ class Loader:
                     f"data state: {field} was {state.get(field)} and is {value} now; resume with "
                     "the same data, seed and batch size, or start a new run"
                 )
-        self.close()
-        self._step = int(state["step"])
+        self.seek(int(state["step"]))
         self._num_drawn, self._num_bad = int(state["num_drawn"]), int(state["num_bad"])
         self._bad = set(map(int, state["bad"]))
+
+    def seek(self, step: int) -> None:
+        """Go on with batch ``step``, counted from 0."""
+        if step != self._step:
+            self.close()
+            self._step = step
 
     def close(self) -> None:
         """End the workers; the next batch starts them again."""

@@ -62,13 +62,17 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.head not in HEADS:
-            raise InputError(f"head={self.head!r}: choose one of {', '.join(HEADS)}")
+            raise InputError(f"`head={self.head}`: choose one of {', '.join(HEADS)}")
         for name, holds, needed in (
             ("margin", 0 <= (self.margin or 0) <= 1, "between 0 and 1"),
             ("batch_size", self.batch_size >= 2, "at least 2"),
             ("num_epochs", self.num_epochs >= 1, "at least 1"),
             ("learning_rate", 0 < self.learning_rate < float("inf"), "above 0"),
-            ("warmup_epochs", 0 <= self.warmup_epochs < self.num_epochs, "less than num_epochs"),
+            (
+                "warmup_epochs",
+                0 <= self.warmup_epochs < self.num_epochs,
+                "less than the epochs",
+            ),
             ("momentum", 0 <= self.momentum < 1, "at least 0 and less than 1"),
             ("weight_decay", self.weight_decay >= 0, "0 or more"),
             ("max_gradient_norm", (self.max_gradient_norm or 1) > 0, "above 0"),
@@ -77,7 +81,7 @@ class Recipe:
             ("sample_rate", 0 < self.sample_rate <= 1, "above 0 and at most 1"),
         ):
             if not holds:
-                raise InputError(f"{name}={getattr(self, name)}: must be {needed}")
+                raise InputError(f"`{name}={getattr(self, name)}`: must be {needed}")
 
     def make_head(self) -> MarginHead:
         """Return the margin head."""

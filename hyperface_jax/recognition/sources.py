@@ -1,19 +1,18 @@
-"""Labeled face images at random access: folders, WebDataset shards, ArrayRecord and RecordIO files.
+"""Labeled face images on disk: folders, WebDataset shards, ArrayRecord and RecordIO files.
 
-Every source is a sequence of :class:`Sample`. It reads all labels and no pixels when it is made, keeps
-them as 0..C-1, and goes to worker processes by pickle. :func:`open_source` picks by what it finds.
+A source reads all labels and no pixels when it is made, see :mod:`hyperface_jax.recognition.labeled`.
+:func:`open_source` picks by what it finds.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
 import re
 import tarfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,115 +24,25 @@ from hyperface_jax.io.image_folders import (
     FoundFile,
     Skipped,
     files_below,
-    skipped_in_brackets,
 )
 from hyperface_jax.io.images import is_image_name
 from hyperface_jax.io.recordio import ArrayRecordFile, PositionalFile, RecordIO
+from hyperface_jax.recognition.labeled import EXPECTED, LabeledSource, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from hyperface_jax.io.files import StrPath
+    from hyperface_jax.recognition.labeled import Source
 
 ARRAY_RECORD_SUFFIXES = (".array_record", ".arrayrecord")
-_EXPECTED = (
-    "expected a folder with one sub-folder of images an identity, .tar shards with KEY.jpg and KEY.cls"
-    " (or a pattern such as 'train-{000..012}.tar'), .array_record files, or a .rec file with its .idx"
-)
-
-
 _BESIDE = (".idx", ".lst", ".bin")
 """Of files that belong to a .rec: its index, its list, and insightface's test pairs."""
 _STRANGE = "beside files of training data, which alone are read"
 _NO_PICTURE = "labels without an image of an ending that is read"
 
 
-class Sample(NamedTuple):
-    """An encoded image and its class, 0..C-1."""
-
-    image: bytes
-    label: int
-
-
-class Source(Protocol):
-    """Labeled images at random access.
-
-    Attributes:
-        labels: int32 ``[n]`` in 0..C-1, each class used.
-        classes: what the classes are called in the files, ``[C]``, sorted.
-        fingerprint: the same for the same names, sizes and labels, wherever they lie.
-        skipped: the files that are not read, and why.
-    """
-
-    labels: np.ndarray
-    classes: np.ndarray
-    fingerprint: str
-    skipped: Sequence[Skipped]
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Sample: ...
-
-    def name(self, index: int) -> str:
-        """Return what reports call a sample."""
-        ...
-
-    @property
-    def num_classes(self) -> int:
-        """Number of identities, C."""
-        ...
-
-
-class _Labeled:
-    """What the sources share: classes without gaps, and the fingerprint."""
-
-    skipped: Sequence[Skipped] = ()
-
-    def __init__(self, path: StrPath, labels: np.ndarray, *content: np.ndarray) -> None:
-        if not len(labels):
-            found = skipped_in_brackets(self.skipped)
-            raise InputError(f"{one_line(path)}: no images{found}; {_EXPECTED}")
-        if labels.dtype.kind == "i" and labels.min() < 0:
-            raise InputError(
-                f"{one_line(path)}: label {labels.min()} of sample {labels.argmin()} is negative; "
-                "number the identities from 0"
-            )
-        self.classes, inverse = np.unique(labels, return_inverse=True)
-        self.labels = inverse.astype(np.int32)
-        digest = hashlib.sha256(type(self).__name__.encode())
-        for array in (self.labels, *content):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        self.fingerprint = digest.hexdigest()[:16]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what a worker process has no use for."""
-        return {name: value for name, value in self.__dict__.items() if name != "skipped"}
-
-    @property
-    def num_classes(self) -> int:
-        """Number of identities, C."""
-        return len(self.classes)
-
-
-def summary(source: Source) -> dict[str, int]:
-    """Count what a report on training data names.
-
-    Returns:
-        The images, the identities, and the identities with one image only, which show a network no
-        variation within an identity.
-    """
-    counts = np.bincount(source.labels)
-    return {
-        "num_images": len(source),
-        "num_classes": source.num_classes,
-        "num_single_image_classes": int(np.sum(counts == 1)),
-    }
-
-
-class ImageFolder(_Labeled):
+class ImageFolder(LabeledSource):
     """A folder with one sub-folder of images an identity, both in sorted order.
 
     Sub-folders without images are no identities. Names that start with a dot are left out, and so are
@@ -197,7 +106,7 @@ def _reason(file: FoundFile, folder: str, name: str) -> str:
     return "deeper than IDENTITY/IMAGE: move or link them there" if "/" in name else ""
 
 
-class TarShards(_Labeled):
+class TarShards(LabeledSource):
     """WebDataset shards: ``KEY.jpg|png|webp|bmp`` beside ``KEY.cls`` or ``KEY.json`` in a .tar file.
 
     ``KEY.cls`` holds a whole number, ``KEY.json`` an object whose ``identity`` is one or a string.
@@ -310,7 +219,7 @@ def _label(file: PositionalFile, member: tarfile.TarInfo, extension: str) -> int
     return label if isinstance(label, int | str | None) else str(label)
 
 
-class ArrayRecords(_Labeled):
+class ArrayRecords(LabeledSource):
     """ArrayRecord files, as :func:`hyperface_jax.io.recordio.write_array_record` makes them."""
 
     def __init__(self, paths: Sequence[StrPath]) -> None:
@@ -344,7 +253,7 @@ class ArrayRecords(_Labeled):
         return Sample(file[record][0], int(self.labels[index]))
 
 
-class Records(_Labeled):
+class Records(LabeledSource):
     """A RecordIO file of insightface, see :mod:`hyperface_jax.io.recordio`."""
 
     def __init__(self, path: StrPath) -> None:
@@ -406,7 +315,7 @@ def _open_files(path: Path, files: list[Path]) -> Source:
     openers = {_opener(file) for file in files}
     if openers == {None}:
         reason = "not training data" if path.exists() else "there is no such file or folder"
-        raise InputError(f"{one_line(path)}: {reason}; {_EXPECTED}")
+        raise InputError(f"{one_line(path)}: {reason}; {EXPECTED}")
     if len(openers) > 1 or (Records in openers and len(files) > 1):
         names = ", ".join(one_line(file.name) for file in files[:3])
         raise InputError(

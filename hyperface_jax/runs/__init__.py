@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from hyperface_jax.runs.support.watch import Watch, stop_on_signals
     from hyperface_jax.runs.synthesis.settings import Arc2FaceOptions, Synthesize
     from hyperface_jax.runs.synthesis.stage import synthesize
+    from hyperface_jax.runs.training.settings import Train
+    from hyperface_jax.runs.training.stage import train
     from hyperface_jax.runs.variety import Diversity, diversity
 
 
@@ -70,6 +72,8 @@ _HOMES = {
     "diversity": _Home("runs.variety"),
     "Demo": _Home("runs.demonstration.settings"),
     "demo": _Home("runs.demonstration.stage", "cli,recognition,synthesis"),
+    "Train": _Home("runs.training.settings"),
+    "train": _Home("runs.training.stage", "recognition"),
 }
 
 __all__ = [
@@ -88,6 +92,7 @@ __all__ = [
     "Result",
     "Stopped",
     "Synthesize",
+    "Train",
     "Watch",
     "bounds",
     "demo",
@@ -101,6 +106,7 @@ __all__ = [
     "report",
     "stop_on_signals",
     "synthesize",
+    "train",
 ]
 
 

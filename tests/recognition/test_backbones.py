@@ -241,7 +241,7 @@ def test_the_tiny_backbone_takes_other_sizes(size):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"variant": "sphereface"}, "variant='sphereface'"),
+        ({"variant": "sphereface"}, "`variant=sphereface`"),
         ({"depths": (1,)}, "depths"),
         ({"depths": (1, 0)}, "must be 1 or more"),
         ({"widths": (16, 8)}, "widths"),

@@ -16,13 +16,13 @@ from hyperface_jax.io.recordio import write_array_record, write_recordio
 from hyperface_jax.recognition import data
 from hyperface_jax.recognition.augment import Augmentation
 from hyperface_jax.recognition.data import make_loader
+from hyperface_jax.recognition.labeled import summary
 from hyperface_jax.recognition.sources import (
     ArrayRecords,
     ImageFolder,
     Records,
     TarShards,
     open_source,
-    summary,
 )
 
 SIZE = 8

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from hyperface_jax.errors import InputError
 from hyperface_jax.evaluation import verify
 from hyperface_jax.io import images
-from hyperface_jax.io.verification_files import read_verification_set
+from hyperface_jax.io.files import one_line
+from hyperface_jax.io.verification_files import VerificationSet, read_verification_set
 from hyperface_jax.recognition.backbones import COLOR_ORDER, IResNet, embed
-from hyperface_jax.recognition.data import fit
+from hyperface_jax.recognition.data import center_square
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
+
+    from hyperface_jax.runs.training.settings import Train
 
 
 class Validation(NamedTuple):
@@ -37,15 +41,25 @@ class Validation(NamedTuple):
         return verify(unit[0::2], unit[1::2], self.is_same).accuracy
 
 
-def read_validation(path: Path, root: Path | None, size: int) -> Validation:
-    """Read and decode a verification set, cut square and scaled to ``size``.
+def read_validation(config: Train, size: int) -> list[Validation]:
+    """Read and decode the verification sets, images cut square and scaled to ``size``.
 
     Raises:
-        InputError: the set or one of its images cannot be read.
+        InputError: a set or one of its images cannot be read, or none is a list that needs ``images``.
     """
-    pairs = read_verification_set(path, root)
+    found = [(path, read_verification_set(path, config.images)) for path in config.validate]
+    are_lists = any(isinstance(pairs.images[0], Path) for _, pairs in found)
+    if config.images is not None and not are_lists:
+        raise InputError(
+            f"`images={one_line(config.images)}`: is for lists of pairs, and every `validate` here "
+            "holds its own images; drop it"
+        )
+    return [_decoded(path, pairs, size) for path, pairs in found]
+
+
+def _decoded(path: Path, pairs: VerificationSet, size: int) -> Validation:
     decoded = [
-        fit(images.decode(pairs.read(i), name=f"{path}: image {i}"), size)
+        center_square(images.decode(pairs.read(i), name=f"{path}: image {i}"), size)
         for i in range(len(pairs.images))
     ]
     return Validation(pairs.name, np.stack(decoded), np.asarray(pairs.is_same))

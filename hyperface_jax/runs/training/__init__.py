@@ -1,0 +1,1 @@
+"""The stage that trains a recognizer: settings, job, loop, log, validation, results."""
