@@ -1,6 +1,5 @@
 """The documents: the site builds without a warning, links lead somewhere, blocks and commands run."""
 
-import dataclasses
 import importlib
 import json
 import re
@@ -262,31 +261,23 @@ def test_commands_are_found():
     assert verbs >= {"pack", "faces", "embed", "synthesize", "train", "evaluate", "plan", "demo"}
 
 
-OTHERS = {"--no-python", "--nproc-per-node", "--work", "--check"}
-"""Options of other programs."""
+OTHERS = {"--no-python", "--nproc-per-node", "--work", "--check", "--version", "--print-completion"}
+"""Options of other programs, and of the command line without a verb."""
 
 
 def test_options_in_the_text_exist():
-    from hyperface_jax.cli import main
+    from hyperface_jax import runs
+    from hyperface_jax.cli._leaves import leaves
+    from hyperface_jax.cli._parser import General
+    from hyperface_jax.cli._verbs import VERBS
 
-    verbs = [importlib.import_module(f"hyperface_jax.cli.{name}") for name in _verbs(main)]
-    fields = {
-        field.name
-        for module in verbs
-        for kind in vars(module).values()
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind)
-        for field in dataclasses.fields(kind)
-    }
-    options = {"--" + name.replace("_", "-") for name in fields}
+    settings = [General, *(getattr(runs, verb.capitalize()) for verb in VERBS)]
+    options = {f"--{leaf.flag}" for kind in settings for leaf in leaves(kind)}
     options |= {option.replace("--", "--no-", 1) for option in options} | OTHERS
     for page in PAGES:
         spans = re.findall(r"`([^`\n]+)`", FENCE.sub("", page.read_text()))
         shown = {word for span in spans for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", span)}
         assert shown <= options, f"{_name(page)}: {sorted(shown - options)}"
-
-
-def _verbs(main):
-    return re.findall(r"from hyperface_jax\.cli\.(\w+) import", Path(main.__file__).read_text())
 
 
 @pytest.mark.every_core

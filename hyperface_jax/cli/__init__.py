@@ -1,1 +1,4 @@
-"""The ``hyperface`` command, one thin module a verb."""
+"""The ``hyperface`` command: it parses words, calls :mod:`hyperface_jax.runs` and prints.
+
+Nothing imports this folder.
+"""

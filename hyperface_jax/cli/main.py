@@ -1,16 +1,39 @@
-"""Entry point of ``hyperface``: parse, run, and turn bad input into one line and exit code 2."""
+"""Entry point of ``hyperface``: parse, run, print, and turn bad input into one line and exit code 2."""
 
 from __future__ import annotations
 
+import difflib
+import json
+import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from hyperface_jax.errors import InputError, PeerError
+import hyperface_jax
+from hyperface_jax import runs
+from hyperface_jax.cli._verbs import FIRST_OTHER, VERBS
+from hyperface_jax.errors import InputError, PeerError, Stopped
 
-_BAD_INPUT = 2
-_INTERRUPTED = 130
-_PEER_STOPPED = 3
+if TYPE_CHECKING:
+    from hyperface_jax.cli._parser import General
+
+_BAD_INPUT, _PEER_STOPPED, _INTERRUPTED = 2, 3, 130
+_EXTRAS = ("tyro", "rich", "yaml")
+_HELP = """\
+usage: hyperface [-h] [--version] [--print-completion SHELL] COMMAND ...
+
+Spherical codes for synthetic face identities.
+
+commands, in the order of the method:
+{commands}
+
+options:
+  -h, --help                show this page, or that of a command: hyperface pack --help
+  --version                 show the version
+  --print-completion SHELL  print what completes commands in bash or zsh, for example
+                            hyperface --print-completion bash > \\
+                              ~/.local/share/bash-completion/completions/hyperface"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,14 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal with everything saved.
     """
     try:
-        command = parse(arguments)
-    except ModuleNotFoundError as error:
-        if error.name != "tyro":
-            raise
-        print("hyperface needs its extras: pip install 'hyperface_jax[cli]'", file=sys.stderr)
-        return _BAD_INPUT
-    try:
-        return command.run()
+        return _run(*_parsed(arguments))
     except InputError as error:
         print(f"hyperface: error: {error}", file=sys.stderr)
         return _BAD_INPUT
@@ -40,52 +56,89 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("hyperface: interrupted", file=sys.stderr)
         return _INTERRUPTED
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRAS:
+            raise
+        print("hyperface needs its extras: pip install 'hyperface_jax[cli]'", file=sys.stderr)
+        return _BAD_INPUT
+    finally:
+        _let_go_of_a_closed_pipe()
 
 
 def parse(arguments: Sequence[str] | None = None) -> Any:
-    """Return the verb of a command line with its settings, and run nothing.
-
-    Args:
-        arguments: the words after ``hyperface``; None takes those of the process.
+    """Return the settings of a command line as for :func:`main`, and run nothing.
 
     Raises:
-        SystemExit: they are no command, or ask for help.
+        SystemExit: the words are no settings, or ask for help.
+        InputError: there is no such verb, or a file of settings cannot be used.
     """
-    import tyro
+    return _parsed(arguments)[0]
 
-    from hyperface_jax.cli.bounds import Bounds
-    from hyperface_jax.cli.demo import Demo
-    from hyperface_jax.cli.diversity import Diversity
-    from hyperface_jax.cli.embed import Embed
-    from hyperface_jax.cli.evaluate import Evaluate
-    from hyperface_jax.cli.faces import Faces
-    from hyperface_jax.cli.leakage import Leakage
-    from hyperface_jax.cli.pack import Pack
-    from hyperface_jax.cli.plan import Plan
-    from hyperface_jax.cli.report import Report
-    from hyperface_jax.cli.synthesize import Synthesize
-    from hyperface_jax.cli.train import Train
 
-    verbs = {
-        "pack": Pack,
-        "bounds": Bounds,
-        "plan": Plan,
-        "report": Report,
-        "synthesize": Synthesize,
-        "train": Train,
-        "faces": Faces,
-        "embed": Embed,
-        "evaluate": Evaluate,
-        "leakage": Leakage,
-        "diversity": Diversity,
-        "demo": Demo,
-    }
-    return tyro.extras.subcommand_cli_from_dict(
-        verbs,
-        args=arguments,
-        prog="hyperface",
-        description="Spherical codes for synthetic face identities.",
-    )
+def _parsed(arguments: Sequence[str] | None) -> tuple[Any, General]:
+    first, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        if first in ("-h", "--help", "--version"):
+            print(f"hyperface {hyperface_jax.__version__}" if first == "--version" else _help())
+            raise SystemExit(0)
+        from hyperface_jax.cli import _parser
+
+        if first == "--print-completion":
+            if rest not in (["bash"], ["zsh"]):
+                raise InputError("--print-completion: give bash or zsh")
+            _parser.print_completion(rest[0])
+        if first not in VERBS:
+            close = difflib.get_close_matches(first, VERBS, n=1)
+            hint = f"did you mean {close[0]}?" if close else "hyperface --help lists them"
+            raise InputError(f"{first!r} is no command: {hint}")
+        return _parser.parse(first, rest)
+    except BrokenPipeError:
+        raise SystemExit(0) from None
+
+
+def _help() -> str:
+    lines = [f"  {verb:11} {summary}" for verb, summary in VERBS.items()]
+    lines.insert(list(VERBS).index(FIRST_OTHER), "\nother commands:")
+    return _HELP.format(commands="\n".join(lines))
+
+
+def _run(settings: Any, general: General) -> int:
+    from hyperface_jax.cli._config import as_yaml
+    from hyperface_jax.cli._leaves import in_flags
+    from hyperface_jax.cli._terminal import make_watch, tell
+
+    if general.print_config:
+        tell(as_yaml(settings), sys.stdout)
+        return 0
+    translate = partial(in_flags, settings=type(settings))
+    watch = make_watch(translate, is_quiet=general.quiet, is_json=general.json)
+    code = 0
+    try:
+        result = getattr(runs, type(settings).__name__.lower())(settings, watch=watch)
+        text = json.dumps(result.summary, indent=2) if general.json else translate(result.text)
+    except InputError as error:
+        raise InputError(translate(str(error))) from error
+    except Stopped as stopped:
+        code = _INTERRUPTED
+        text = f"{stopped.path}: stopped and saved; run the same command to go on"
+    if text and _is_first_process():
+        tell(text, sys.stdout)
+    return code
+
+
+def _is_first_process() -> bool:
+    """Tell whether this process speaks for its job, without looking for devices if it is alone."""
+    import jax
+
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
+
+
+def _let_go_of_a_closed_pipe() -> None:
+    """Lose what a reader such as ``head`` has left unread, so that no traceback speaks of it."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

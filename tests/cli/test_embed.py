@@ -144,7 +144,7 @@ def test_the_center_crop_warns_once_and_landmarks_silence_it(tmp_path, recognize
 
 
 def test_a_log_shows_progress(tmp_path, images, recognizer, capsys, monkeypatch):
-    monkeypatch.setattr("hyperface_jax.cli.progress._LINE_EVERY_SECONDS", 0)
+    monkeypatch.setattr("hyperface_jax.cli._terminal._LINE_EVERY_SECONDS", 0)
     words = ["--recognizer", recognizer, "--out", tmp_path / "gallery.npz", "--batch-size", 3]
     assert run("embed", images, *words) == 0
     lines = capsys.readouterr().err.splitlines()

@@ -1,0 +1,113 @@
+"""Fields of settings as options: names, types, defaults and help."""
+
+import ast
+import functools
+import inspect
+import itertools
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from hyperface_jax.runs.support.settings import Option, option_of
+
+Trail = tuple[str, ...]
+"""The names of fields that lead to one, such as ``("arc2face", "steps")``."""
+
+
+class Leaf(NamedTuple):
+    """A field that one option sets; its default is ``MISSING`` if it must be given."""
+
+    trail: Trail
+    kind: Any
+    default: Any
+    help: str
+    group: str
+    option: Option
+
+    @property
+    def flag(self) -> str:
+        """Its option, without hyphens in front."""
+        return self.trail[-1].replace("_", "-")
+
+    @property
+    def metavar(self) -> str:
+        """What stands for its value."""
+        shown = self.flag.upper() if self.option.is_positional else shown_kind(self.kind)
+        return self.option.metavar or shown
+
+    def in_words(self, value: str | None) -> str:
+        """Return how a command line gives it, with the value if there is one."""
+        if self.kind is bool and value in ("True", "False"):
+            return f"--{self.flag}" if value == "True" else f"--no-{self.flag}"
+        name = self.metavar.upper() if self.option.is_positional else f"--{self.flag}"
+        return name if value is None else f"{name} {value}"
+
+
+def leaves(settings: type, trail: Trail = (), group: str = "", part: Any = None) -> Iterator[Leaf]:
+    """Yield the fields of settings, and of the parts that are settings themselves.
+
+    Of a part, ``trail`` leads to it, ``group`` is its title and ``part`` its default.
+    """
+    kinds, helps = get_type_hints(settings), _docstrings(settings)
+    for item in fields(settings):
+        kind, option, below = kinds[item.name], option_of(item), (*trail, item.name)
+        default = item.default if item.default_factory is MISSING else item.default_factory()
+        default = default if part is None else getattr(part, item.name)
+        title = option.group or group
+        if _is_part(kind):
+            title = title or item.name.replace("_", " ")
+            yield from leaves(kind, below, title, None if default is MISSING else default)
+        else:
+            yield Leaf(below, kind, default, helps.get(item.name, ""), title, option)
+
+
+def build(settings: type, values: Mapping[Trail, Any], trail: Trail = ()) -> Any:
+    """Return settings of the values of their leaves."""
+    found = {}
+    for name, kind in get_type_hints(settings).items():
+        below = (*trail, name)
+        found[name] = build(kind, values, below) if _is_part(kind) else values[below]
+    return settings(**found)
+
+
+def shown_kind(kind: Any) -> str:
+    """Return a type in the words of a help page: ``INT``, ``{png,jpg}``, ``PATH ...``."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return "{" + ",".join(map(str, parts)) + "}"
+    if origin in (Union, UnionType):
+        return "|".join(shown_kind(part) for part in parts if part is not NoneType)
+    if origin is tuple:
+        return " ".join("..." if part is ... else shown_kind(part) for part in parts)
+    return "TEXT" if kind is str else kind.__name__.upper()
+
+
+def in_flags(text: str, settings: type) -> str:
+    """Return a text with the fields in backquotes as options: ```num_ids=1``` as ``--num-ids 1``."""
+    known = {leaf.trail[-1]: leaf for leaf in leaves(settings)}
+
+    def shown(found: re.Match[str]) -> str:
+        leaf = known.get(found[1])
+        return leaf.in_words(found[2]) if leaf else found[0]
+
+    return re.sub(r"`(\w+)(?:=([^`]*))?`", shown, text)
+
+
+@functools.cache
+def _docstrings(settings: type) -> dict[str, str]:
+    """Return the strings behind the fields of a class and its bases."""
+    found: dict[str, str] = {}
+    for base in reversed(settings.__mro__[:-1]):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
+        for item, text in itertools.pairwise(getattr(tree.body[0], "body", [])):
+            match item, text:
+                case ast.AnnAssign(), ast.Expr(value=ast.Constant(value=str(words))):
+                    found[ast.unparse(item.target)] = " ".join(words.split())
+    return found
+
+
+def _is_part(kind: Any) -> bool:
+    return isinstance(kind, type) and is_dataclass(kind)

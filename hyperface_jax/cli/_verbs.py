@@ -1,0 +1,34 @@
+"""The table of verbs: ``pack`` is ``runs.pack``, which takes ``runs.Pack``, and so on."""
+
+VERBS = {
+    "faces": "Draw face images of random people, to make a gallery from.",
+    "embed": "Turn images into a file of embeddings, such as a gallery.",
+    "pack": "Choose identities on the hypersphere, as far apart as possible.",
+    "synthesize": "Draw face images of the identities, as a data set.",
+    "train": "Train a face recognizer on a data set.",
+    "evaluate": "Measure a recognizer on verification benchmarks.",
+    "leakage": "Find faces that are too close to real people, or to each other.",
+    "diversity": "Measure the variety of a data set.",
+    "plan": "Estimate memory and time of a packing on given hardware.",
+    "bounds": "Print what no packing can beat, and the best known code.",
+    "report": "Draw the report of a finished packing again.",
+    "demo": "Run the whole method in a world of toy faces.",
+}
+"""What each does: the stages of the method in their order, then the others."""
+
+FIRST_OTHER = "plan"
+
+EXAMPLES = {
+    "faces": "--source ldm-celebahq-256 --num 10000 --out IMAGES",
+    "embed": "IMAGES --recognizer model.onnx --out faces.npz",
+    "pack": "--num-ids 10000 --gallery faces.npz --out run",
+    "synthesize": "--embeddings run --generator arc2face --out DATA",
+    "train": "--data DATA/shards --backbone iresnet50 --out model",
+    "evaluate": "--model model --benchmark lfw.bin agedb_30.bin --out figures",
+    "leakage": "--embeddings faces.npz --against real_people.npy --out pairs",
+    "diversity": "--embeddings faces.npz --gallery gallery.npz --out variety",
+    "plan": "--num-ids 10000000 --dim 512 --devices v5e:256",
+    "bounds": "--num-ids 240 --dim 8 --verify",
+    "report": "run",
+    "demo": "--quick",
+}
