@@ -35,8 +35,8 @@ class Leaf(NamedTuple):
     @property
     def metavar(self) -> str:
         """What stands for its value."""
-        shown = self.flag.upper() if self.option.is_positional else shown_kind(self.kind)
-        return self.option.metavar or shown
+        named = self.option.metavar or (self.flag.upper() if self.option.is_positional else None)
+        return shown_kind(self.kind, named)
 
     def in_words(self, value: str | None) -> str:
         """Return how a command line gives it, with the value if there is one."""
@@ -73,9 +73,11 @@ def build(settings: type, values: Mapping[Trail, Any], trail: Trail = ()) -> Any
     return settings(**found)
 
 
-def shown_kind(kind: Any) -> str:
+def shown_kind(kind: Any, named: str | None = None) -> str:
     """Return a type in the words of a help page: ``INT``, ``{png,jpg}``, ``PATH ...``."""
     origin, parts = get_origin(kind), get_args(kind)
+    if named:
+        return f"{named} ..." if origin is tuple else named
     if origin is Literal:
         return "{" + ",".join(map(str, parts)) + "}"
     if origin in (Union, UnionType):
@@ -90,10 +92,10 @@ def in_flags(text: str, settings: type) -> str:
     known = {leaf.trail[-1]: leaf for leaf in leaves(settings)}
 
     def shown(found: re.Match[str]) -> str:
-        leaf = known.get(found[1])
-        return leaf.in_words(found[2]) if leaf else found[0]
+        leaf = known.get(found[2])
+        return leaf.in_words(found[3]) if leaf else found[0]
 
-    return re.sub(r"`(\w+)(?:=([^`]*))?`", shown, text)
+    return re.sub(r"(``?)(\w+)(?:=([^`]*))?\1", shown, text)
 
 
 @functools.cache

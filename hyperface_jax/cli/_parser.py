@@ -11,7 +11,7 @@ import tyro
 
 from hyperface_jax import runs
 from hyperface_jax.cli._config import read_config
-from hyperface_jax.cli._leaves import Leaf, Trail, build, leaves
+from hyperface_jax.cli._leaves import Leaf, Trail, build, in_flags, leaves
 from hyperface_jax.cli._verbs import EXAMPLES, VERBS
 from hyperface_jax.runs.support.settings import option
 
@@ -45,7 +45,7 @@ def parse(verb: str, words: Sequence[str]) -> tuple[Any, General]:
         parsed = tyro.cli(
             _tyro_type(found, read_config(path, settings) if path else {}),
             prog=f"hyperface {verb}",
-            description=inspect.getdoc(settings),
+            description=in_flags(inspect.getdoc(settings) or "", settings),
             args=words,
             config=_MARKERS,
         )
@@ -68,7 +68,8 @@ def print_completion(shell: str) -> None:
 
 
 def _leaves(settings: type) -> list[Leaf]:
-    return [*leaves(settings), *leaves(General, _GENERAL, "general")]
+    own = [leaf._replace(help=in_flags(leaf.help, settings)) for leaf in leaves(settings)]
+    return [*own, *leaves(General, _GENERAL, "general")]
 
 
 def _tyro_type(found: Sequence[Leaf], given: Mapping[Trail, Any]) -> Any:
@@ -86,17 +87,18 @@ def _tyro_type(found: Sequence[Leaf], given: Mapping[Trail, Any]) -> Any:
 
 
 def _tyro_field(leaf: Leaf, default: Any) -> Any:
-    is_switch = leaf.kind is bool
+    is_pair = leaf.kind is bool
+    is_switch = is_pair and leaf.trail[:-1] == _GENERAL
     config = tyro.conf.arg(
         name=leaf.flag,
         help=leaf.help,
-        metavar=None if is_switch else leaf.metavar,
-        help_behavior_hint="" if default in (None, ()) else None,
+        metavar=None if is_pair else leaf.metavar,
+        help_behavior_hint="" if is_switch or default in (None, ()) else None,
     )
     kind = Annotated[leaf.kind, config]
     if leaf.option.is_positional:
         kind = tyro.conf.Positional[kind]
-    if is_switch and leaf.trail[:-1] == _GENERAL:
+    if is_switch:
         kind = tyro.conf.FlagCreatePairsOff[kind]
     return "_".join(leaf.trail), kind, field(default=default)
 

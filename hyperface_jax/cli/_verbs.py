@@ -16,8 +16,6 @@ VERBS = {
 }
 """What each does: the stages of the method in their order, then the others."""
 
-FIRST_OTHER = "plan"
-
 EXAMPLES = {
     "faces": "--source ldm-celebahq-256 --num 10000 --out IMAGES",
     "embed": "IMAGES --recognizer model.onnx --out faces.npz",

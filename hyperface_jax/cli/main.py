@@ -1,25 +1,19 @@
 """Entry point of ``hyperface``: parse, run, print, and turn bad input into one line and exit code 2."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import os
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hyperface_jax
 from hyperface_jax import runs
-from hyperface_jax.cli._verbs import FIRST_OTHER, VERBS
+from hyperface_jax.cli._verbs import VERBS
 from hyperface_jax.errors import InputError, PeerError, Stopped
 
-if TYPE_CHECKING:
-    from hyperface_jax.cli._parser import General
-
 _BAD_INPUT, _PEER_STOPPED, _INTERRUPTED = 2, 3, 130
-_EXTRAS = ("tyro", "rich", "yaml")
 _HELP = """\
 usage: hyperface [-h] [--version] [--print-completion SHELL] COMMAND ...
 
@@ -57,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("hyperface: interrupted", file=sys.stderr)
         return _INTERRUPTED
     except ModuleNotFoundError as error:
-        if error.name not in _EXTRAS:
+        if error.name not in ("tyro", "rich", "yaml"):
             raise
         print("hyperface needs its extras: pip install 'hyperface_jax[cli]'", file=sys.stderr)
         return _BAD_INPUT
@@ -70,12 +64,12 @@ def parse(arguments: Sequence[str] | None = None) -> Any:
 
     Raises:
         SystemExit: the words are no settings, or ask for help.
-        InputError: there is no such verb, or a file of settings cannot be used.
     """
     return _parsed(arguments)[0]
 
 
-def _parsed(arguments: Sequence[str] | None) -> tuple[Any, General]:
+def _parsed(arguments: Sequence[str] | None) -> tuple[Any, Any]:
+    """Return the settings of a verb, and the general ones."""
     first, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         if first in ("-h", "--help", "--version"):
@@ -98,11 +92,14 @@ def _parsed(arguments: Sequence[str] | None) -> tuple[Any, General]:
 
 def _help() -> str:
     lines = [f"  {verb:11} {summary}" for verb, summary in VERBS.items()]
-    lines.insert(list(VERBS).index(FIRST_OTHER), "\nother commands:")
+    lines.insert(list(VERBS).index("plan"), "\nother commands:")
     return _HELP.format(commands="\n".join(lines))
 
 
-def _run(settings: Any, general: General) -> int:
+def _run(settings: Any, general: Any) -> int:
+    import jax
+
+    from hyperface_jax import processes
     from hyperface_jax.cli._config import as_yaml
     from hyperface_jax.cli._leaves import in_flags
     from hyperface_jax.cli._terminal import make_watch, tell
@@ -121,16 +118,10 @@ def _run(settings: Any, general: General) -> int:
     except Stopped as stopped:
         code = _INTERRUPTED
         text = f"{stopped.path}: stopped and saved; run the same command to go on"
-    if text and _is_first_process():
+    # To ask a process that is alone would start its devices.
+    if text and (not jax.distributed.is_initialized() or processes.is_first_process()):
         tell(text, sys.stdout)
     return code
-
-
-def _is_first_process() -> bool:
-    """Tell whether this process speaks for its job, without looking for devices if it is alone."""
-    import jax
-
-    return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def _let_go_of_a_closed_pipe() -> None:

@@ -44,7 +44,7 @@ class Seeded:
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Seeded):
-    """Write about a folder.
+    """Write about `folder`.
 
     A second paragraph.
     """
@@ -55,10 +55,10 @@ class Report(Seeded):
     """Order of channels."""
     shaded: bool = option(True, group="look", aliases=("gray_shades",))
     """Shade it."""
-    benchmark: tuple[Path, ...] = option((), metavar="FILE ...")
+    benchmark: tuple[Path, ...] = option((), metavar="FILE")
     """Files to compare with."""
     title: str | None = None
-    """Title of the page."""
+    """Title of the page, without ``color=bgr``."""
     engine: Engine = option(Engine(engine_steps=7), group="drawing engine")
     """What draws."""
 
@@ -118,21 +118,21 @@ def test_the_page_of_a_verb_ends_with_an_example_that_parses(capsys, verb):
 def test_a_page_has_groups_docstrings_and_defaults(capsys, stage):
     page = " ".join(_page(capsys, "report", "--help").replace("│", " ").split())
     for part in (
-        "Write about a folder. A second paragraph.",
+        "Write about DIR. A second paragraph.",
         "DIR Folder to write about. (required)",
         "--seed INT Seed of everything random. (default: 0)",
         "--color {rgb,bgr} Order of channels. ",
         "--shaded, --no-shaded Shade it. (default: True)",
         "--benchmark FILE ... Files to compare with. ",
-        "--title TEXT Title of the page. ",
+        "--title TEXT Title of the page, without --color bgr. ",
         "--engine-steps INT Steps that it takes. (default: 7)",
         "look options",
         "drawing engine options",
         "general options",
-        "--print-config",
+        "--quiet Show no progress and no remarks; warnings stay. --json",
     ):
         assert part in page
-    assert page.index("--benchmark") < page.index("look options") < page.index("--color")
+    assert page.index("--benchmark") < page.index("look options") < page.index("--color {")
     assert page.index("drawing engine options") < page.index("--engine-steps")
     for old in ("colour", "gray-shades", "silent", "None"):
         assert old not in page
