@@ -90,17 +90,17 @@ def _row(name: str, sweeps: int, run: Callable[[Any], float]) -> dict[str, Any]:
 def _run(recipe: Recipe, key: Any) -> float:
     step = AnnealedStep(recipe.annealing, recipe.factor, recipe.max_step)
     optimizer = riemannian_adam(step, recipe.b1, recipe.b2)
-    method = Custom(SoftMax(recipe.annealing), optimizer, num_iterations=SWEEPS)
+    method = Custom(SoftMax(recipe.annealing), optimizer, num_steps=SWEEPS)
     return solve(PackingProblem(num_points=N, dim=D), key, method=method).max_cosine
 
 
 def _mini(batch_size: int, key: Any) -> float:
-    method = MiniBatch(batch_size=batch_size, num_iterations=SWEEPS * N // batch_size)
+    method = MiniBatch(batch_size=batch_size, num_steps=SWEEPS * N // batch_size)
     return solve(PackingProblem(num_points=N, dim=D), key, method=method).max_cosine
 
 
 def _long(sweeps: int, key: Any) -> float:
-    return solve(PackingProblem(num_points=N, dim=D), key, num_iterations=sweeps).max_cosine
+    return solve(PackingProblem(num_points=N, dim=D), key, num_steps=sweeps).max_cosine
 
 
 if __name__ == "__main__":

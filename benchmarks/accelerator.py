@@ -174,7 +174,7 @@ def precision(*, is_quick: bool) -> list[dict[str, Any]]:
 
 def _method(name: str, steps: int, coarse_share: float) -> Method:
     kind = MiniBatch if name == "stochastic" else Annealed
-    return kind(num_iterations=steps, coarse_steps=int(coarse_share * steps))
+    return kind(num_steps=steps, coarse_steps=int(coarse_share * steps))
 
 
 def _evaluated(x: Any, sweep: Sweep):

@@ -42,12 +42,12 @@ TASKS = [
         "a packing",
         """
 problem = hf.PackingProblem(num_points=20, dim=8)
-packing = hf.solve(problem, key, num_iterations=9)
+packing = hf.solve(problem, key, num_steps=9)
 print(packing.max_cosine)
 """,
         """
 problem = hf.PackingProblem(num_points=20, dim=8)
-packing = hf.solve(problem, key, num_iterations=9)
+packing = hf.solve(problem, key, num_steps=9)
 print(packing.max_cosine)
 """,
     ),
@@ -60,12 +60,12 @@ class Gaussian(hf.packing.PairEnergy):
         return kernel, 4 * kernel
 
 problem = hf.PackingProblem(num_points=20, dim=8, energy=Gaussian())
-packing = hf.solve(problem, key, num_iterations=9)
+packing = hf.solve(problem, key, num_steps=9)
 """,
         """
 energy = hf.pair_energy(lambda cosine: jnp.exp(4 * (cosine - 1)))
 problem = hf.PackingProblem(num_points=20, dim=8)
-packing = hf.solve(problem, key, method=hf.Custom(energy), num_iterations=9)
+packing = hf.solve(problem, key, method=hf.Custom(energy), num_steps=9)
 """,
     ),
     Task(
@@ -109,7 +109,7 @@ x = optax.apply_updates(x0, updates)
         """
 from hyperface_jax.packing import annealed
 
-problem, solver = annealed(hf.PackingProblem(num_points=20, dim=8), num_iterations=9)
+problem, solver = annealed(hf.PackingProblem(num_points=20, dim=8), num_steps=9)
 
 @jax.jit
 def pack(problem, key):
@@ -122,7 +122,7 @@ x, cosine = pack(problem, key)
 """,
         """
 problem = hf.PackingProblem(num_points=20, dim=8)
-packing = jax.jit(lambda key: hf.run(problem, key, num_iterations=9))(key)
+packing = jax.jit(lambda key: hf.run(problem, key, num_steps=9))(key)
 x, cosine = packing.x, packing.max_cosine
 """,
     ),
@@ -131,7 +131,7 @@ x, cosine = packing.x, packing.max_cosine
         """
 from hyperface_jax.packing import annealed
 
-problem, solver = annealed(hf.PackingProblem(num_points=20, dim=8), num_iterations=9)
+problem, solver = annealed(hf.PackingProblem(num_points=20, dim=8), num_steps=9)
 
 def pack(key):
     state = solver.init_state(problem, key)
@@ -143,7 +143,7 @@ x, cosine = jax.vmap(pack)(keys)
 """,
         """
 problem = hf.PackingProblem(num_points=20, dim=8)
-packing = jax.vmap(lambda key: hf.run(problem, key, num_iterations=9))(keys)
+packing = jax.vmap(lambda key: hf.run(problem, key, num_steps=9))(keys)
 x, cosine = packing.x, packing.max_cosine
 """,
     ),
@@ -153,7 +153,7 @@ x, cosine = packing.x, packing.max_cosine
         """
 def pack(alpha):
     problem = hf.PackingProblem(num_points=20, dim=8, gallery=gallery, alpha=alpha)
-    return hf.run(problem, key, num_iterations=9).max_cosine
+    return hf.run(problem, key, num_steps=9).max_cosine
 
 cosine = jax.vmap(pack)(jnp.array([0.5, 2.0]))
 """,
@@ -162,22 +162,22 @@ cosine = jax.vmap(pack)(jnp.array([0.5, 2.0]))
         "sharded",
         """
 problem = hf.PackingProblem(num_points=20, dim=8)
-packing = hf.solve(problem, key, num_iterations=9, mesh=hf.meshes.make_mesh())
+packing = hf.solve(problem, key, num_steps=9, mesh=hf.meshes.make_mesh())
 """,
         """
 problem = hf.PackingProblem(num_points=20, dim=8)
-packing = hf.solve(problem, key, num_iterations=9, mesh=hf.meshes.make_mesh())
+packing = hf.solve(problem, key, num_steps=9, mesh=hf.meshes.make_mesh())
 """,
     ),
     Task(
         "frozen points",
         """
 problem = hf.PackingProblem(num_points=20, dim=8, frozen=old)
-packing = hf.solve(problem, key, num_iterations=9)
+packing = hf.solve(problem, key, num_steps=9)
 """,
         """
 problem = hf.PackingProblem(num_points=20, dim=8, frozen=old)
-packing = hf.solve(problem, key, num_iterations=9)
+packing = hf.solve(problem, key, num_steps=9)
 """,
     ),
     Task(
@@ -187,14 +187,14 @@ from hyperface_jax.packing.constraints import repair_keep_out
 from hyperface_jax.packing.figures import count_violations, measure
 
 problem = hf.PackingProblem(num_points=20, dim=8, keep_out=people, keep_out_cosine=0.8)
-packing = hf.solve(problem, key, num_iterations=9)
+packing = hf.solve(problem, key, num_steps=9)
 x = repair_keep_out(packing.x, people, 0.8)
 figures = measure(problem, x)
 violations, cosine = count_violations(problem, figures), figures.nearest.max()
 """,
         """
 problem = hf.PackingProblem(num_points=20, dim=8, keep_out=people, keep_out_cosine=0.8)
-packing = hf.solve(problem, key, num_iterations=9)
+packing = hf.solve(problem, key, num_steps=9)
 x, violations, cosine = packing.x, packing.violations, packing.max_cosine
 """,
     ),

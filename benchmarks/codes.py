@@ -35,7 +35,7 @@ from hyperface_jax.packing import (
     starts,
 )
 from hyperface_jax.packing.figures import measure
-from hyperface_jax.packing.methods import default_num_iterations
+from hyperface_jax.packing.methods import default_num_steps
 from hyperface_jax.packing.schedules import Annealing, ChooseAnnealing
 from hyperface_jax.pairwise import nearest, sweep
 
@@ -83,7 +83,7 @@ def cell(num_points: int, dim: int, uniform_start: dict[str, Any] | None = None)
         "verified_by": _verified_by(num_points, dim),
     }
     if num_points in SIZES and num_points > 2 * dim:
-        row["steps"] = steps = default_num_iterations(num_points, dim)
+        row["steps"] = steps = default_num_steps(num_points, dim)
         row["uniform"] = uniform_start or _packed(
             num_points, dim, steps, "uniform", default_annealing
         )
@@ -109,7 +109,7 @@ def _packed(
     choose_annealing: ChooseAnnealing,
 ) -> dict[str, Any]:
     problem = PackingProblem(num_points=num_points, dim=dim)
-    method = Annealed(num_iterations=steps, annealing=choose_annealing)
+    method = Annealed(num_steps=steps, annealing=choose_annealing)
     begin = time.perf_counter()
     packing = solve(problem, jax.random.key(0), method=method, start=start)
     seconds = time.perf_counter() - begin
@@ -208,8 +208,7 @@ def _near(
 ) -> dict[str, float]:
     method, key = Annealed(annealing=choose), jax.random.key(seed)
     at_start, packed = (
-        solve(problem, key, method=method, start=start, num_iterations=steps).x
-        for steps in (0, STEPS)
+        solve(problem, key, method=method, start=start, num_steps=steps).x for steps in (0, STEPS)
     )
     return _figures(problem, at_start, "start_") | _figures(problem, packed, "")
 

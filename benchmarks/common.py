@@ -17,7 +17,8 @@ from typing import Any
 import jax
 
 from hyperface_jax.io.files import atomic_write_json, read_json
-from hyperface_jax.runs.support.watch import Update, Watch
+from hyperface_jax.runs.support.watch import Watch
+from hyperface_jax.typing import Update
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

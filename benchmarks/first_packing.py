@@ -25,9 +25,9 @@ problem = hf.PackingProblem(num_points=200, dim=16)
 times = []
 for seed in range(6):
     begin = time.perf_counter()
-    jax.block_until_ready(hf.solve(problem, jax.random.key(seed), num_iterations=100).x)
+    jax.block_until_ready(hf.solve(problem, jax.random.key(seed), num_steps=100).x)
     times.append(time.perf_counter() - begin)
-loop = hf.packing.Loop.of(hf.Annealed(num_iterations=100), problem)
+loop = hf.packing.Loop.of(hf.Annealed(num_steps=100), problem)
 placed, steps = loop.place(problem), []
 for seed in range(5):
     state = jax.block_until_ready(loop.init(problem, placed, jax.random.key(seed), "uniform"))

@@ -72,7 +72,7 @@ def _figures(problem: PackingProblem, x: Any) -> dict[str, float]:
 
 def _annealed(gallery: Any, start: Any, alpha: float, steps: int) -> dict[str, float]:
     problem = _problem(gallery, alpha)
-    x, seconds = _run(problem, Annealed(num_iterations=steps), start)
+    x, seconds = _run(problem, Annealed(num_steps=steps), start)
     row = {"alpha": alpha, **_figures(problem, x), "seconds": seconds}
     print("annealed", row, flush=True)
     return row
@@ -80,7 +80,7 @@ def _annealed(gallery: Any, start: Any, alpha: float, steps: int) -> dict[str, f
 
 def _paper(gallery: Any, start: Any, rate: float, steps: int) -> dict[str, float]:
     problem = _problem(gallery, 0.5)
-    method = Paper(num_iterations=steps, learning_rate=rate, track_best=True)
+    method = Paper(num_steps=steps, learning_rate=rate, track_best=True)
     x, seconds = _run(problem, method, start)
     row = {"alpha": 0.5, "learning_rate": rate, **_figures(problem, x), "seconds": seconds}
     print("paper", row, flush=True)
@@ -91,7 +91,7 @@ def _keep_out(gallery: Any, start: Any, steps: int) -> dict[str, Any]:
     """Hold 3,000 gallery rows apart: they leave the gallery and become the keep-out set."""
     keep_out, rest = gallery[:NUM_KEEP_OUT], gallery[NUM_KEEP_OUT:]
     problem = _problem(rest, 0.5, keep_out=keep_out, keep_out_cosine=KEEP_OUT_COSINE)
-    x, seconds = _run(problem, Annealed(num_iterations=steps), start)
+    x, seconds = _run(problem, Annealed(num_steps=steps), start)
     figures = measure(problem, x)
     assert figures.keep_out is not None
     row = {

@@ -58,18 +58,18 @@ def measure(folder: Path, num_rows: int, num_others: int, dim: int) -> dict[str,
     start = time.perf_counter()
     x, y = (open_embedding_set(folder / name) for name in ("x.npy", "y.npy"))
     opened = time.perf_counter()
-    marks: list[tuple[float, int]] = []
+    marks: list[tuple[float, float]] = []
     with PeakMemory() as memory:
         found = nearest_pairs(
             x,
             y,
             num_pairs=_NUM_PAIRS,
-            watch=lambda done, _: marks.append((time.perf_counter(), done)),
+            progress=lambda done, _="", /: marks.append((time.perf_counter(), done)),
         )
     searched = time.perf_counter() - opened
     rates.append(product.rates())
     flops = 2.0 * num_rows * num_others * dim
-    steady = 2.0 * dim * (marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0])
+    steady = 2.0 * num_others * dim * (marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0])
     fastest = max(value for rate in rates for value in rate.values())
     row = {
         "n": num_rows,

@@ -32,7 +32,7 @@ from hyperface_jax import meshes, sphere
 from hyperface_jax.packing import Annealed, Loop, MiniBatch, PackingProblem, PackingState
 from hyperface_jax.packing.blocks import block_shape, exchange
 from hyperface_jax.packing.methods import Seen, unmeasured
-from hyperface_jax.packing.problem import Figures
+from hyperface_jax.packing.problem import Evaluated
 from hyperface_jax.pairwise import Sweep
 from hyperface_jax.pairwise.blockwise import default_block_size
 from hyperface_jax.planning.cost import StepCost, step_cost
@@ -143,7 +143,7 @@ class _BlockSteps(MiniBatch):
         problem: PackingProblem,
         before: PackingState,
         after: PackingState,
-        figures: Figures,
+        figures: Evaluated,
         sweep: Sweep,
     ) -> Seen:
         """Measure nothing."""

@@ -118,7 +118,7 @@ def _restarts(n: int, d: int, budget: float, seed: int) -> tuple[list[Any], int]
     deadline, done = time.perf_counter() + budget, 0
     while done == 0 or time.perf_counter() < deadline:
         key = jax.random.fold_in(jax.random.key(seed), done)
-        found = solve_restarts(problem, key, num_restarts=batch, num_iterations=_STEPS)
+        found = solve_restarts(problem, key, num_restarts=batch, num_steps=_STEPS)
         order = jnp.argsort(found.max_cosine)[:_KEPT]
         best += [(float(found.max_cosine[i]), found.x[i]) for i in order]
         best = sorted(best, key=lambda pair: pair[0])[:_KEPT]

@@ -36,7 +36,7 @@ def _milestones(seed: int) -> list[dict[str, Any]]:
         for steps, goal in goals:
             problem = PackingProblem(num_points=n, dim=d)
             begin = time.perf_counter()
-            packing = solve(problem, jax.random.key(seed), num_iterations=steps)
+            packing = solve(problem, jax.random.key(seed), num_steps=steps)
             row = {
                 "n": n,
                 "d": d,

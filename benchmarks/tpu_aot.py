@@ -171,7 +171,7 @@ def compiled(
     mesh = slice_mesh(topology)
     sweep = Sweep(mesh, precision=precision, implementation="blockwise")
     problem = PackingProblem(num_points=num_points, dim=dim)
-    loop = Loop.of(Annealed(num_iterations=200, track_best=track_best), problem, sweep)
+    loop = Loop.of(Annealed(num_steps=200, track_best=track_best), problem, sweep)
     program = loop.lower(problem, _STEPS).compile()
     local_rows = loop.num_rows(num_points) // mesh.size
     block = default_block_size(local_rows)

@@ -15,6 +15,6 @@ gallery = hf.sphere.normalize(waves)
 print("alpha  max cosine  mean cosine to the nearest gallery row")
 for alpha in (0.0, 0.5, 2.0, 5.0):
     problem = hf.PackingProblem(num_points=NUM_IDS, dim=DIM, gallery=gallery, alpha=alpha)
-    packing = hf.solve(problem, jax.random.key(2), num_iterations=STEPS)
+    packing = hf.solve(problem, jax.random.key(2), num_steps=STEPS)
     nearness = hf.sweep(packing.x, gallery, reduction=hf.pairwise.nearest()).cosine.mean()
     print(f"{alpha:5.1f}  {packing.max_cosine:10.4f}  {nearness:.4f}")

@@ -15,7 +15,7 @@ def kernel(cosine):
 
 problem = hf.PackingProblem(num_points=500, dim=32)
 key = jax.random.key(0)
-gaussian = hf.solve(problem, key, method=hf.Custom(hf.pair_energy(kernel)), num_iterations=400)
-annealed = hf.solve(problem, key, num_iterations=400)
+gaussian = hf.solve(problem, key, method=hf.Custom(hf.pair_energy(kernel)), num_steps=400)
+annealed = hf.solve(problem, key, num_steps=400)
 print(f"Gaussian kernel: max cosine {gaussian.max_cosine:.4f}")
 print(f"annealed soft maximum: max cosine {annealed.max_cosine:.4f}")

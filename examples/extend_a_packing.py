@@ -14,9 +14,9 @@ import hyperface_jax as hf
 
 OLD, NEW, DIM, STEPS = 400, 100, 32, 200
 
-old = hf.solve(hf.PackingProblem(num_points=OLD, dim=DIM), jax.random.key(0), num_iterations=STEPS)
+old = hf.solve(hf.PackingProblem(num_points=OLD, dim=DIM), jax.random.key(0), num_steps=STEPS)
 problem = hf.PackingProblem(num_points=NEW, dim=DIM, frozen=old.x)
-new = hf.solve(problem, jax.random.key(1), num_iterations=STEPS)
+new = hf.solve(problem, jax.random.key(1), num_steps=STEPS)
 identities = jnp.concatenate([old.x, new.x])
 print(f"{OLD} identities: max cosine {old.max_cosine:.4f}")
 print(f"{OLD + NEW} identities: max cosine {hf.max_cosine(identities):.4f}")

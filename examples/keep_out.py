@@ -19,7 +19,7 @@ kept = hf.PackingProblem(
     num_points=NUM_IDS, dim=DIM, gallery=gallery, keep_out=people, keep_out_cosine=THRESHOLD
 )
 for name, problem in (("without keep-out", free), ("with keep-out", kept)):
-    packing = hf.solve(problem, key, num_iterations=100)
+    packing = hf.solve(problem, key, num_steps=100)
     near = nearest_pairs(packing.x, people).cosine
     print(
         f"{name}: {sum(near > THRESHOLD)} of {NUM_IDS} above {THRESHOLD}, nearest {max(near):.4f}, "

@@ -7,7 +7,7 @@ import hyperface_jax as hf
 
 keys = jax.random.split(jax.random.key(0), 8)
 problem = hf.PackingProblem(num_points=24, dim=4)
-packings = jax.vmap(lambda key: hf.run(problem, key, num_iterations=300))(keys)
+packings = jax.vmap(lambda key: hf.run(problem, key, num_steps=300))(keys)
 best, worst = jnp.min(packings.max_cosine), jnp.max(packings.max_cosine)
 print(f"8 seeds: max cosine {best:.4f} to {worst:.4f}; the 24-cell has 0.5")
 
@@ -17,7 +17,7 @@ gallery = hf.sphere.normalize(jax.random.normal(jax.random.key(1), (500, 16)) + 
 def separation(alpha):
     """Pack near the gallery with one weight."""
     near = hf.PackingProblem(num_points=60, dim=16, gallery=gallery, alpha=alpha)
-    return hf.run(near, jax.random.key(2), num_iterations=100).max_cosine
+    return hf.run(near, jax.random.key(2), num_steps=100).max_cosine
 
 
 alphas = jnp.array([0.0, 1.0, 5.0])
@@ -28,7 +28,7 @@ for alpha, cosine in zip(alphas, jax.vmap(separation)(alphas), strict=True):
 def grown(frozen, key):
     """Add eight points to those that are there; shapes in a scan stay as they are."""
     more = hf.PackingProblem(num_points=8, dim=8, frozen=frozen)
-    packing = hf.run(more, key, num_iterations=60)
+    packing = hf.run(more, key, num_steps=60)
     return jnp.concatenate([frozen[8:], packing.x]), packing.max_cosine
 
 

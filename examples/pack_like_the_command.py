@@ -16,15 +16,15 @@ near = hf.PackingProblem(num_points=60, dim=16, gallery=faces, alpha=0.5)
 safe = hf.PackingProblem(num_points=60, dim=16, keep_out=people, keep_out_cosine=0.6)
 
 packings = {
-    "--steps 100": hf.solve(plain, key, num_iterations=100),
-    "--gallery faces.npy": hf.solve(near, key, num_iterations=100),
-    "--init farthest": hf.solve(near, key, num_iterations=100, start="farthest"),
-    "--init code": hf.solve(plain, key, num_iterations=100, start=hf.codes.refinable(60, 16)),
-    "--method stochastic": hf.solve(plain, key, num_iterations=100, method=hf.MiniBatch()),
-    "--method paper": hf.solve(near, key, num_iterations=100, method=hf.Paper()),
-    "--keep-out people.npy": hf.solve(safe, key, num_iterations=100),
-    "--restarts 4": hf.solve(plain, key, num_iterations=100, num_restarts=4),
-    "--polish": hf.solve(plain, key, num_iterations=100, polish=True),
+    "--steps 100": hf.solve(plain, key, num_steps=100),
+    "--gallery faces.npy": hf.solve(near, key, num_steps=100),
+    "--init farthest": hf.solve(near, key, num_steps=100, start="farthest"),
+    "--init code": hf.solve(plain, key, num_steps=100, start=hf.codes.refinable(60, 16)),
+    "--method stochastic": hf.solve(plain, key, num_steps=100, method=hf.MiniBatch()),
+    "--method paper": hf.solve(near, key, num_steps=100, method=hf.Paper()),
+    "--keep-out people.npy": hf.solve(safe, key, num_steps=100),
+    "--restarts 4": hf.solve(plain, key, num_steps=100, num_restarts=4),
+    "--polish": hf.solve(plain, key, num_steps=100, polish=True),
 }
 for option, packing in packings.items():
     print(f"{option:22} {packing}")

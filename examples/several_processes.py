@@ -20,7 +20,7 @@ def work() -> None:
     hf.processes.initialize()
     mesh = hf.meshes.make_mesh()
     problem = hf.PackingProblem(num_points=400, dim=16)
-    packing = hf.solve(problem, jax.random.key(0), num_iterations=100, mesh=mesh)
+    packing = hf.solve(problem, jax.random.key(0), num_steps=100, mesh=mesh)
     if hf.processes.is_first_process():
         where = f"{jax.process_count()} processes, {mesh.size} devices"
         print(f"{where}: max cosine {packing.max_cosine:.4f}", flush=True)

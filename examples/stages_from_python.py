@@ -42,9 +42,8 @@ drawn = runs.synthesize(
         out=folder / "data",
     )
 )
-print(
-    f"images: {drawn.summary['num_images']}, cosine to target {drawn.summary['fidelity']['target_cosine']:.3f}"
-)
+fidelity = drawn.summary["fidelity"]
+print(f"{drawn.summary['num_images']} images, cosine to target {fidelity['target_cosine']:.3f}")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ developers only, the names stand for plain arrays.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import jax
 
@@ -37,7 +37,9 @@ Frozen: TypeAlias = Float[Array, "f d"]
 RowsLike: TypeAlias = Any
 """Rows as callers have them: a JAX, NumPy or torch array, a memory map or a list, ``[n, d]``."""
 
-Rows: TypeAlias = Float[Array, " n"]
+PerRow: TypeAlias = Float[Array, " n"]
+"""One number a row."""
+
 Indices: TypeAlias = Int[Array, " n"]
 Mask: TypeAlias = Bool[Array, " n"]
 Scalar: TypeAlias = Float[Array, ""]
@@ -45,3 +47,9 @@ Number: TypeAlias = Any
 """A Python number from the host, an array where it is traced or one of many."""
 
 PRNGKey: TypeAlias = Key[Array, ""]
+
+
+class Update(Protocol):
+    """Take how much of a piece of work is done, and the figure that matters, such as its max cosine."""
+
+    def __call__(self, done: float, figure: str = "", /) -> Any: ...  # noqa: D102

@@ -50,7 +50,7 @@ def run(
     """
 
     def loop_of(num_steps: int) -> Loop:
-        method = Annealed(num_iterations=num_steps, annealing=choose_annealing)
+        method = Annealed(num_steps=num_steps, annealing=choose_annealing)
         return Loop.of(method, problem)
 
     start = starts.checked(start, problem)

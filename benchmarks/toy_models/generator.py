@@ -27,7 +27,7 @@ from hyperface_jax.recognition.weights import RUN_WEIGHTS
 from hyperface_jax.runs.support.versions import versions
 from hyperface_jax.runs.support.watch import QUIET, Watch
 from hyperface_jax.toyfaces.diffusion import Sampling, load_generator, save_generator
-from hyperface_jax.toyfaces.faces import Faces, draw_persons, embed_persons
+from hyperface_jax.toyfaces.faces import PersonFaces, draw_persons, embed_persons
 from hyperface_jax.toyfaces.pretrained import GENERATOR, METRICS, RECOGNIZER
 from hyperface_jax.toyfaces.training import GeneratorTraining
 
@@ -93,7 +93,9 @@ def train(settings: Settings, watch: Watch = QUIET) -> None:
     atomic_write_json(settings.out / METRICS, metrics)
 
 
-def _faces(settings: Settings, recognizer: Any, role: str, num_ids: int, preset: str) -> Faces:
+def _faces(
+    settings: Settings, recognizer: Any, role: str, num_ids: int, preset: str
+) -> PersonFaces:
     images = draw_persons(
         settings.seed,
         role,
@@ -143,7 +145,7 @@ def measure(settings: Settings) -> dict[str, float]:
     model = load_generator(settings.out)
     images, real = _faces(settings, recognizer, "reference", settings.num_test_ids, "easy")
     half = settings.images_per_id // 2
-    target = Faces(images[:, :half], real[:, :half]).directions()
+    target = PersonFaces(images[:, :half], real[:, :half]).directions()
     drawn, single = (
         _drawn(model, recognizer, conditions, settings.seed) for conditions in (target, real[:, 0])
     )

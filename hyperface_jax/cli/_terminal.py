@@ -11,7 +11,8 @@ from rich import progress as bars
 from rich.console import Console
 
 from hyperface_jax.io.files import one_line
-from hyperface_jax.runs.support.watch import Update, Watch, no_progress
+from hyperface_jax.runs.support.watch import Watch, no_progress
+from hyperface_jax.typing import Update
 
 _LINE_EVERY_SECONDS = 10.0
 

@@ -10,7 +10,7 @@ VERBS = {
     "leakage": "Find faces that are too close to real people, or to each other.",
     "diversity": "Measure the variety of a data set.",
     "plan": "Estimate memory and time of a packing on given hardware.",
-    "bounds": "Print what no packing can beat, and the best known code.",
+    "bounds": "Print what no packing can beat, and the best construction.",
     "report": "Draw the report of a finished packing again.",
     "demo": "Run the whole method in a world of toy faces.",
 }

@@ -116,8 +116,7 @@ def _run(settings: Any, general: Any) -> int:
     except InputError as error:
         raise InputError(translate(str(error))) from error
     except Stopped as stopped:
-        code = _INTERRUPTED
-        text = f"{stopped.path}: stopped and saved; run the same command to go on"
+        code, text = _INTERRUPTED, str(stopped)
     # To ask a process that is alone would start its devices.
     if text and (not jax.distributed.is_initialized() or processes.is_first_process()):
         tell(text, sys.stdout)

@@ -19,14 +19,14 @@ from hyperface_jax.codes.sharp import (
     sharp_configuration,
 )
 from hyperface_jax.codes.shortening import punctured, restricted, shortened
-from hyperface_jax.codes.verification import Verification, verify
+from hyperface_jax.codes.verification import CodeCheck, verify
 from hyperface_jax.codes.vertices import with_vertices
 
 __all__ = [
     "SHARP",
+    "CodeCheck",
     "LinearCode",
     "SphericalCode",
-    "Verification",
     "best_known",
     "cameron_goethals_seidel",
     "cross_polytope",

@@ -14,7 +14,7 @@ from hyperface_jax.pairwise import Sweep, max_cosine
 MOST_PAIR_FLOPS = 1e13
 
 
-class Verification(NamedTuple):
+class CodeCheck(NamedTuple):
     """What a check of a code found.
 
     Attributes:
@@ -30,7 +30,7 @@ class Verification(NamedTuple):
     error: float
 
 
-def verify(code: SphericalCode) -> Verification:
+def verify(code: SphericalCode) -> CodeCheck:
     """Compute the max cosine of a code by what it is made of, not by what it states.
 
     Raises:
@@ -42,21 +42,21 @@ def verify(code: SphericalCode) -> Verification:
         >>> from hyperface_jax.codes import best_known
         >>> code = best_known(500_000, 512)
         >>> verify(code)
-        Verification(max_cosine=0.0625, method='words', error=1e-09)
+        CodeCheck(max_cosine=0.0625, method='words', error=1e-09)
     """
     if code.distribution:
-        return Verification(code.distribution(), "words", 1e-9)
+        return CodeCheck(code.distribution(), "words", 1e-9)
     if code.parts:
         return _of_parts([verify(part) for part in dict.fromkeys(code.parts)], len(code.parts))
     flops = float(code.num_points) ** 2 * code.dim
     if flops > MOST_PAIR_FLOPS:
         raise ValueError(f"{code.name}: {code.num_points} points are too many for all pairs")
-    return Verification(measured_max_cosine(code), "pairs", 1e-6)
+    return CodeCheck(measured_max_cosine(code), "pairs", 1e-6)
 
 
-def _of_parts(found: list[Verification], num_parts: int) -> Verification:
+def _of_parts(found: list[CodeCheck], num_parts: int) -> CodeCheck:
     cosine = max(part.max_cosine for part in found)
-    return Verification(
+    return CodeCheck(
         cosine if num_parts == 1 else max(cosine, 0.0),
         min(part.method for part in found),
         max(part.error for part in found),

@@ -3,8 +3,8 @@
 from hyperface_jax.evaluation.curves import Det, Roc, det_points
 from hyperface_jax.evaluation.exhaustive import AllPairs, all_pairs
 from hyperface_jax.evaluation.neighbors import (
+    ClosestPairs,
     NearestPairs,
-    Pairs,
     TargetMatch,
     impostor_threshold,
     nearest_pairs,
@@ -32,12 +32,12 @@ from hyperface_jax.evaluation.verification import (
 
 __all__ = [
     "AllPairs",
+    "ClosestPairs",
     "Det",
     "Diversity",
     "FoldTar",
     "Identification",
     "NearestPairs",
-    "Pairs",
     "Roc",
     "Separation",
     "TargetMatch",

@@ -18,14 +18,13 @@ from hyperface_jax.pairwise import count_above, k_nearest, nearest, sweep_stream
 from hyperface_jax.sphere import normalize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import ArrayLike
 
     from hyperface_jax.pairwise import RowSource, Sweep
+    from hyperface_jax.typing import Update
 
-    Watch = Callable[[int, float], None]
-    """Told of the pairs done so far, and of the largest cosine among them."""
 
 MOST_PAIRS = 1000
 """Most similar pairs that are searched for at most."""
@@ -35,7 +34,7 @@ _SAME = 1e-6
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
-class Pairs(NamedTuple):
+class ClosestPairs(NamedTuple):
     """Pairs of rows, the most similar first.
 
     Attributes:
@@ -60,7 +59,7 @@ class NearestPairs(NamedTuple):
 
     cosine: np.ndarray
     nearest: np.ndarray
-    pairs: Pairs
+    pairs: ClosestPairs
 
     def summary(self, thresholds: Sequence[float]) -> dict[str, Any]:
         """Return the figures in terms of JSON, with the share of rows above each cosine."""
@@ -105,7 +104,7 @@ def nearest_pairs(
     *,
     num_pairs: int = 100,
     sweep: Sweep | None = None,
-    watch: Watch | None = None,
+    progress: Update | None = None,
 ) -> NearestPairs:
     """Find the nearest neighbor of every row and the most similar pairs.
 
@@ -117,7 +116,7 @@ def nearest_pairs(
         y: the set to search, ``[m, d]``. None searches ``x`` and leaves out each row itself.
         num_pairs: how many of the most similar pairs to find; all if there are fewer.
         sweep: how pairs are visited, and on which devices.
-        watch: told of the progress.
+        progress: told of the rows of ``x`` done, and of the max cosine so far.
 
     Returns:
         Neighbors and pairs.
@@ -130,15 +129,15 @@ def nearest_pairs(
         Memory of some blocks of rows and of the result.
     """
     _check(x, y, num_pairs)
-    best = -np.inf
+    best, share_of_rows = -np.inf, x.shape[0] / count_pairs(x, y)
 
-    def report(done: int, found: Any) -> None:
+    def look(done: int, found: Any) -> None:
         nonlocal best
         best = max(best, float(np.max(found.cosine)))
-        if watch:
-            watch(done, best)
+        if progress:
+            progress(round(done * share_of_rows), f"max cosine {best:.4f}")
 
-    found = sweep_streamed(x, y, reduction=nearest(), sweep=sweep, watch=report)
+    found = sweep_streamed(x, y, reduction=nearest(), sweep=sweep, on_block=look)
     return NearestPairs(
         found.cosine, found.column, _most_similar(x, y, found.cosine, num_pairs, sweep)
     )
@@ -150,7 +149,7 @@ def target_match(
     own: np.ndarray,
     *,
     sweep: Sweep | None = None,
-    watch: Watch | None = None,
+    progress: Update | None = None,
 ) -> TargetMatch:
     """Compare each face with the embedding that it was drawn for, and rank that one among all.
 
@@ -159,7 +158,7 @@ def target_match(
         targets: unit embeddings that they were drawn for, ``[m, d]``.
         own: row of the target of each face, ``[n]``.
         sweep: how pairs are visited, and on which devices.
-        watch: told of the progress; the cosine is the mean to the own target.
+        progress: told of the rows of ``x`` done, and of the mean cosine to the own target.
 
     Returns:
         Cosines and ranks; a target must be nearer by more than 1e-6 to count as better.
@@ -178,14 +177,20 @@ def target_match(
             f"own: names rows {own.min()} to {own.max()} of {targets.shape[0]} targets"
         )
     cosine = _own_cosines(x, targets, own)
-    mean = float(cosine.mean())
+    figure, num_targets = f"mean cosine to target {cosine.mean():.4f}", targets.shape[0]
+
+    def look(done: int, found: Any) -> None:
+        del found
+        if progress:
+            progress(round(done / num_targets), figure)
+
     better = sweep_streamed(
         _Relative(x, cosine),
         _Relative(targets, np.full(targets.shape[0], -1, np.float32)),
         reduction=count_above(_SAME),
         sweep=sweep,
         ids=own.astype(np.int32),
-        watch=None if watch is None else lambda done, _: watch(done, mean),
+        on_block=look,
     )
     return TargetMatch(cosine, better + 1)
 
@@ -268,7 +273,7 @@ def count_pairs(x: RowSource, y: RowSource | None = None) -> int:
 
 def _most_similar(
     x: RowSource, y: RowSource | None, cosine: np.ndarray, num_pairs: int, sweep: Sweep | None
-) -> Pairs:
+) -> ClosestPairs:
     # Within one set one pair may be the nearest of two rows.
     num_rows = 2 * num_pairs if y is None else num_pairs
     rows = np.sort(np.argsort(-cosine, kind="stable")[:num_rows])
@@ -291,7 +296,7 @@ def _most_similar(
     exact = _exact_cosines(_gather(x, row), _gather(other, column))
     # Copies differ in the last bits of their cosines.
     order = np.lexsort((column, row, -exact.round(12)))
-    return Pairs(exact[order], row[order], column[order])
+    return ClosestPairs(exact[order], row[order], column[order])
 
 
 def _gather(x: RowSource, rows: np.ndarray) -> np.ndarray:
@@ -306,8 +311,8 @@ def _exact_cosines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _own_cosines(x: RowSource, targets: RowSource, own: np.ndarray) -> np.ndarray:
     cosine, step = np.empty(len(own), np.float32), 8192
-    whole = targets[0 : targets.shape[0]]
+    whole = np.asarray(targets[0 : targets.shape[0]])
     for start in range(0, len(own), step):
         part = slice(start, start + step)
-        cosine[part] = _exact_cosines(x[part], whole[own[part]])
+        cosine[part] = _exact_cosines(np.asarray(x[part]), whole[own[part]])
     return cosine

@@ -24,12 +24,11 @@ from hyperface_jax.evaluation.verification import Separation, separation
 from hyperface_jax.pairwise import nearest, sweep_streamed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from hyperface_jax.pairwise import RowSource, Sweep
+    from hyperface_jax.typing import Update
 
-    Report = Callable[[int], None]
-    """Told of the rows done so far."""
 
 IMPOSTOR_ROWS = 5000
 """Rows between which impostor pairs are scored, at most."""
@@ -127,7 +126,7 @@ def diversity(
     gallery: RowSource | None = None,
     seed: int = 0,
     sweep: Sweep | None = None,
-    report: Report | None = None,
+    progress: Update | None = None,
 ) -> Diversity:
     """Describe a data set by the embeddings of its images.
 
@@ -137,7 +136,7 @@ def diversity(
         gallery: unit rows ``[g, d]`` that stand for all faces, to measure coverage.
         seed: of the rows that impostor pairs are drawn from, and of genuine ones if they are too many.
         sweep: how pairs of centers and gallery rows are visited, and on which devices.
-        report: told of the rows done, of ``2 n``.
+        progress: told of the rows done, of ``2 n``.
 
     Returns:
         The figures.
@@ -149,7 +148,7 @@ def diversity(
         gallery. Memory of the centers, of some blocks of rows and of some 100 bytes a scored pair.
     """
     names, index, sizes = _classes(x, labels)
-    rows = _Rows(x, report or (lambda done: None))
+    rows = _Rows(x, progress)
     sums, covariance = _moments(rows, index, len(names))
     lengths = np.linalg.norm(sums, axis=1)
     _check_lengths(names, lengths)
@@ -207,8 +206,8 @@ def vendi_score(kernel: np.ndarray) -> float:
 class _Rows:
     """Rows that are read in blocks, and counted."""
 
-    def __init__(self, source: RowSource, report: Report) -> None:
-        self.shape, self._source, self._report, self._done = source.shape, source, report, 0
+    def __init__(self, source: RowSource, progress: Update | None) -> None:
+        self.shape, self._source, self._progress, self._done = source.shape, source, progress, 0
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Read rows in any order; those that follow one another are read at once."""
@@ -219,7 +218,8 @@ class _Rows:
     def __getitem__(self, place: slice, /) -> np.ndarray:
         block = np.asarray(self._source[place], np.float32)
         self._done += len(block)
-        self._report(self._done)
+        if self._progress:
+            self._progress(self._done)
         return block
 
 
@@ -289,7 +289,7 @@ def _impostor(x: RowSource, index: np.ndarray, seed: int) -> np.ndarray:
     chosen = np.sort(np.random.default_rng(seed).choice(len(index), count, replace=False))
     if len(np.unique(index[chosen])) < 2:  # nearly all images are of one identity
         chosen[0] = np.flatnonzero(index != index[chosen[0]])[0]
-    sample = _Rows(x, lambda done: None).take(chosen)
+    sample = _Rows(x, None).take(chosen)
     i, j = np.triu_indices(count, 1)
     scores = (sample @ sample.T)[i, j]
     return scores[index[chosen][i] != index[chosen][j]]

@@ -31,7 +31,7 @@ _SCALING = {"signed": (127.5, 128.0), "unit": (0.0, 255.0), "pixels": (0.0, 1.0)
 """What is taken off a pixel, and what the rest is divided by."""
 
 
-class Faces(NamedTuple):
+class Detections(NamedTuple):
     """The faces in an image, the best first, in pixels; (0, 0) is the first pixel.
 
     Attributes:
@@ -49,7 +49,7 @@ class Faces(NamedTuple):
 class Detector(Protocol):
     """A network that finds faces."""
 
-    def __call__(self, image: np.ndarray, /) -> Faces:
+    def __call__(self, image: np.ndarray, /) -> Detections:
         """Find the faces in a uint8 RGB image, ``[h, w, 3]``."""
         ...
 
@@ -93,7 +93,7 @@ class ScrfdDetector:
         self._offset, self._divisor = _SCALING[input_range]
         self._run(np.zeros((*self._size, 3), np.uint8))
 
-    def __call__(self, image: np.ndarray) -> Faces:
+    def __call__(self, image: np.ndarray) -> Detections:
         """Find the faces in an image.
 
         Args:
@@ -110,7 +110,7 @@ class ScrfdDetector:
         scores, boxes, landmarks = self._decode(self._run(square))
         order = np.argsort(-scores, kind="stable")
         best = order[_apart(boxes[order])]
-        return Faces(boxes[best] / np.tile(scale, 2), scores[best], landmarks[best] / scale)
+        return Detections(boxes[best] / np.tile(scale, 2), scores[best], landmarks[best] / scale)
 
     def _run(self, square: np.ndarray) -> list[np.ndarray]:
         """Return the outputs as matrices: scores a stride, then boxes, then landmarks."""
@@ -236,7 +236,7 @@ def _areas(boxes: np.ndarray) -> np.ndarray:
     return np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
 
 
-def largest_central_face(faces: Faces, shape: Sequence[int]) -> int | None:
+def largest_central_face(faces: Detections, shape: Sequence[int]) -> int | None:
     """Choose the face that an image is of, as insightface's ``FaceAnalysis.get(max_num=1)`` does.
 
     It is the one with the largest area less twice the squared distance between the centers of the box
@@ -267,8 +267,8 @@ def landmarks_of(detector: Detector, image: np.ndarray) -> np.ndarray | None:
         image: uint8 RGB, ``[h, w, 3]``.
 
     Returns:
-        float64 ``[5, 2]`` in pixels of the image, as :class:`Faces` has them, perhaps beyond it; None
-        if no face is found.
+        float64 ``[5, 2]`` in pixels of the image, as :class:`Detections` has them, perhaps beyond it;
+        None if no face is found.
 
     Raises:
         InputError: the array is no such image, or the detector fails.

@@ -26,9 +26,9 @@ from hyperface_jax.io.images import encode, is_flat
 
 if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
+    from hyperface_jax.typing import Update
 
     Draw = Callable[[np.ndarray], Any]
-    Progress = Callable[[int], None]
 
 _KIND = "set of faces"
 _INDEX = "model_index.json"
@@ -72,7 +72,7 @@ def write_faces(
     *,
     seed: int = 0,
     batch_size: int = 16,
-    progress: Progress | None = None,
+    progress: Update | None = None,
 ) -> list[str]:
     """Write random faces as PNG files ``000000.png``, ``000001.png``, ...
 
@@ -365,7 +365,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _named(
-    batches: Iterator[np.ndarray], indices: np.ndarray, num_kept: int, progress: Progress | None
+    batches: Iterator[np.ndarray], indices: np.ndarray, num_kept: int, progress: Update | None
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the name and the image of each face; report a batch when its files are written."""
     num_drawn = 0

@@ -21,6 +21,7 @@ from hyperface_jax.io.resampling import resize_linear
 if TYPE_CHECKING:
     from hyperface_jax.faces.image_sets import ImageSet, Landmarks
     from hyperface_jax.faces.recognizer import Recognizer
+    from hyperface_jax.typing import Update
 
 _MAX_THREADS = 32
 
@@ -66,7 +67,7 @@ def extract(
     landmarks: Landmarks | None = None,
     flip: bool = False,
     is_strict: bool = False,
-    progress: Callable[[int], None] | None = None,
+    progress: Update | None = None,
 ) -> Extracted:
     """Embed images.
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from hyperface_jax.io.images import Color
     from hyperface_jax.recognition.backbones import IResNet
 
+_CONFIG = "config.json"
+
 
 class FlaxRecognizer:
     """A backbone that embeds images in evaluation mode, with the weights that it has now.
@@ -106,7 +108,8 @@ def load_recognizer(
             "finished, or a weight file"
         )
     model, report = load_model(weights)
-    if path.is_dir():
+    color = color or _stated_color(weights, is_needed=report.is_cvlface)
+    if (weights.parent / RUN_SETTINGS).exists() and path.is_dir():
         _apply_settings(model, path / RUN_SETTINGS)
     else:
         # By one of its own: a recognizer fills every later batch up to its largest.
@@ -119,6 +122,23 @@ def load_recognizer(
         color=color,
         unused=report.unexpected,
     )
+
+
+def _stated_color(weights: Path, *, is_needed: bool) -> Color | None:
+    """Return the channel order in the ``config.json`` beside weights, as CVLface publishes it."""
+    path = weights.parent / _CONFIG
+    stored = read_json(path) if path.is_file() else {}
+    inner = stored.get("conf", stored) if isinstance(stored, dict) else {}
+    stated = inner.get("color_space") if isinstance(inner, dict) else None
+    if stated is None and not is_needed:
+        return None
+    order = str(stated).lower()
+    if order not in ("rgb", "bgr"):
+        raise InputError(
+            f"{one_line(weights)}: is of CVLface, and no {_CONFIG} beside it says color_space RGB or "
+            "BGR: give `color`"
+        )
+    return "rgb" if order == "rgb" else "bgr"
 
 
 def _apply_settings(model: IResNet, path: Path) -> None:

@@ -67,7 +67,7 @@ def warp(image: np.ndarray, forward: np.ndarray, size: int) -> np.ndarray:
         plane = ndimage.affine_transform(
             image[..., channel].astype(np.float32),
             matrix,
-            offset=offset,
+            offset=tuple(offset),  # pyright: ignore[reportArgumentType]
             output_shape=(size, size),
             order=1,
             mode="grid-constant",

@@ -56,7 +56,7 @@ class Progress(NamedTuple):
 
     step: int
     """Steps done."""
-    num_iterations: int
+    num_steps: int
     """Steps in all."""
     max_cosine: float
     """Of the best iterate so far, where one is tracked and measured; else of the last step."""
@@ -74,7 +74,7 @@ def run(
     key: PRNGKey,
     *,
     method: Method | None = None,
-    num_iterations: int | None = None,
+    num_steps: int | None = None,
     start: Start | None = None,
     sweep: Sweep | None = None,
 ) -> Packing:
@@ -89,7 +89,7 @@ def run(
         problem: what to pack.
         key: seed of everything random.
         method: how; None is :class:`Annealed`, refining where the start is a code.
-        num_iterations: steps, in place of the method's own.
+        num_steps: steps, in place of the method's own.
         start: a name, a code, rows or a function; None means the gallery where there is one, else
             uniform points.
         sweep: how pairs are visited.
@@ -106,14 +106,14 @@ def run(
         >>> import jax
         >>> keys = jax.random.split(jax.random.key(0), 4)
         >>> problem = PackingProblem(num_points=6, dim=3)
-        >>> packings = jax.vmap(lambda key: run(problem, key, num_iterations=300))(keys)
+        >>> packings = jax.vmap(lambda key: run(problem, key, num_steps=300))(keys)
         >>> packings.x.shape
         (4, 6, 3)
     """
     sweep = Sweep() if sweep is None else sweep
     start = starts.checked(start, problem)
     size = problem.num_points, problem.dim
-    method = chosen_method(method, num_iterations, start).resolve(*size, sweep.num_devices)
+    method = chosen_method(method, num_steps, start).resolve(*size, sweep.num_devices)
     rows, name = starts.split(start)
     return _run(problem, prng_key(key), rows, name, method, sweep)
 
@@ -144,7 +144,7 @@ def solve(
     key: PRNGKey,
     *,
     method: Method | None = None,
-    num_iterations: int | None = None,
+    num_steps: int | None = None,
     start: Start | None = None,
     num_restarts: int = 1,
     polish: bool = False,
@@ -158,7 +158,7 @@ def solve(
         problem: what to pack.
         key: seed of everything random.
         method: how; None is :class:`Annealed`, refining where the start is a code.
-        num_iterations: steps, in place of the method's own.
+        num_steps: steps, in place of the method's own.
         start: a name, a code, rows or a function; None means the gallery where there is one, else
             uniform points.
         num_restarts: independent packings, side by side; the best is returned. For small problems:
@@ -179,7 +179,7 @@ def solve(
 
     Examples:
         >>> import jax
-        >>> packing = solve(PackingProblem(num_points=6, dim=3), jax.random.key(0), num_iterations=300)
+        >>> packing = solve(PackingProblem(num_points=6, dim=3), jax.random.key(0), num_steps=300)
         >>> packing  # the octahedron  # doctest: +ELLIPSIS
         Packing(6 points in 3 dimensions, max cosine ...0.00..., bound 0.00000, 300 steps)
     """
@@ -188,7 +188,7 @@ def solve(
     sweep = chosen_sweep(mesh, sweep, restarts)
     start = starts.checked(start, problem)
     _check_polish(problem, polish, sweep)
-    method = chosen_method(method, num_iterations, start)
+    method = chosen_method(method, num_steps, start)
     loop = Loop.of(method, problem, sweep, restarts)
     check_memory(problem.num_points * num_restarts, problem.dim, sweep)
     packing = _with_numbers(_driven(loop, problem, prng_key(key), start, callback))
@@ -201,7 +201,7 @@ def solve_restarts(
     *,
     num_restarts: int,
     method: Method | None = None,
-    num_iterations: int | None = None,
+    num_steps: int | None = None,
     start: Start | None = None,
 ) -> Packing:
     """Find independent packings side by side, and return all of them.
@@ -211,7 +211,7 @@ def solve_restarts(
         key: seed; restart ``r`` is that of ``jax.random.fold_in(key, r)``, whatever their number.
         num_restarts: how many.
         method: how; None is :class:`Annealed`.
-        num_iterations: steps of each.
+        num_steps: steps of each.
         start: of each.
 
     Returns:
@@ -222,19 +222,19 @@ def solve_restarts(
     keys = jax.vmap(partial(jax.random.fold_in, prng_key(key)))(jnp.arange(count))
 
     def one(key: Any) -> Packing:
-        return run(problem, key, method=method, num_iterations=num_iterations, start=start)
+        return run(problem, key, method=method, num_steps=num_steps, start=start)
 
     return jax.vmap(one)(keys)
 
 
-def chosen_method(method: Method | None, num_iterations: int | None, start: Any) -> Method:
+def chosen_method(method: Method | None, num_steps: int | None, start: Any) -> Method:
     """Return the method to resolve, checked."""
     if method is None:
         is_code = isinstance(start, SphericalCode)
         method = Annealed(annealing=refining_annealing) if is_code else Annealed()
     check_method(method)
-    if num_iterations is not None:
-        method = replace(method, num_iterations=num_iterations)
+    if num_steps is not None:
+        method = replace(method, num_steps=num_steps)
     check_hashable(method)
     return method
 

@@ -11,7 +11,7 @@ from hyperface_jax import sphere
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, Hinge
 from hyperface_jax.packing.manifolds import NEAREST_ROW, Manifold
 from hyperface_jax.pairwise import Nearest, Sweep, k_nearest, nearest
-from hyperface_jax.typing import Array, Gallery, Int, Points, Rows, Scalar
+from hyperface_jax.typing import Array, Gallery, Int, PerRow, Points, Scalar
 
 _KEEP_OUT_WEIGHT = 200.0
 _KEEP_OUT_MARGIN = 0.01
@@ -23,7 +23,7 @@ class Pull(NamedTuple):
 
     value: Scalar
     force: Points
-    cosine: Rows
+    cosine: PerRow
     """Cosine of every point to the reference row (or foot) taken as nearest, ``[n]``."""
 
 

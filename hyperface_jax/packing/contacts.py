@@ -18,9 +18,8 @@ from jax.sharding import PartitionSpec
 from hyperface_jax import meshes, sphere
 from hyperface_jax.meshes import ROWS
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, Hinge
-from hyperface_jax.pairwise import Rows as Chosen
-from hyperface_jax.pairwise import Sweep, max_cosine
-from hyperface_jax.typing import Frozen, Indices, Mask, Points, Rows, Scalar
+from hyperface_jax.pairwise import NumberedRows, Sweep, max_cosine
+from hyperface_jax.typing import Frozen, Indices, Mask, PerRow, Points, Scalar
 
 CONTACT_SHARE = 0.01
 """Of the points, those in closest contact."""
@@ -32,14 +31,14 @@ CONTACT_SWEEPS = 1 + (4 * _NUM_MOVES + 7) * CONTACT_SHARE
 
 def relax_contacts(
     x: Points,
-    nearest: Rows,
+    nearest: PerRow,
     frozen: Frozen | None = None,
     *,
     share: float = CONTACT_SHARE,
     num_moves: int = _NUM_MOVES,
     num_points: int | None = None,
     sweep: Sweep = DEFAULT_SWEEP,
-) -> tuple[Points, Rows]:
+) -> tuple[Points, PerRow]:
     """Push the closest pairs apart; the max cosine never rises. It can be traced.
 
     Args:
@@ -64,7 +63,7 @@ def relax_contacts(
     index = _padded(order[:num_rows].astype(jnp.int32), x.shape[0], sweep)
     rows, highest = _pushed(sweep, num_moves, x, frozen, index, values[num_rows])
 
-    def accept() -> tuple[Points, Rows]:
+    def accept() -> tuple[Points, PerRow]:
         to_moving = _to_others(sweep, x, _rows(sweep, x, index).x)
         is_stale = to_moving > nearest - _ROUNDING
         is_stale = is_stale.at[index].set(True, mode="drop")
@@ -74,7 +73,7 @@ def relax_contacts(
     return lax.cond(highest < values[0], accept, lambda: (x, nearest))
 
 
-def _whole(values: Rows, sweep: Sweep) -> Rows:
+def _whole(values: PerRow, sweep: Sweep) -> PerRow:
     """Hold one number a row on every device: a sort of sharded values would gather them anyway."""
     if sweep.mesh is None:
         return values
@@ -90,12 +89,12 @@ def _padded(index: Indices, num_points: int, sweep: Sweep) -> Indices:
     return lax.with_sharding_constraint(index, meshes.rows(sweep.mesh))
 
 
-def _rows(sweep: Sweep, x: Points, index: Indices) -> Chosen:
+def _rows(sweep: Sweep, x: Points, index: Indices) -> NumberedRows:
     rows = sweep.take(x, index)
-    return Chosen(rows, jnp.where(sphere.is_point(rows), index, -1))
+    return NumberedRows(rows, jnp.where(sphere.is_point(rows), index, -1))
 
 
-def _to_others(sweep: Sweep, x: Points, others: Points) -> Rows:
+def _to_others(sweep: Sweep, x: Points, others: Points) -> PerRow:
     return sweep(x, others, reduction=max_cosine())
 
 
@@ -114,7 +113,7 @@ def _pushed(
     """
     excess = Hinge(level).reduction(step=0, shift=None, precision=sweep.precision)
 
-    def evaluate(rows: Chosen) -> tuple[Points, Scalar]:
+    def evaluate(rows: NumberedRows) -> tuple[Points, Scalar]:
         others = _with_rows(sweep, x, index, rows.x)
         sums = sweep.among(rows, others, reduction=excess)
         force, highest = sums.force, sums.max_cosine
@@ -129,7 +128,7 @@ def _pushed(
         best = jnp.where(highest < lowest, rows.x, best)
         moved = sphere.retract(rows.x, -sphere.project(rows.x, force / 2))
         moved = jnp.where(sphere.is_point(rows.x)[:, None], moved, 0)
-        return (Chosen(moved, rows.ids), best, jnp.minimum(lowest, highest)), None
+        return (NumberedRows(moved, rows.ids), best, jnp.minimum(lowest, highest)), None
 
     start = _rows(sweep, x, index)
     state = start, start.x, jnp.asarray(jnp.inf, x.dtype)
@@ -158,10 +157,10 @@ def _measured_again(
     x: Points,
     frozen: Frozen | None,
     moved: Points,
-    nearest: Rows,
+    nearest: PerRow,
     is_stale: Mask,
     block: int,
-) -> Rows:
+) -> PerRow:
     """Bring the nearest cosines up to date: of rows that have moved, or whose nearest one has."""
     is_stale = _whole(is_stale, sweep)
     stale_first = jnp.argsort(~is_stale).astype(jnp.int32)
@@ -182,7 +181,7 @@ def _measured_again(
     return lax.while_loop(lambda s: s[0] < num_stale, measure, (first, values))[1]
 
 
-def _of_rows(sweep: Sweep, x: Points, frozen: Frozen | None, index: Indices) -> Rows:
+def _of_rows(sweep: Sweep, x: Points, frozen: Frozen | None, index: Indices) -> PerRow:
     rows = _rows(sweep, x, index)
     own = sweep.among(rows, x, reduction=max_cosine())
     if frozen is None:

@@ -33,7 +33,7 @@ from hyperface_jax.pairwise import (
     nearest,
     pair_sum,
 )
-from hyperface_jax.typing import Frozen, Gallery, Number, Points, Rows, Scalar
+from hyperface_jax.typing import Frozen, Gallery, Number, PerRow, Points, Scalar
 
 Schedule = Callable[[Any], Any]
 """Step number to value, as in optax."""
@@ -53,7 +53,7 @@ class Evaluation(NamedTuple):
     """The energy."""
     force: Points
     """Its Euclidean gradient with respect to the free points, ``[n, d]``."""
-    row_max: Rows
+    row_max: PerRow
     """Exact cosine of each free point to its nearest other point, frozen ones included, ``[n]``."""
 
     @property
@@ -300,7 +300,7 @@ def check_positive(name: str, value: Any) -> None:
 class RowMaxEnergy:
     """Base of energies of the row maxima ``m_i``: a weight for every row, set by the maxima alone."""
 
-    def weights(self, row_max: Rows) -> tuple[Scalar, Rows]:
+    def weights(self, row_max: PerRow) -> tuple[Scalar, PerRow]:
         """Return the energy and its derivative by each row maximum."""
         raise NotImplementedError
 
@@ -329,7 +329,7 @@ class RowMaxEnergy:
 class MeanRowMax(RowMaxEnergy):
     """Mean over points of the cosine to the nearest other point."""
 
-    def weights(self, row_max: Rows) -> tuple[Scalar, Rows]:
+    def weights(self, row_max: PerRow) -> tuple[Scalar, PerRow]:
         """Weigh every row that has a neighbor equally."""
         is_met = row_max > -jnp.inf
         weight = is_met / jnp.maximum(jnp.sum(is_met, dtype=row_max.dtype), 1)
@@ -340,14 +340,14 @@ class MeanRowMax(RowMaxEnergy):
 class ClosestPair(RowMaxEnergy):
     """The max cosine itself: one pair feels a force (the objective of HyperFace, Algorithm 1)."""
 
-    def weights(self, row_max: Rows) -> tuple[Scalar, Rows]:
+    def weights(self, row_max: PerRow) -> tuple[Scalar, PerRow]:
         """Give the whole weight to the first row of the closest pair."""
         return jnp.max(row_max), jax.nn.one_hot(
             jnp.argmax(row_max), row_max.shape[0], dtype=row_max.dtype
         )
 
 
-def row_max(x: Points, frozen: Frozen | None = None, *, sweep: Sweep = DEFAULT_SWEEP) -> Rows:
+def row_max(x: Points, frozen: Frozen | None = None, *, sweep: Sweep = DEFAULT_SWEEP) -> PerRow:
     """Exact cosine of every row to its nearest other row, frozen rows included, ``[n]``.
 
     Cost: ``n^2 d + 2 n m d`` FLOPs.

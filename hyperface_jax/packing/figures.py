@@ -11,17 +11,17 @@ import jax.numpy as jnp
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, row_max
 from hyperface_jax.packing.problem import PackingProblem
 from hyperface_jax.pairwise import Sweep, first_rows, max_cosine
-from hyperface_jax.typing import Points, Rows
+from hyperface_jax.typing import PerRow, Points
 
 
 class PackingFigures(NamedTuple):
     """Cosines of the free points of a packing, or of a sample of them, in float32."""
 
-    nearest: Rows
+    nearest: PerRow
     """To the nearest other point, frozen ones included, ``[n]``."""
-    gallery: Rows | None
+    gallery: PerRow | None
     """To the nearest gallery row, ``[n]``, whatever manifold the problem has."""
-    keep_out: Rows | None
+    keep_out: PerRow | None
     """To the nearest keep-out row, ``[n]``."""
 
 
@@ -60,10 +60,10 @@ def measure(
 @partial(jax.jit, static_argnames="sweep")
 def measure_sets(
     problem: PackingProblem, x: Points, *, sweep: Sweep = DEFAULT_SWEEP
-) -> tuple[Rows | None, Rows | None]:
+) -> tuple[PerRow | None, PerRow | None]:
     """Find the cosine of every row to its nearest gallery row and its nearest keep-out row."""
 
-    def against(others: Points | None) -> Rows | None:
+    def against(others: Points | None) -> PerRow | None:
         return None if others is None else sweep(x, others, reduction=max_cosine())
 
     return against(problem.gallery), against(problem.keep_out)

@@ -24,8 +24,8 @@ from hyperface_jax.packing.methods import Method, PackingState, Seen, unmeasured
 from hyperface_jax.packing.problem import PackingProblem
 from hyperface_jax.pairwise import Sweep
 from hyperface_jax.pairwise import max_cosine as highest
-from hyperface_jax.pairwise.parts import Report, num_parts, sweep_in_parts
-from hyperface_jax.typing import Frozen, Points, PRNGKey, Rows, Scalar
+from hyperface_jax.pairwise.parts import num_parts, sweep_in_parts
+from hyperface_jax.typing import Frozen, PerRow, Points, PRNGKey, Scalar, Update
 
 _CHUNK_FLOPS = 2e11
 _MAX_CHUNK = 100
@@ -70,9 +70,9 @@ class Final(NamedTuple):
     """``[rows, d]``; rows of zeros fill shards up."""
     row: Any
     """Identity of each row."""
-    nearest: Rows
+    nearest: PerRow
     """Exact cosine of each to its nearest other point, frozen ones included; ``-inf`` for no point."""
-    keep_out: Rows | None
+    keep_out: PerRow | None
     """Exact cosine of each to its nearest keep-out row."""
     max_cosine: Scalar
     violations: Any
@@ -188,7 +188,7 @@ def conclude(
     problem: PackingProblem,
     x: Points,
     row: Any,
-    nearest: Rows | None = None,
+    nearest: PerRow | None = None,
     sweep: Sweep = DEFAULT_SWEEP,
 ) -> Final:
     """Let the method finish repaired points, and measure them; ``nearest`` may be known already."""
@@ -402,19 +402,19 @@ class Loop:
         return _repaired(placed, state, self.sweep)
 
     def finish(
-        self, placed: PackingProblem, state: LoopState, report: Report | None = None
+        self, placed: PackingProblem, state: LoopState, progress: Update | None = None
     ) -> Final:
         """Repair, finish and measure the best points.
 
         Args:
             placed: the problem on its devices.
             state: of one packing: choose among restarts before, by :meth:`best`.
-            report: told how much of the sweep over all pairs is done.
+            progress: told how much of the sweep over all pairs is done.
         """
         if num_parts(final_rows(state)[0]) == 1:
             return _finish(self.method, placed, state, self.sweep)
         x, row = self.repaired(placed, state)
-        nearest = sweep_in_parts(x, reduction=highest(), sweep=self.sweep, report=report)
+        nearest = sweep_in_parts(x, reduction=highest(), sweep=self.sweep, progress=progress)
         if placed.frozen is not None:
             nearest = _with_frozen(x, nearest, placed.frozen, self.sweep)
         return _conclude(self.method, placed, x, row, nearest, self.sweep)
@@ -477,7 +477,7 @@ _conclude = partial(jax.jit, static_argnums=(0, 5))(conclude)
 
 
 @partial(jax.jit, static_argnums=3)
-def _with_frozen(x: Points, nearest: Rows, frozen: Frozen, sweep: Sweep) -> Rows:
+def _with_frozen(x: Points, nearest: PerRow, frozen: Frozen, sweep: Sweep) -> PerRow:
     return jnp.maximum(nearest, sweep(x, frozen, reduction=highest()))
 
 

@@ -25,7 +25,7 @@ from hyperface_jax.packing.energies import (
     row_max,
 )
 from hyperface_jax.packing.inputs import whole
-from hyperface_jax.packing.problem import Figures, PackingProblem
+from hyperface_jax.packing.problem import Evaluated, PackingProblem
 from hyperface_jax.packing.schedules import (
     AnnealedStep,
     Annealing,
@@ -36,9 +36,9 @@ from hyperface_jax.packing.schedules import (
 )
 from hyperface_jax.packing.transforms import retract_updates, riemannian_adam
 from hyperface_jax.pairwise import Precision, Sweep
-from hyperface_jax.typing import Points, PRNGKey, Rows, Scalar
+from hyperface_jax.typing import PerRow, Points, PRNGKey, Scalar
 
-PAPER_ITERATIONS = 100_000
+PAPER_STEPS = 100_000
 _PAPER_DECAY_STEPS = 5_000
 _PAPER_DECAY = 0.75
 
@@ -78,7 +78,7 @@ class Method(ABC):
     """Base of methods: a full batch a step, measured exactly by the step's own sweep.
 
     Attributes:
-        num_iterations: steps; None chooses from n and d.
+        num_steps: steps; None chooses from n and d.
         gallery_every: steps between two searches for the nearest gallery rows; in between a point
             keeps its row, so that its distance is never understated.
         track_best: keep the best iterate, in as much memory as the points; without it the last counts.
@@ -88,7 +88,7 @@ class Method(ABC):
         coarse_precision: for accelerators, on which it is several times faster.
     """
 
-    num_iterations: int | None = None
+    num_steps: int | None = None
     gallery_every: int = 10
     track_best: bool = True
     jitter: float = 1e-3
@@ -96,11 +96,11 @@ class Method(ABC):
     coarse_precision: Precision = "bf16"
 
     def __post_init__(self):
-        if self.num_iterations is not None:
-            self._set("num_iterations", whole("num_iterations", self.num_iterations, least=0))
+        if self.num_steps is not None:
+            self._set("num_steps", whole("num_steps", self.num_steps, least=0))
         self._set("gallery_every", whole("gallery_every", self.gallery_every, least=1))
         self._set("coarse_steps", whole("coarse_steps", self.coarse_steps, least=0))
-        if self.num_iterations is not None and self.coarse_steps > self.num_iterations:
+        if self.num_steps is not None and self.coarse_steps > self.num_steps:
             raise InputError(f"coarse_steps={self.coarse_steps}: is more than all steps")
 
     def _set(self, name: str, value: Any) -> None:
@@ -109,9 +109,9 @@ class Method(ABC):
     @property
     def steps(self) -> int:
         """Steps of a resolved method."""
-        if self.num_iterations is None:
-            raise ValueError("num_iterations=None: resolve the method first")
-        return self.num_iterations
+        if self.num_steps is None:
+            raise ValueError("num_steps=None: resolve the method first")
+        return self.num_steps
 
     def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> Method:
         """Return the method with everything chosen that was left open, checked against the size.
@@ -120,9 +120,9 @@ class Method(ABC):
             InputError: it cannot run at this size, or on so many devices.
         """
         del num_devices
-        if self.num_iterations is not None:
+        if self.num_steps is not None:
             return self
-        return replace(self, num_iterations=default_num_iterations(num_points, dim))
+        return replace(self, num_steps=default_num_steps(num_points, dim))
 
     @abstractmethod
     def make_energy(self) -> Energy:
@@ -172,7 +172,7 @@ class Method(ABC):
         problem: PackingProblem,
         before: PackingState,
         after: PackingState,
-        figures: Figures,
+        figures: Evaluated,
         sweep: Sweep,
     ) -> Seen:
         """Return what the step has seen: the points before it moved them, and their exact figures."""
@@ -182,8 +182,8 @@ class Method(ABC):
         return Seen(before.x, before.row, objective, figures.max_cosine, is_exact)
 
     def finish(
-        self, problem: PackingProblem, x: Points, nearest: Rows, sweep: Sweep
-    ) -> tuple[Points, Rows]:
+        self, problem: PackingProblem, x: Points, nearest: PerRow, sweep: Sweep
+    ) -> tuple[Points, PerRow]:
         """Improve the final points, given the exact cosine of each to its nearest other one."""
         del problem, sweep
         return x, nearest
@@ -194,7 +194,7 @@ class Annealed(Method):
     """A soft maximum that cools down, with normalized forces and momentum: the default.
 
     Attributes:
-        annealing: how the inverse temperature rises, or a function ``(dim, num_iterations)`` that
+        annealing: how the inverse temperature rises, or a function ``(dim, num_steps)`` that
             chooses it. A start that is good already wants :func:`.refining_annealing`.
         momentum: decay of the averaged force, in [0, 1); None chooses from the length of the run.
         b2: decay of the squared force length of a point; 0 normalizes every force.
@@ -207,7 +207,7 @@ class Annealed(Method):
     def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> Annealed:
         """Choose length, annealing and momentum."""
         steps = super().resolve(num_points, dim, num_devices).steps
-        return replace(self, num_iterations=steps, **self._schedules(dim, steps))
+        return replace(self, num_steps=steps, **self._schedules(dim, steps))
 
     def _schedules(self, dim: int, steps: int) -> dict[str, Any]:
         annealing, momentum = self.annealing, self.momentum
@@ -300,8 +300,8 @@ class Paper(Method):
     def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> Paper:
         """Take 100,000 steps unless told otherwise."""
         del num_points, dim, num_devices
-        given = self.num_iterations
-        return replace(self, num_iterations=PAPER_ITERATIONS if given is None else given)
+        given = self.num_steps
+        return replace(self, num_steps=PAPER_STEPS if given is None else given)
 
     def make_energy(self) -> Energy:
         """Return the closest pair."""
@@ -325,7 +325,7 @@ def is_measured(best: Any) -> bool:
     return best is not None and bool(jnp.any(best.objective < jnp.finfo(best.objective.dtype).max))
 
 
-def default_num_iterations(num_points: int, dim: int) -> int:
+def default_num_steps(num_points: int, dim: int) -> int:
     """Choose the number of steps: 800 where they take seconds, down to 200 for large problems."""
     flops = 3.0 * num_points**2 * dim
     return 800 if flops < 5e9 else 400 if flops < 5e10 else 200

@@ -30,13 +30,13 @@ from hyperface_jax.packing.methods import (
     Annealed,
     PackingState,
     Seen,
-    default_num_iterations,
+    default_num_steps,
     unmeasured,
 )
-from hyperface_jax.packing.problem import Figures, PackingProblem
+from hyperface_jax.packing.problem import Evaluated, PackingProblem
 from hyperface_jax.packing.rowwise import join_rows, split_rows
 from hyperface_jax.pairwise import Sweep, first_rows, max_cosine
-from hyperface_jax.typing import Points, Rows, Scalar
+from hyperface_jax.typing import PerRow, Points, Scalar
 
 _EXACT_CHECKS = 50
 _GROUPS = 24
@@ -62,7 +62,7 @@ class MiniBatch(Annealed):
             a keep-out set is only measured.
         pair_energy: replaces the annealed soft maximum; any energy that sums a pair function.
 
-    ``num_iterations`` are block steps; None takes as many as cost the sweeps of the full batch.
+    ``num_steps`` are block steps; None takes as many as cost the sweeps of the full batch.
     """
 
     batch_size: int | None = None
@@ -94,24 +94,24 @@ class MiniBatch(Annealed):
             raise InputError(f"batch_size={batch_size}: a block needs at least 2 points")
         num_groups = self.num_groups or default_num_groups(num_points, batch_size, num_devices)
         check_groups(num_groups, num_points, num_devices)
-        num_iterations = self.num_iterations
-        if num_iterations is None:
-            sweeps = default_num_iterations(num_points, dim)
-            num_iterations = sweeps * max(num_points // batch_size, 1)
+        num_steps = self.num_steps
+        if num_steps is None:
+            sweeps = default_num_steps(num_points, dim)
+            num_steps = sweeps * max(num_points // batch_size, 1)
         measure_every, measured_rows = self.measure_every, self.measured_rows
         if measure_every is None:
-            checks, sampled = default_measurement(num_points, batch_size, num_iterations)
-            measure_every = max(num_iterations // checks, 1)
+            checks, sampled = default_measurement(num_points, batch_size, num_steps)
+            measure_every = max(num_steps // checks, 1)
             measured_rows = sampled if measured_rows is None else measured_rows
         return replace(
             self,
             batch_size=batch_size,
             num_groups=num_groups,
-            num_iterations=num_iterations,
+            num_steps=num_steps,
             measure_every=measure_every,
             measured_rows=measured_rows,
             coarse_steps=self.coarse_steps - self.coarse_steps % self.exchange_every,
-            **self._schedules(dim, num_iterations),
+            **self._schedules(dim, num_steps),
         )
 
     def make_energy(self) -> Energy:
@@ -168,7 +168,7 @@ class MiniBatch(Annealed):
         problem: PackingProblem,
         before: PackingState,
         after: PackingState,
-        figures: Figures,
+        figures: Evaluated,
         sweep: Sweep,
     ) -> Seen:
         """Measure the points after the step if it is due, all or a sample."""
@@ -186,8 +186,8 @@ class MiniBatch(Annealed):
         return Seen(after.x, after.row, objective, highest, is_due)
 
     def finish(
-        self, problem: PackingProblem, x: Points, nearest: Rows, sweep: Sweep
-    ) -> tuple[Points, Rows]:
+        self, problem: PackingProblem, x: Points, nearest: PerRow, sweep: Sweep
+    ) -> tuple[Points, PerRow]:
         """Push the closest pairs apart, unless a keep-out set could be in the way."""
         if not self.relax or problem.keep_out is not None:
             return x, nearest
@@ -241,15 +241,13 @@ def default_num_groups(num_points: int, batch_size: int, num_devices: int = 1) -
     return math.lcm(_GROUPS if fits else 1, num_devices)
 
 
-def default_measurement(
-    num_points: int, batch_size: int, num_iterations: int
-) -> tuple[int, int | None]:
+def default_measurement(num_points: int, batch_size: int, num_steps: int) -> tuple[int, int | None]:
     """Choose how often to measure, and how many rows: a quarter of the run's work at most.
 
     Returns:
         The number of measurements, and the rows of each: None for all of them.
     """
-    sweeps = 0.25 * 3 * batch_size * num_iterations / num_points
+    sweeps = 0.25 * 3 * batch_size * num_steps / num_points
     if sweeps >= 1:
         return int(min(sweeps, _EXACT_CHECKS)), None
     return 1, max(int(sweeps * num_points / 2), min(num_points, batch_size))

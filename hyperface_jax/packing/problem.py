@@ -28,7 +28,7 @@ _LEAVES = (*_SETS, "alpha", "keep_out_cosine")
 _STATIC = ("num_points", "dim", "manifold")
 
 
-class Figures(NamedTuple):
+class Evaluated(NamedTuple):
     """A regularized energy at a configuration, and the figures found on the way."""
 
     value: Scalar
@@ -158,7 +158,7 @@ class PackingProblem:
         share: Any = 1.0,
         sweep: Sweep = DEFAULT_SWEEP,
         gallery_index: Any = None,
-    ) -> Figures:
+    ) -> Evaluated:
         """Add the gallery and keep-out terms to an evaluated energy.
 
         Args:
@@ -185,7 +185,7 @@ class PackingProblem:
             keep_out_cosine = jnp.max(push.cosine)
             violation = jnp.maximum(keep_out_cosine - self.keep_out_cosine, 0)
             objective += _VIOLATION_PENALTY * violation
-        return Figures(
+        return Evaluated(
             value,
             force,
             evaluation.max_cosine,

@@ -28,16 +28,16 @@ class PrintProgress:
         if self._first is None:
             # The first chunk is compiled, too: the rate counts from its end.
             self._first, self._started = progress.step, now
-        is_last = progress.step == progress.num_iterations
+        is_last = progress.step == progress.num_steps
         if not is_last and now - self._printed < self._every:
             return
         self._printed = now
         steps, seconds = progress.step - self._first, now - self._started
         rate = steps / seconds if steps and seconds else 0.0
-        left = (progress.num_iterations - progress.step) / rate if rate else 0.0
+        left = (progress.num_steps - progress.step) / rate if rate else 0.0
         timing = f", {rate:.1f} steps/s, {left:.0f} s left" if rate else ""
         print(
-            f"step {progress.step} of {progress.num_iterations}: "
+            f"step {progress.step} of {progress.num_steps}: "
             f"max cosine {progress.max_cosine:.5f}{timing}",
             file=self._file or sys.stderr,
             flush=True,

@@ -16,7 +16,7 @@ from jax.core import Tracer
 from hyperface_jax import bounds
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.loop import StepRecord
-from hyperface_jax.typing import Indices, Number, Points, Rows
+from hyperface_jax.typing import Indices, Number, PerRow, Points
 
 _HISTORY = "history_"
 _ABOUT = "about"
@@ -60,7 +60,7 @@ class Packing:
 
     x: Points
     max_cosine: Number
-    nearest: Rows
+    nearest: PerRow
     violations: Number | None
     keep_out_cosine: Number | None
     best_step: Number

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jax.sharding import Mesh
 
 from hyperface_jax import meshes, sphere
@@ -60,7 +61,7 @@ def checked(start: Any, problem: PackingProblem) -> Any:
     rows = unit_rows("start", start, problem.dim)
     if rows.shape[0] != problem.num_points:
         raise InputError(f"start has {rows.shape[0]} rows and num_points is {problem.num_points}")
-    return rows if isinstance(rows, jax.core.Tracer) else _apart(rows)
+    return rows if isinstance(rows, Tracer) else _apart(rows)
 
 
 def split(start: Any) -> tuple[Any, Any]:

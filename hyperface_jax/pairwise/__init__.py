@@ -13,18 +13,18 @@ from hyperface_jax.pairwise.reductions import (
     nearest,
     pair_sum,
 )
-from hyperface_jax.pairwise.rows import Rows, first_rows
+from hyperface_jax.pairwise.rows import NumberedRows, first_rows
 from hyperface_jax.pairwise.streamed import RowSource, sweep_streamed
 
 __all__ = [
     "Implementation",
     "Nearest",
     "Neighbors",
+    "NumberedRows",
     "PairSum",
     "Precision",
     "Reduction",
     "RowSource",
-    "Rows",
     "Sweep",
     "count_above",
     "first_rows",

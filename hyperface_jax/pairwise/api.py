@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from hyperface_jax.pairwise import blockwise, reference, ring
 from hyperface_jax.pairwise.precision import Precision
 from hyperface_jax.pairwise.reductions import Reduction
-from hyperface_jax.pairwise.rows import Rows, foreign, numbered
+from hyperface_jax.pairwise.rows import NumberedRows, foreign, numbered
 from hyperface_jax.typing import Gallery, Indices, Points
 
 Implementation = Literal["reference", "blockwise", "pallas"]
@@ -90,7 +90,7 @@ class Sweep:
             return ring.symmetric(x, make_folds, self.mesh)
         return blockwise.symmetric(x, make_folds(x.shape[0]))
 
-    def among(self, rows: Rows, y: Gallery | Rows, *, reduction: Reduction) -> Any:
+    def among(self, rows: NumberedRows, y: Gallery | NumberedRows, *, reduction: Reduction) -> Any:
         """Reduce over all pairs of some rows of ``y`` and the others of ``y``.
 
         Args:
@@ -100,7 +100,7 @@ class Sweep:
 
         Cost: ``2 n m d`` FLOPs for the scores, plus what the reduction adds.
         """
-        make_folds = self._folds(reduction, rows.x, y.x if isinstance(y, Rows) else y)
+        make_folds = self._folds(reduction, rows.x, y.x if isinstance(y, NumberedRows) else y)
         if make_folds is None:
             return reference.among(rows, y, reduction, self.precision)
         if self.mesh is not None:

@@ -15,7 +15,7 @@ from jax import lax
 
 from hyperface_jax.pairwise.precision import Precision, scores
 from hyperface_jax.pairwise.reductions import Reduction, empty, masked
-from hyperface_jax.pairwise.rows import Rows, as_rows, blocked, numbered, put, take
+from hyperface_jax.pairwise.rows import NumberedRows, as_rows, blocked, numbered, put, take
 from hyperface_jax.typing import Gallery, Points
 
 _MAX_BLOCK = 512
@@ -47,7 +47,7 @@ def symmetric(x: Points, folds: Folds) -> Any:
     return folds.reduction.finalize(carry)
 
 
-def among(rows: Rows, y: Gallery | Rows, folds: Folds) -> Any:
+def among(rows: NumberedRows, y: Gallery | NumberedRows, folds: Folds) -> Any:
     """Reduce over all pairs of ``rows`` and a row of ``y`` of another id.
 
     Cost: ``2 n m d`` FLOPs for the scores.
@@ -72,7 +72,7 @@ class Folds:
         self.block_size = block_size
         self.precision: Precision = precision
 
-    def onto(self, carry: Any, rows: Rows, columns: Rows) -> Any:
+    def onto(self, carry: Any, rows: NumberedRows, columns: NumberedRows) -> Any:
         """Add ``columns`` to the accumulators of ``rows``."""
         x, y = self._blocked(rows), self._blocked(columns)
         accumulators = self._accumulators(carry, x)
@@ -90,7 +90,9 @@ class Folds:
         accumulators, _ = lax.scan(one_row, accumulators, jnp.arange(x.x.shape[0]))
         return _flattened(accumulators, rows)
 
-    def both(self, carry: Any, rows: Rows, other: Any, columns: Rows) -> tuple[Any, Any]:
+    def both(
+        self, carry: Any, rows: NumberedRows, other: Any, columns: NumberedRows
+    ) -> tuple[Any, Any]:
         """Add ``columns`` to the accumulators of ``rows`` and ``rows`` to those of ``columns``."""
         x, y = self._blocked(rows), self._blocked(columns)
         state = self._accumulators(carry, x), self._accumulators(other, y)
@@ -105,7 +107,7 @@ class Folds:
         (accumulators, others), _ = lax.scan(one_row, state, jnp.arange(x.x.shape[0]))
         return _flattened(accumulators, rows), _flattened(others, columns)
 
-    def within(self, carry: Any, rows: Rows, first: Any = 0, stop: Any = None) -> Any:
+    def within(self, carry: Any, rows: NumberedRows, first: Any = 0, stop: Any = None) -> Any:
         """Add all pairs of ``rows`` with each other: the tiles on and above the diagonal.
 
         ``first`` and ``stop`` limit it to the pairs whose first row lies in these blocks.
@@ -124,7 +126,7 @@ class Folds:
         accumulators = lax.fori_loop(first, stop, one_row, self._accumulators(carry, x))
         return _flattened(accumulators, rows)
 
-    def _two_sided(self, row: Rows, y: Rows) -> Any:
+    def _two_sided(self, row: NumberedRows, y: NumberedRows) -> Any:
         def visit(j, state):
             own, others = state
             column = take(y, j)
@@ -135,17 +137,17 @@ class Folds:
 
         return visit
 
-    def _tile(self, row: Rows, column: Rows) -> Any:
+    def _tile(self, row: NumberedRows, column: NumberedRows) -> Any:
         values = scores(row.x, column.x, self.precision)
         return self.reduction.tile(masked(values, row.ids, column.ids))
 
-    def _updated(self, state: Any, values: Any, column: Rows) -> Any:
+    def _updated(self, state: Any, values: Any, column: NumberedRows) -> Any:
         return self.reduction.update(state, values, column.x, column.ids)
 
-    def _blocked(self, rows: Rows) -> Rows:
+    def _blocked(self, rows: NumberedRows) -> NumberedRows:
         return blocked(rows, min(self.block_size, rows.x.shape[0]))
 
-    def _accumulators(self, carry: Any, blocks: Rows) -> Any:
+    def _accumulators(self, carry: Any, blocks: NumberedRows) -> Any:
         """Cut accumulators like the rows they belong to, filled up with empty ones."""
         num_blocks, block_size = blocks.ids.shape
         padding = num_blocks * block_size - jax.tree.leaves(carry)[0].shape[0]
@@ -155,6 +157,6 @@ class Folds:
         return jax.tree.map(lambda a: a.reshape(num_blocks, block_size, *a.shape[1:]), carry)
 
 
-def _flattened(accumulators: Any, rows: Rows) -> Any:
+def _flattened(accumulators: Any, rows: NumberedRows) -> Any:
     num_rows = rows.x.shape[0]
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:num_rows], accumulators)

@@ -26,7 +26,7 @@ from jax.extend import core
 
 from hyperface_jax.pairwise.precision import Precision, scores
 from hyperface_jax.pairwise.reductions import Reduction, masked
-from hyperface_jax.pairwise.rows import Rows
+from hyperface_jax.pairwise.rows import NumberedRows
 
 _MIN_SIDE = 16
 """Triton multiplies tiles of at least 16 by 16; all sides are powers of two."""
@@ -79,19 +79,21 @@ class PallasFolds:
         self.precision: Precision = precision
         self.interpret = interpret
 
-    def onto(self, carry: Any, rows: Rows, columns: Rows) -> Any:
+    def onto(self, carry: Any, rows: NumberedRows, columns: NumberedRows) -> Any:
         """Add ``columns`` to the accumulators of ``rows``: ``2 n m d`` FLOPs for the scores."""
         return self.reduction.merge(carry, self._reduced(rows, columns))
 
-    def both(self, carry: Any, rows: Rows, other: Any, columns: Rows) -> tuple[Any, Any]:
+    def both(
+        self, carry: Any, rows: NumberedRows, other: Any, columns: NumberedRows
+    ) -> tuple[Any, Any]:
         """Add ``columns`` to the accumulators of ``rows`` and ``rows`` to those of ``columns``."""
         return self.onto(carry, rows, columns), self.onto(other, columns, rows)
 
-    def within(self, carry: Any, rows: Rows) -> Any:
+    def within(self, carry: Any, rows: NumberedRows) -> Any:
         """Add all pairs of ``rows`` with each other; equal indices mask the diagonal."""
         return self.onto(carry, rows, rows)
 
-    def _reduced(self, rows: Rows, columns: Rows) -> Any:
+    def _reduced(self, rows: NumberedRows, columns: NumberedRows) -> Any:
         """Reduce over ``columns`` from empty accumulators."""
         tiling, visit = self._plan(rows, columns)
         x, y = _padded(rows, tiling.rows), _padded(columns, tiling.columns)
@@ -116,7 +118,7 @@ class PallasFolds:
         wanted = jax.eval_shape(lambda: self._empty(rows))
         return jax.tree.map(_cut, jax.tree.unflatten(tree, found), wanted)
 
-    def _plan(self, rows: Rows, columns: Rows) -> tuple[_Tiling, _Hoisted]:
+    def _plan(self, rows: NumberedRows, columns: NumberedRows) -> tuple[_Tiling, _Hoisted]:
         """Choose the tiles and trace the visit of one."""
         sizes = rows.x.shape[0], columns.x.shape[0]
         tiling, visit = self._traced(self.precision, sizes, rows)
@@ -125,7 +127,7 @@ class PallasFolds:
         return tiling, visit
 
     def _traced(
-        self, precision: Precision, sizes: tuple[int, int], rows: Rows
+        self, precision: Precision, sizes: tuple[int, int], rows: NumberedRows
     ) -> tuple[_Tiling, _Hoisted]:
         width = _width(rows.x.shape[1])
         tiling = _fitting(_TILINGS[precision], width)
@@ -140,11 +142,11 @@ class PallasFolds:
     def _kernel(self, tiling: _Tiling, visit: _Hoisted) -> Callable[..., None]:
         def kernel(x_ref: Any, row_ref: Any, y_ref: Any, column_ref: Any, *refs: Any) -> None:
             captured = [_loaded(ref, a) for ref, a in zip(refs, visit.captured, strict=False)]
-            row = Rows(x_ref[...].astype(visit.dtype), row_ref[...])
+            row = NumberedRows(x_ref[...].astype(visit.dtype), row_ref[...])
 
             def one_tile(j: Any, carry: Any) -> Any:
                 here = pl.ds(j * tiling.columns, tiling.columns)
-                column = Rows(y_ref[here, :].astype(visit.dtype), column_ref[here])
+                column = NumberedRows(y_ref[here, :].astype(visit.dtype), column_ref[here])
                 return visit(captured, carry, row, column)
 
             num_tiles = y_ref.shape[0] // tiling.columns
@@ -155,14 +157,14 @@ class PallasFolds:
 
         return kernel
 
-    def _visit(self, carry: Any, row: Rows, column: Rows) -> Any:
+    def _visit(self, carry: Any, row: NumberedRows, column: NumberedRows) -> Any:
         values = masked(scores(row.x, column.x, self.precision), row.ids, column.ids)
         return self.reduction.update(carry, self.reduction.tile(values), column.x, column.ids)
 
-    def _first_visit(self, row: Rows, column: Rows) -> Any:
+    def _first_visit(self, row: NumberedRows, column: NumberedRows) -> Any:
         return self._visit(self._empty(row), row, column)
 
-    def _empty(self, rows: Rows) -> Any:
+    def _empty(self, rows: NumberedRows) -> Any:
         return self.reduction.init(*rows.x.shape, rows.x.dtype)
 
 
@@ -179,7 +181,11 @@ class _Hoisted:
     """
 
     def __init__(
-        self, visit: Callable[[Any, Rows, Rows], Any], carry: Any, row: Rows, column: Rows
+        self,
+        visit: Callable[[Any, NumberedRows, NumberedRows], Any],
+        carry: Any,
+        row: NumberedRows,
+        column: NumberedRows,
     ) -> None:
         closed, result = jax.make_jaxpr(visit, return_shape=True)(carry, row, column)
         jaxpr = closed.jaxpr
@@ -194,7 +200,9 @@ class _Hoisted:
         self._call = _function(jaxpr, [*captured, *jaxpr.invars], jaxpr.outvars, inside)
         self._tree = jax.tree.structure(result)
 
-    def __call__(self, captured: list[Any], carry: Any, row: Rows, column: Rows) -> Any:
+    def __call__(
+        self, captured: list[Any], carry: Any, row: NumberedRows, column: NumberedRows
+    ) -> Any:
         leaves = self._call(*captured, *jax.tree.leaves((carry, row, column)))
         return jax.tree.unflatten(self._tree, leaves)
 
@@ -251,22 +259,22 @@ def _width(dim: int) -> int:
     return max(pl.next_power_of_2(dim), _MIN_SIDE)
 
 
-def _padded(rows: Rows, block: int) -> Rows:
+def _padded(rows: NumberedRows, block: int) -> NumberedRows:
     """Fill up with absent rows, and with zero coordinates, which change no inner product."""
     num_rows, dim = rows.x.shape
     more = -num_rows % block
     index = jnp.pad(rows.ids, (0, more), constant_values=_ABSENT)
-    return Rows(jnp.pad(rows.x, ((0, more), (0, _width(dim) - dim))), index)
+    return NumberedRows(jnp.pad(rows.x, ((0, more), (0, _width(dim) - dim))), index)
 
 
-def _stored(rows: Rows, visit: _Hoisted) -> Rows:
+def _stored(rows: NumberedRows, visit: _Hoisted) -> NumberedRows:
     return rows._replace(x=rows.x.astype(jnp.bfloat16)) if visit.is_rounded else rows
 
 
-def _block(size: int, width: int, dtype: Any) -> Rows:
+def _block(size: int, width: int, dtype: Any) -> NumberedRows:
     x: Any = jax.ShapeDtypeStruct((size, width), dtype)
     index: Any = jax.ShapeDtypeStruct((size,), jnp.int32)
-    return Rows(x, index)
+    return NumberedRows(x, index)
 
 
 def _loaded(ref: Any, value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,18 +11,15 @@ from hyperface_jax.pairwise.api import Sweep
 from hyperface_jax.pairwise.blockwise import Folds
 from hyperface_jax.pairwise.reductions import Reduction, empty
 from hyperface_jax.pairwise.rows import numbered
-from hyperface_jax.typing import Points
-
-Report = Callable[[float], None]
-"""Called with the share of a long task that is done, 0 to 1."""
+from hyperface_jax.typing import Points, Update
 
 _FLOPS_OF_A_PART = 2e12
 
 
 def sweep_in_parts(
-    x: Points, *, reduction: Reduction, sweep: Sweep, report: Report | None = None
+    x: Points, *, reduction: Reduction, sweep: Sweep, progress: Update | None = None
 ) -> Any:
-    """Reduce the cosines of all pairs of a set to one statistic a row, and report on the way.
+    """Reduce the cosines of all pairs of a set to one statistic a row, and tell how far it is.
 
     On one device the blocks of rows are visited by several calls of one compiled program, each of
     some seconds on a CPU; over a mesh, and in a kernel, by a single call.
@@ -32,7 +28,7 @@ def sweep_in_parts(
         x: unit rows, ``[n, d]``.
         reduction: what to collect.
         sweep: how pairs are visited.
-        report: called after every part.
+        progress: called after every part with the share done, 0 to 1.
 
     Returns:
         What ``sweep(x, reduction=reduction)`` returns.
@@ -41,14 +37,14 @@ def sweep_in_parts(
     folds = sweep.folds(reduction, x)
     if parts == 1 or folds is None:
         result = _at_once(sweep, reduction, x)
-        if report:
-            report(1.0)
+        if progress:
+            progress(1.0)
         return result
     carry = _empty(reduction, x)
     for first, stop, share in _parts(-(-x.shape[0] // folds.block_size), parts):
         carry = jax.block_until_ready(_within(folds, carry, x, first, stop))
-        if report:
-            report(share)
+        if progress:
+            progress(share)
     return reduction.finalize(carry)
 
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from hyperface_jax.pairwise.precision import Precision, weighted_sum
-from hyperface_jax.typing import Array, Float, Indices, Int, Points, Rows
+from hyperface_jax.typing import Array, Float, Indices, Int, PerRow, Points
 
 _NO_INDEX = 2**31 - 1
 """Column of a row that has none."""
@@ -49,18 +49,18 @@ class Reduction(NamedTuple):
 class PairSum(NamedTuple):
     """Row sums of a pair function, with its force and the exact row maximum."""
 
-    value: Rows
+    value: PerRow
     """``sum_j phi(s_ij)``, shape ``[n]``."""
     force: Points
     """``sum_j phi'(s_ij) y_j``, shape ``[n, d]``."""
-    max_cosine: Rows
+    max_cosine: PerRow
     """``max_j s_ij``, shape ``[n]``."""
 
 
 class Nearest(NamedTuple):
     """The nearest column of every row."""
 
-    cosine: Rows
+    cosine: PerRow
     """``max_j s_ij``, shape ``[n]``; ``-inf`` where a row has no column."""
     column: Indices
     """The smallest ``j`` that attains it, shape ``[n]``."""

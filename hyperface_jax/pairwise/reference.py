@@ -6,12 +6,15 @@ from typing import Any
 
 from hyperface_jax.pairwise.precision import Precision, scores
 from hyperface_jax.pairwise.reductions import Reduction, empty, masked
-from hyperface_jax.pairwise.rows import Rows, as_rows
+from hyperface_jax.pairwise.rows import NumberedRows, as_rows
 from hyperface_jax.typing import Gallery
 
 
 def among(
-    rows: Rows, y: Gallery | Rows, reduction: Reduction, precision: Precision = "float32"
+    rows: NumberedRows,
+    y: Gallery | NumberedRows,
+    reduction: Reduction,
+    precision: Precision = "float32",
 ) -> Any:
     """Reduce over all pairs of ``rows`` and a row of ``y`` of another id; O(n m) memory."""
     columns = as_rows(y)

@@ -23,7 +23,7 @@ from jax.sharding import Mesh, PartitionSpec
 from hyperface_jax.meshes import ROWS
 from hyperface_jax.pairwise.blockwise import Folds, default_block_size
 from hyperface_jax.pairwise.reductions import Reduction, empty
-from hyperface_jax.pairwise.rows import Rows, numbered
+from hyperface_jax.pairwise.rows import NumberedRows, numbered
 from hyperface_jax.typing import Gallery, Indices, Points
 
 _MAX_CHUNKS = 64
@@ -53,20 +53,20 @@ def symmetric(x: Points, make_folds: MakeFolds, mesh: Mesh) -> Any:
     return _mapped(shard, mesh, 1)(x)
 
 
-def among(rows: Rows, y: Gallery | Rows, make_folds: MakeFolds, mesh: Mesh) -> Any:
+def among(rows: NumberedRows, y: Gallery | NumberedRows, make_folds: MakeFolds, mesh: Mesh) -> Any:
     """Reduce over all pairs of ``rows`` and a row of ``y`` of another id, both sharded.
 
     Cost: a device computes ``2 n m d / D`` FLOPs for the scores and receives ``m`` rows.
     """
 
-    def shard(rows: Rows, y: Gallery | Rows) -> Any:
+    def shard(rows: NumberedRows, y: Gallery | NumberedRows) -> Any:
         folds = make_folds(rows.x.shape[0])
 
-        def add(carry: Any, columns: Rows) -> Any:
+        def add(carry: Any, columns: NumberedRows) -> Any:
             return folds.onto(carry, rows, _at_hand(columns))
 
         meet = partial(_whole_round, add, mesh.size)
-        columns = y if isinstance(y, Rows) else numbered(y, _first_row(y))
+        columns = y if isinstance(y, NumberedRows) else numbered(y, _first_row(y))
         carry = _over_chunks(meet, empty(folds.reduction, rows.x), columns, folds.block_size)
         return folds.reduction.finalize(carry)
 
@@ -80,18 +80,18 @@ def take(y: Gallery, index: Indices, mesh: Mesh) -> Points:
     """
 
     def shard(y: Gallery, index: Indices) -> Points:
-        def add(found: Points, columns: Rows) -> Points:
+        def add(found: Points, columns: NumberedRows) -> Points:
             return _picked(found, index, columns)
 
         meet = partial(_whole_round, add, mesh.size)
         start = lax.pcast(jnp.zeros((index.shape[0], y.shape[1]), y.dtype), ROWS, to="varying")
-        columns = Rows(y, _first_row(y) + jnp.arange(y.shape[0], dtype=jnp.int32))
+        columns = NumberedRows(y, _first_row(y) + jnp.arange(y.shape[0], dtype=jnp.int32))
         return _over_chunks(meet, start, columns, default_block_size(y.shape[0]))
 
     return _mapped(shard, mesh, 2)(y, index)
 
 
-def _whole_round(add: Any, num_devices: int, carry: Any, chunk: Any, columns: Rows) -> Any:
+def _whole_round(add: Any, num_devices: int, carry: Any, chunk: Any, columns: NumberedRows) -> Any:
     """Let one chunk of every device meet all devices: ``add(carry, columns)`` at each."""
     del chunk
 
@@ -104,7 +104,12 @@ def _whole_round(add: Any, num_devices: int, carry: Any, chunk: Any, columns: Ro
 
 
 def _half_round(
-    folds: Folds, rows: Rows, num_devices: int, carry: Any, chunk: Any, columns: Rows
+    folds: Folds,
+    rows: NumberedRows,
+    num_devices: int,
+    carry: Any,
+    chunk: Any,
+    columns: NumberedRows,
 ) -> Any:
     """Let one chunk of every device meet half of the other devices."""
     hops = (num_devices - 1) // 2
@@ -137,7 +142,7 @@ def _merged_at(reduction: Reduction, carry: Any, part: Any, chunk: Any) -> Any:
     return jax.tree.map(lambda a, b: lax.dynamic_update_slice_in_dim(a, b, start, 0), carry, merged)
 
 
-def _over_chunks(meet: Any, carry: Any, rows: Rows, block_size: int) -> Any:
+def _over_chunks(meet: Any, carry: Any, rows: NumberedRows, block_size: int) -> Any:
     """Call ``meet(carry, chunk number, chunk)`` for every chunk of ``rows`` in turn."""
     num_chunks = count_chunks(rows.x.shape[0], block_size)
     size = rows.x.shape[0] // num_chunks
@@ -162,7 +167,7 @@ def _pass_on(tree: Any, num_devices: int, hops: int = 1) -> Any:
     return jax.tree.map(lambda a: lax.ppermute(a, ROWS, pairs), tree)
 
 
-def _at_hand(columns: Rows) -> Rows:
+def _at_hand(columns: NumberedRows) -> NumberedRows:
     """Make a copy of travelling rows to compute with.
 
     The operand of a transfer lies in a TPU's main memory, and the fold would read it from there for
@@ -172,7 +177,7 @@ def _at_hand(columns: Rows) -> Rows:
     return columns._replace(x=jnp.where(is_present, columns.x, 0))
 
 
-def _picked(found: Points, index: Indices, columns: Rows) -> Points:
+def _picked(found: Points, index: Indices, columns: NumberedRows) -> Points:
     local = index - columns.ids[0]
     is_here = (local >= 0) & (local < columns.x.shape[0])
     return jnp.where(is_here[:, None], columns.x[jnp.where(is_here, local, 0)], found)

@@ -15,7 +15,7 @@ _ELSEWHERE = 2**31 - 2
 _ABSENT = -1
 
 
-class Rows(NamedTuple):
+class NumberedRows(NamedTuple):
     """A block of rows with their identities."""
 
     x: Points
@@ -24,27 +24,27 @@ class Rows(NamedTuple):
     """Index of each row in the whole set, -1 where there is no point, ``[n]``."""
 
 
-def numbered(x: Points, first: Any = 0) -> Rows:
+def numbered(x: Points, first: Any = 0) -> NumberedRows:
     """Number the rows of a set from ``first``."""
     return with_ids(x, first + jnp.arange(x.shape[0], dtype=jnp.int32))
 
 
-def as_rows(x: Points | Rows) -> Rows:
+def as_rows(x: Points | NumberedRows) -> NumberedRows:
     """Number the rows of a set from 0, unless they have their indices already."""
-    return x if isinstance(x, Rows) else numbered(x)
+    return x if isinstance(x, NumberedRows) else numbered(x)
 
 
-def foreign(x: Points) -> Rows:
+def foreign(x: Points) -> NumberedRows:
     """Give the rows of another set an index that equals none of this set's."""
     return with_ids(x, jnp.int32(_ELSEWHERE))
 
 
-def with_ids(x: Points, ids: Any) -> Rows:
+def with_ids(x: Points, ids: Any) -> NumberedRows:
     """Give rows these indices, where they are points."""
-    return Rows(x, jnp.where(sphere.is_point(x), ids, _ABSENT))
+    return NumberedRows(x, jnp.where(sphere.is_point(x), ids, _ABSENT))
 
 
-def first_rows(x: Points, num_rows: int, num_parts: int = 1) -> Rows:
+def first_rows(x: Points, num_rows: int, num_parts: int = 1) -> NumberedRows:
     """Select about ``num_rows`` rows, as many from the beginning of each part."""
     part = x.shape[0] // num_parts
     count = min(-(-num_rows // num_parts), part)
@@ -55,14 +55,14 @@ def first_rows(x: Points, num_rows: int, num_parts: int = 1) -> Rows:
     return jax.tree.map(first, numbered(x))
 
 
-def blocked(rows: Rows, block_size: int) -> Rows:
+def blocked(rows: NumberedRows, block_size: int) -> NumberedRows:
     """Cut rows into blocks, ``[blocks, block_size, ...]``, filled up with absent ones."""
     padding = -rows.x.shape[0] % block_size
     x, ids = rows
     if padding:
         x = jnp.pad(x, ((0, padding), (0, 0)))
         ids = jnp.pad(ids, (0, padding), constant_values=_ABSENT)
-    return Rows(x.reshape(-1, block_size, x.shape[1]), ids.reshape(-1, block_size))
+    return NumberedRows(x.reshape(-1, block_size, x.shape[1]), ids.reshape(-1, block_size))
 
 
 def take(tree: Any, i: Any) -> Any:

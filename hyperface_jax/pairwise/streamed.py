@@ -27,7 +27,7 @@ HELD_ROWS = 131_072
 SYMMETRIC_ROWS = 32_768
 """Rows of a block of a set that is paired with itself, at most."""
 
-Watch = Callable[[int, Any], None]
+OnBlock = Callable[[int, Any], None]
 """Called after every pair of blocks with the pairs of rows done so far and the statistics of the
 rows of the last block."""
 
@@ -41,7 +41,7 @@ class RowSource(Protocol):
         """Rows and dimension, ``(n, d)``."""
         ...
 
-    def __getitem__(self, rows: slice, /) -> np.ndarray:
+    def __getitem__(self, rows: slice, /) -> Any:
         """Return some rows, float32."""
         ...
 
@@ -53,7 +53,7 @@ def sweep_streamed(
     reduction: Reduction,
     sweep: Sweep | None = None,
     ids: np.ndarray | None = None,
-    watch: Watch | None = None,
+    on_block: OnBlock | None = None,
 ) -> Any:
     """Reduce the cosines of all pairs to one statistic a row of ``x``, however large the sets are.
 
@@ -65,7 +65,7 @@ def sweep_streamed(
         sweep: how the pairs of two blocks are visited, and on which devices.
         ids: index of each row of ``x`` in ``y``, int32 ``[n]``, whose pair is left out as a row
             paired with itself. None leaves out nothing.
-        watch: told of the progress.
+        on_block: called with the pairs done and the statistics of the rows that met last.
 
     Returns:
         What the reduction returns, as NumPy arrays with leading axis ``n``.
@@ -81,7 +81,7 @@ def sweep_streamed(
         [2, 2, 1]
     """
     sweep = sweep or Sweep()
-    progress = _Progress(watch)
+    progress = _Progress(on_block)
     if y is None:
         carries = _symmetric(_Blocks(x, SYMMETRIC_ROWS, sweep), sweep, reduction, progress)
     else:
@@ -129,8 +129,8 @@ class _Blocks:
 class _Progress:
     """Waits for the last pair of blocks only when the next one is on its way."""
 
-    def __init__(self, watch: Watch | None) -> None:
-        self._watch, self._done = watch, 0
+    def __init__(self, on_block: OnBlock | None) -> None:
+        self._on_block, self._done = on_block, 0
         self._pending: tuple[int, Any] | None = None
 
     def add(self, num_pairs: int, carry: Any) -> None:
@@ -144,8 +144,8 @@ class _Progress:
         self._pending = None
         jax.block_until_ready(carry)
         self._done += num_pairs
-        if self._watch:
-            self._watch(self._done, carry)
+        if self._on_block:
+            self._on_block(self._done, carry)
 
 
 def _among(

@@ -8,7 +8,7 @@ from typing import NamedTuple, get_args
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.contacts import CONTACT_SWEEPS
-from hyperface_jax.packing.methods import default_num_iterations
+from hyperface_jax.packing.methods import default_num_steps
 from hyperface_jax.packing.minibatch import default_measurement
 from hyperface_jax.planning.cost import (
     Method,
@@ -33,7 +33,7 @@ class PlannedRun(NamedTuple):
     """A run on a machine."""
 
     method: Method
-    num_iterations: int
+    num_steps: int
     batch_size: int | None
     num_groups: int | None
     block_size: int | None
@@ -61,7 +61,7 @@ def plan_run(
     machine: Machine,
     *,
     method: Method | None = None,
-    num_iterations: int | None = None,
+    num_steps: int | None = None,
     batch_size: int | None = None,
     coarse_steps: int | None = None,
 ) -> PlannedRun:
@@ -73,7 +73,7 @@ def plan_run(
         machine: from :func:`parse_devices`.
         method: None takes all pairs where such a run fits in memory and takes less than a day,
             else mini-batches, cut to a day.
-        num_iterations: steps; None takes the solver's choice.
+        num_steps: steps; None takes the solver's choice.
         batch_size: points of a block (stochastic); None takes the solver's choice.
         coarse_steps: steps at the start with bfloat16 products (annealed); None takes four fifths of
             them, and none on a CPU.
@@ -82,17 +82,17 @@ def plan_run(
         InputError: if the settings make no sense, or the run does not fit in memory; then it says
             how many devices would do.
     """
-    _check(num_points, dim, method, num_iterations, batch_size, coarse_steps)
+    _check(num_points, dim, method, num_steps, batch_size, coarse_steps)
     settings = num_points, dim, machine
     if method is None and batch_size is None:
-        plan = _annealed(*settings, num_iterations, coarse_steps)
+        plan = _annealed(*settings, num_steps, coarse_steps)
         if _fits(plan.step, machine) and plan.seconds < _LONGEST_RUN:
             return plan
     if method == "annealed":
-        plan = _annealed(*settings, num_iterations, coarse_steps)
+        plan = _annealed(*settings, num_steps, coarse_steps)
     else:
         longest = math.inf if method == "stochastic" else _LONGEST_RUN
-        plan = _stochastic(*settings, num_iterations, batch_size, longest)
+        plan = _stochastic(*settings, num_steps, batch_size, longest)
     if not _fits(plan.step, machine):
         raise InputError(_too_large(num_points, dim, machine, plan))
     return plan
@@ -102,7 +102,7 @@ def _check(
     num_points: int,
     dim: int,
     method: str | None,
-    num_iterations: int | None,
+    num_steps: int | None,
     batch_size: int | None,
     coarse_steps: int | None,
 ) -> None:
@@ -113,7 +113,7 @@ def _check(
     for name, value, minimum in (
         ("num_points", num_points, 2),
         ("dim", dim, 2),
-        ("num_iterations", num_iterations, 1),
+        ("num_steps", num_steps, 1),
         ("batch_size", batch_size, 2),
         ("coarse_steps", coarse_steps, 0),
     ):
@@ -125,10 +125,10 @@ def _annealed(
     num_points: int,
     dim: int,
     machine: Machine,
-    num_iterations: int | None,
+    num_steps: int | None,
     coarse_steps: int | None,
 ) -> PlannedRun:
-    steps = num_iterations or default_num_iterations(num_points, dim)
+    steps = num_steps or default_num_steps(num_points, dim)
     if coarse_steps is None:
         coarse_steps = 0 if machine.name == "cpu" else int(_COARSE_SHARE * steps)
     coarse_steps = min(coarse_steps, steps)
@@ -137,7 +137,7 @@ def _annealed(
     measuring = 2 * measurement_seconds(shape_of(num_points, dim, machine), machine, None)
     return PlannedRun(
         method="annealed",
-        num_iterations=steps,
+        num_steps=steps,
         batch_size=None,
         num_groups=None,
         block_size=None,
@@ -156,7 +156,7 @@ def _stochastic(
     num_points: int,
     dim: int,
     machine: Machine,
-    num_iterations: int | None,
+    num_steps: int | None,
     batch_size: int | None,
     longest: float,
 ) -> PlannedRun:
@@ -167,12 +167,12 @@ def _stochastic(
     )
     finishing = CONTACT_SWEEPS * measurement_seconds(shape, machine, None)
     left = longest - finishing
-    steps = num_iterations or _block_steps(num_points, dim, batch_size, step.seconds, left)
+    steps = num_steps or _block_steps(num_points, dim, batch_size, step.seconds, left)
     checks, rows = default_measurement(num_points, batch_size, steps)
     measuring = (1 + checks) * measurement_seconds(shape, machine, rows) + finishing
     return PlannedRun(
         method="stochastic",
-        num_iterations=steps,
+        num_steps=steps,
         batch_size=batch_size,
         num_groups=shape.num_groups,
         block_size=device_blocks(shape, machine, batch_size)[1],
@@ -191,7 +191,7 @@ def _block_steps(
     num_points: int, dim: int, batch_size: int, step_seconds: float, longest: float
 ) -> int:
     """Choose as many steps as the solver does, or as fit into the time with their measurements."""
-    sweeps = default_num_iterations(num_points, dim)
+    sweeps = default_num_steps(num_points, dim)
     steps = sweeps * max(num_points // batch_size, 1)
     if longest < 1.25 * steps * step_seconds:
         steps = max(int(longest / (1.25 * step_seconds)), sweeps)

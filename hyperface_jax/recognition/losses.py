@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
     from hyperface_jax.recognition.margins import MarginHead
-    from hyperface_jax.typing import Indices, Mask, Points, PRNGKey, Rows, Scalar
+    from hyperface_jax.typing import Indices, Mask, PerRow, Points, PRNGKey, Scalar
 
 
 class _Batch(NamedTuple):
     """Whole batch: lengths of the embeddings and labels, ``[n]``."""
 
-    norms: Rows
+    norms: PerRow
     labels: Indices
 
 
@@ -191,11 +191,11 @@ def memory_bytes(
     return 4 * (3 * num_local * dim + 2 * batch_size * size + 2 * sampled)
 
 
-def _squared_norms(x: Points) -> Rows:
+def _squared_norms(x: Points) -> PerRow:
     return jnp.einsum("nd,nd->n", x, x, precision=lax.Precision.HIGHEST)
 
 
-def _normalized(x: Points) -> tuple[Points, Rows]:
+def _normalized(x: Points) -> tuple[Points, PerRow]:
     """Return unit rows and lengths in float32; a row of zeros stays, with length and gradient 0."""
     x = x.astype(jnp.float32)
     squared = _squared_norms(x)
@@ -257,8 +257,8 @@ def _cosines(unit: Points, weights: Points) -> tuple[Float[Array, "n C"], Mask]:
 
 
 def _log_sum_exp(
-    logits: Float[Array, "n C"], is_other: Mask, target: Rows, mesh: Mesh | None
-) -> Rows:
+    logits: Float[Array, "n C"], is_other: Mask, target: PerRow, mesh: Mesh | None
+) -> PerRow:
     """Return the log of the soft-max's denominator: the target and all other classes."""
     logits = jnp.where(is_other, logits, -jnp.inf)
     highest = _over_devices(lax.pmax, jnp.max(lax.stop_gradient(logits), axis=1), mesh)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 if TYPE_CHECKING:
-    from hyperface_jax.typing import Mask, Rows, Scalar
+    from hyperface_jax.typing import Mask, PerRow, Scalar
 
 _ADAFACE_EPS = 1e-3
 
@@ -35,8 +35,8 @@ class MarginHead(Protocol):
         ...
 
     def target_logits(
-        self, cosine: Rows, norms: Rows, is_face: Mask, state: Any
-    ) -> tuple[Rows, Any]:
+        self, cosine: PerRow, norms: PerRow, is_face: Mask, state: Any
+    ) -> tuple[PerRow, Any]:
         """Return the scaled logits of the targets, margin included, and the next state.
 
         Statistics over the batch are plain sums over the arrays given, so these must be those of the
@@ -82,8 +82,8 @@ class ArcFace(_Stateless):
     margin: float = 0.5
 
     def target_logits(
-        self, cosine: Rows, norms: Rows, is_face: Mask, state: NoState
-    ) -> tuple[Rows, NoState]:
+        self, cosine: PerRow, norms: PerRow, is_face: Mask, state: NoState
+    ) -> tuple[PerRow, NoState]:
         """Return ``scale cos(theta + margin)``; see :meth:`MarginHead.target_logits`."""
         del norms, is_face
         cosine = cosine.astype(jnp.float32)
@@ -109,8 +109,8 @@ class CosFace(_Stateless):
     margin: float = 0.4
 
     def target_logits(
-        self, cosine: Rows, norms: Rows, is_face: Mask, state: NoState
-    ) -> tuple[Rows, NoState]:
+        self, cosine: PerRow, norms: PerRow, is_face: Mask, state: NoState
+    ) -> tuple[PerRow, NoState]:
         """Return ``scale (cos theta - margin)``; see :meth:`MarginHead.target_logits`."""
         del norms, is_face
         return self.scale * (cosine.astype(jnp.float32) - self.margin), state
@@ -158,8 +158,8 @@ class AdaFace:
         return AdaFaceState(jnp.float32(20), jnp.float32(100))
 
     def target_logits(
-        self, cosine: Rows, norms: Rows, is_face: Mask, state: AdaFaceState
-    ) -> tuple[Rows, AdaFaceState]:
+        self, cosine: PerRow, norms: PerRow, is_face: Mask, state: AdaFaceState
+    ) -> tuple[PerRow, AdaFaceState]:
         """Return the quality-adaptive logits; see :meth:`MarginHead.target_logits`."""
         norms = lax.stop_gradient(jnp.clip(norms.astype(jnp.float32), 0.001, 100))
         state = self._updated(state, norms, is_face)
@@ -169,7 +169,7 @@ class AdaFace:
         moved = jnp.clip(angle - self.margin * z, _ADAFACE_EPS, math.pi - _ADAFACE_EPS)
         return self.scale * (jnp.cos(moved) - self.margin * (1 + z)), state
 
-    def _updated(self, state: AdaFaceState, norms: Rows, is_face: Mask) -> AdaFaceState:
+    def _updated(self, state: AdaFaceState, norms: PerRow, is_face: Mask) -> AdaFaceState:
         count = jnp.sum(is_face, dtype=jnp.float32)
         mean = jnp.sum(norms, where=is_face) / jnp.maximum(count, 1)
         variance = jnp.sum((norms - mean) ** 2, where=is_face) / jnp.maximum(count - 1, 1)

@@ -39,6 +39,8 @@ class Recipe:
         max_gradient_norm: to which the backbone's gradient is clipped; None does not.
         ema: decay of a running mean of the weights, which is then the result; None keeps none.
         sample_rate: share of the classes that take part in a step (Partial FC).
+        class_norm: length of each class weight at the start, in a random direction, as AdaFace has it;
+            None draws them from N(0, 0.01^2), as insightface does: a length of 0.2 in 512 dimensions.
         attribute_weight: of the error of known attributes in the loss, where they are given.
         augmentation: of each image.
     """
@@ -57,6 +59,7 @@ class Recipe:
     max_gradient_norm: float | None = None
     ema: float | None = None
     sample_rate: float = 1.0
+    class_norm: float | None = 1.0
     attribute_weight: float = 10.0
     augmentation: Augmentation = _AUGMENTATION
 
@@ -79,6 +82,7 @@ class Recipe:
             ("ema", 0 <= (self.ema or 0) < 1, "at least 0 and less than 1"),
             ("attribute_weight", 0 <= self.attribute_weight < float("inf"), "0 or more"),
             ("sample_rate", 0 < self.sample_rate <= 1, "above 0 and at most 1"),
+            ("class_norm", 0 < (self.class_norm or 1) < float("inf"), "above 0"),
         ):
             if not holds:
                 raise InputError(f"`{name}={getattr(self, name)}`: must be {needed}")
@@ -115,6 +119,7 @@ RECIPES: Mapping[str, Recipe] = {
         num_epochs=20,
         decay="linear",
         decay_norms=True,
+        class_norm=None,
         max_gradient_norm=5.0,
         augmentation=Augmentation(crop=0, low_resolution=0, photometric=0),
     ),

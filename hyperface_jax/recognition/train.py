@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from hyperface_jax import meshes
+from hyperface_jax import meshes, sphere
 from hyperface_jax.io.images import normalize
 from hyperface_jax.recognition.attributes import attribute_loss, init_regression
 from hyperface_jax.recognition.backbones import BackboneConfig, IResNet
@@ -220,7 +220,11 @@ def _first_state(trainer: Trainer, key: PRNGKey) -> TrainState:
     model_key, class_key, run_key = jax.random.split(key, 3)
     _, params, statistics = nnx.split(_make(trainer, model_key), nnx.Param, ...)
     shape = trainer.num_classes, trainer.backbone.embedding_dim
-    classes = _CLASS_STD * jax.random.normal(class_key, shape)
+    classes = jax.random.normal(class_key, shape)
+    if trainer.recipe.class_norm is None:
+        classes *= _CLASS_STD
+    else:
+        classes = trainer.recipe.class_norm * sphere.normalize(classes)
     regression: Any = ()
     if trainer.num_attributes:
         regression = init_regression(trainer.backbone.embedding_dim, trainer.num_attributes)

@@ -41,6 +41,8 @@ _INNER_WRAPPERS = re.compile(
 )
 """What PyTorch puts anywhere into a name: of torch.compile, sharding and recomputation."""
 
+_OF_CVLFACE = re.compile(r"((module|_orig_mod|model)\.)*net\.")
+
 _COUNTER = "num_batches_tracked"
 _STEMS: dict[Variant, str] = {"insightface": "conv1.weight", "adaface": "input_layer.0.weight"}
 _SHOWN = 8
@@ -59,11 +61,14 @@ class ImportReport(NamedTuple):
         used: names whose weights the model now has.
         missing: counters of batches that the file lacks; nothing needs them.
         unexpected: names of a classifier or loss beside the network, which are left unused.
+        is_cvlface: whether the names were wrapped as those of CVLface are, whose networks take RGB or
+            BGR whatever their variant.
     """
 
     used: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
+    is_cvlface: bool = False
 
 
 class _Entry(NamedTuple):
@@ -184,13 +189,14 @@ def load_model(path: StrPath, *, dtype: Any = jnp.float32) -> tuple[IResNet, Imp
         InputError: the file cannot be used; see :func:`read_state_dict` and :func:`import_weights`.
     """
     source = one_line(path)
-    arrays = strip_prefixes(read_state_dict(path), source=source)
+    stored = read_state_dict(path)
+    arrays = strip_prefixes(stored, source=source)
     config = find_config(arrays, source=source)
     # Weights are not drawn, only to be overwritten.
     model = nnx.eval_shape(lambda: IResNet(config, dtype=dtype, rngs=nnx.Rngs(0)))
     report = import_weights(model, arrays, source=source)
     model.eval()
-    return model, report
+    return model, report._replace(is_cvlface=any(_OF_CVLFACE.match(key) for key in stored))
 
 
 def strip_prefixes(

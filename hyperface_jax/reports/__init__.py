@@ -1,20 +1,20 @@
 """Results to figures and one HTML page. Nothing here computes a result."""
 
-from hyperface_jax.reports.figures import (
+from hyperface_jax.reports.pack import write_report
+from hyperface_jax.reports.plots import (
     DARK,
     LIGHT,
     Theme,
-    convergence_figure,
+    convergence_plot,
     gallery_histogram,
     nearest_histogram,
 )
-from hyperface_jax.reports.pack import write_report
 
 __all__ = [
     "DARK",
     "LIGHT",
     "Theme",
-    "convergence_figure",
+    "convergence_plot",
     "gallery_histogram",
     "nearest_histogram",
     "write_report",

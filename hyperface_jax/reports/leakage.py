@@ -9,16 +9,16 @@ import numpy as np
 
 from hyperface_jax.io.files import atomic_write_text
 from hyperface_jax.io.run_directory import REPORT
-from hyperface_jax.reports.figures import (
+from hyperface_jax.reports.page import both_sizes, data_uri, render_page
+from hyperface_jax.reports.plots import (
     LIGHT,
     WIDE,
     Theme,
-    new_figure,
+    new_plot,
     number,
     set_title,
     style_axes,
 )
-from hyperface_jax.reports.page import both_sizes, data_uri, render_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ def cosine_histogram(
         InputError: matplotlib is not installed.
     """
     edges, counts = (np.asarray(found["histogram"][key]) for key in ("edges", "counts"))
-    figure = new_figure(theme, size)
+    figure = new_plot(theme, size)
     axes = figure.subplots()
     axes.stairs(counts, edges, fill=True, color=theme.after)
     marks = (("mean", found["mean_cosine"], theme.ink), ("max", found["max_cosine"], theme.warning))

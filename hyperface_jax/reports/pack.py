@@ -17,12 +17,12 @@ import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_write_text, one_line, read_json, read_jsonl
-from hyperface_jax.reports.figures import (
-    convergence_figure,
+from hyperface_jax.reports.page import Draw, both_sizes, render_page
+from hyperface_jax.reports.plots import (
+    convergence_plot,
     gallery_histogram,
     nearest_histogram,
 )
-from hyperface_jax.reports.page import Draw, both_sizes, render_page
 
 if TYPE_CHECKING:
     import os
@@ -205,7 +205,7 @@ def _figures(run: PackRun) -> dict[str, dict[str, Any]]:
     data, summary = run.diagnostics, run.summary
     draw: dict[str, Draw] = {}
     if any(row["max_cosine"] is not None for row in run.history):
-        draw["convergence"] = lambda size: convergence_figure(run.history, summary, size=size)
+        draw["convergence"] = lambda size: convergence_plot(run.history, summary, size=size)
     draw["nearest"] = lambda size: nearest_histogram(
         data["nearest_before"], data["nearest_after"], summary, size=size
     )

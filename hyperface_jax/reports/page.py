@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.reports.figures import DARK, LIGHT, NARROW, WIDE, number
+from hyperface_jax.reports.plots import DARK, LIGHT, NARROW, WIDE, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,7 +79,7 @@ def inline_svg(figure: Figure, prefix: str) -> Any:
 
     Returns:
         Markup that is safe in HTML; the colors are CSS variables named as the fields of
-        :class:`~hyperface_jax.reports.figures.Theme`.
+        :class:`~hyperface_jax.reports.plots.Theme`.
     """
     import matplotlib
     from markupsafe import Markup

@@ -9,7 +9,7 @@ import numpy as np
 
 from hyperface_jax.io.files import read_jsonl
 from hyperface_jax.io.run_directory import HISTORY
-from hyperface_jax.reports.figures import LIGHT, WIDE, Theme, new_figure, set_title, style_axes
+from hyperface_jax.reports.plots import LIGHT, WIDE, Theme, new_plot, set_title, style_axes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ FIGURE = "training.png"
 _ACCURACY = "accuracy/"
 
 
-def training_figure(
+def training_plot(
     history: Sequence[Mapping[str, Any]],
     *,
     theme: Theme = LIGHT,
@@ -40,7 +40,7 @@ def training_figure(
     panels = [("Loss", ["loss"]), ("Learning rate", ["learning_rate"])]
     if names:
         panels.append(("Verification accuracy on held-out pairs", names))
-    figure = new_figure(theme, (size[0], 0.7 * size[1] * len(panels)))
+    figure = new_plot(theme, (size[0], 0.7 * size[1] * len(panels)))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for panel, (title, columns) in zip(axes, panels, strict=True):
         for column in columns:
@@ -56,8 +56,8 @@ def training_figure(
     return figure
 
 
-def write_training_figure(run_dir: Path) -> Path:
+def write_training_plot(run_dir: Path) -> Path:
     """Draw the history of a run into ``training.png``, and return its path."""
     path = run_dir / FIGURE
-    training_figure(read_jsonl(run_dir / HISTORY)).savefig(path, dpi=150)
+    training_plot(read_jsonl(run_dir / HISTORY)).savefig(path, dpi=150)
     return path

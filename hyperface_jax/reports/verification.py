@@ -17,11 +17,11 @@ from scipy.special import ndtri
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_write_bytes, one_line
-from hyperface_jax.reports.figures import (
+from hyperface_jax.reports.plots import (
     LIGHT,
     WIDE,
     Theme,
-    new_figure,
+    new_plot,
     number,
     set_title,
     style_axes,
@@ -61,7 +61,7 @@ def score_histogram(
     """
     histogram = result["histogram"]
     edges = np.asarray(histogram["edges"], np.float64)
-    figure = new_figure(theme, size)
+    figure = new_plot(theme, size)
     axes = figure.subplots()
     kinds = (("impostor", theme.bound), ("genuine", theme.after))
     for name, color in kinds:
@@ -78,7 +78,7 @@ def score_histogram(
     return figure
 
 
-def roc_figure(
+def roc_plot(
     results: Results, *, theme: Theme = LIGHT, size: tuple[float, float] = SQUARE
 ) -> Figure:
     """Draw the true accept rate against the false one, which is on a logarithmic axis.
@@ -94,7 +94,7 @@ def roc_figure(
     Raises:
         InputError: there are no results, or matplotlib is not installed.
     """
-    figure, axes = _rates_figure(results, theme, size)
+    figure, axes = _rates_plot(results, theme, size)
     lowest = 1.0
     for (name, result), style in zip(results.items(), _styles(results, theme), strict=True):
         far, tar = (np.asarray(result["roc"][key], np.float64) for key in ("far", "tar"))
@@ -110,7 +110,7 @@ def roc_figure(
     return figure
 
 
-def det_figure(
+def det_plot(
     results: Results, *, theme: Theme = LIGHT, size: tuple[float, float] = SQUARE
 ) -> Figure:
     """Draw the two error rates on normal-deviate axes.
@@ -128,7 +128,7 @@ def det_figure(
     Raises:
         InputError: there are no results, or matplotlib is not installed.
     """
-    figure, axes = _rates_figure(results, theme, size)
+    figure, axes = _rates_plot(results, theme, size)
     for (name, result), style in zip(results.items(), _styles(results, theme), strict=True):
         axes.plot(result["det"]["far"], result["det"]["frr"], label=_plain_text(name), **style)
     style_axes(axes, theme)
@@ -159,14 +159,14 @@ def write_verification_report(folder: str | os.PathLike[str], results: Results) 
     if len(set(names.values())) < len(names):
         raise InputError("results: two names give one file; let them differ in letters or digits")
     figures = {names[name]: score_histogram(result) for name, result in results.items()}
-    figures |= {"roc.png": roc_figure(results), "det.png": det_figure(results)}
+    figures |= {"roc.png": roc_plot(results), "det.png": det_plot(results)}
     return [_write_png(Path(folder) / name, figure) for name, figure in figures.items()]
 
 
-def _rates_figure(results: Results, theme: Theme, size: tuple[float, float]) -> tuple[Figure, Axes]:
+def _rates_plot(results: Results, theme: Theme, size: tuple[float, float]) -> tuple[Figure, Axes]:
     if not results:
         raise InputError("results: none; evaluate a benchmark first")
-    figure = new_figure(theme, size)
+    figure = new_plot(theme, size)
     return figure, figure.subplots()
 
 

@@ -70,10 +70,10 @@ _HOMES = {
     "leakage": _Home("runs.leakage_search"),
     "Diversity": _Home("runs.variety"),
     "diversity": _Home("runs.variety"),
-    "Demo": _Home("runs.demonstration.settings"),
-    "demo": _Home("runs.demonstration.stage", "cli,recognition,synthesis"),
     "Train": _Home("runs.training.settings"),
     "train": _Home("runs.training.stage", "recognition"),
+    "Demo": _Home("runs.demonstration.settings"),
+    "demo": _Home("runs.demonstration.stage", "cli,recognition,synthesis"),
 }
 
 __all__ = [

@@ -56,8 +56,8 @@ def faces(config: Faces, *, watch: Watch = QUIET) -> Result:
     stopping = watch.stopping() if can_stop else nullcontext(lambda: False)
     with stopping as is_asked, opened as update:
 
-        def progress(done: int) -> None:
-            update(done)
+        def progress(done: float, figure: str = "", /) -> None:
+            update(done, figure)
             if done < config.num and is_asked():
                 raise Stopped(config.out)
 

@@ -17,7 +17,6 @@ from hyperface_jax.runs.support.described_embeddings import (
     make_folder,
     make_sweep,
     open_sets,
-    row_progress,
 )
 from hyperface_jax.runs.support.result import Result
 from hyperface_jax.runs.support.settings import option, require
@@ -26,7 +25,7 @@ from hyperface_jax.runs.support.watch import QUIET, Watch
 if TYPE_CHECKING:
     import numpy as np
 
-    from hyperface_jax.evaluation.neighbors import NearestPairs, Pairs, TargetMatch
+    from hyperface_jax.evaluation.neighbors import ClosestPairs, NearestPairs, TargetMatch
     from hyperface_jax.io.embedding_sets import EmbeddingSet
     from hyperface_jax.pairwise import Sweep
     from hyperface_jax.runs.support.pair_images import RowImages
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 VERB, NEAREST = "leakage", "nearest.npz"
 _TOP = 100
 _PICTURED = 24
-"""Pairs of which the report shows the images."""
+"""ClosestPairs of which the report shows the images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +106,7 @@ class _Task(NamedTuple):
 
     @property
     def num_pairs(self) -> int:
-        """Pairs that are compared."""
+        """ClosestPairs that are compared."""
         from hyperface_jax.evaluation.neighbors import count_pairs
 
         return count_pairs(self.x, self.against)
@@ -193,21 +192,19 @@ def _own_targets(config: Leakage, x: EmbeddingSet, targets: EmbeddingSet) -> np.
 def _searched(task: _Task, watch: Watch) -> NearestPairs:
     from hyperface_jax.evaluation.neighbors import nearest_pairs
 
-    num_rows = task.x.shape[0]
-    with watch.progress("searching", "rows", num_rows) as update:
-        tell = row_progress(update, num_rows, task.num_pairs, "max cosine")
-        return nearest_pairs(task.x, task.against, num_pairs=task.top, sweep=task.sweep, watch=tell)
+    with watch.progress("searching", "rows", task.x.shape[0]) as update:
+        return nearest_pairs(
+            task.x, task.against, num_pairs=task.top, sweep=task.sweep, progress=update
+        )
 
 
 def _matched(task: _Task, watch: Watch) -> TargetMatch | None:
     if task.targets is None or task.own is None:
         return None
-    from hyperface_jax.evaluation.neighbors import count_pairs, target_match
+    from hyperface_jax.evaluation.neighbors import target_match
 
-    num_rows, num_pairs = task.x.shape[0], count_pairs(task.x, task.targets)
-    with watch.progress("ranking targets", "rows", num_rows) as update:
-        tell = row_progress(update, num_rows, num_pairs, "mean cosine to target")
-        return target_match(task.x, task.targets, task.own, sweep=task.sweep, watch=tell)
+    with watch.progress("ranking targets", "rows", task.x.shape[0]) as update:
+        return target_match(task.x, task.targets, task.own, sweep=task.sweep, progress=update)
 
 
 def _write_results(config: Leakage, task: _Task, results: _Results) -> Result:
@@ -257,7 +254,7 @@ def _column_images(task: _Task) -> RowImages | None:
     return task.images if task.against is None else task.against_images
 
 
-def _pictures(task: _Task, pairs: Pairs) -> list[bytes]:
+def _pictures(task: _Task, pairs: ClosestPairs) -> list[bytes]:
     from hyperface_jax.runs.support.pair_images import side_by_side
 
     first, second = task.images, _column_images(task)

@@ -63,7 +63,7 @@ def plan(config: Plan, *, watch: Watch = QUIET) -> Result:
         config.dim,
         machine,
         method=config.method,
-        num_iterations=config.steps,
+        num_steps=config.steps,
         batch_size=config.batch_size,
     )
     words = command(packing(config, machine, planned))
@@ -78,7 +78,7 @@ def packing(config: Plan, machine: Machine, planned: PlannedRun) -> Pack:
         dim=config.dim,
         out=Path("run"),
         method=planned.method,
-        steps=planned.num_iterations,
+        steps=planned.num_steps,
         coarse_steps=planned.coarse_steps,
         batch_size=planned.batch_size,
         distributed="yes" if machine.is_pod_slice else "auto",
@@ -90,7 +90,7 @@ def lines(config: Plan, machine: Machine, planned: PlannedRun, words: str) -> li
     step = planned.step
     return [
         f"{config.num_ids} identities in {config.dim} dimensions on {config.devices}, "
-        f"{planned.method}: {planned.num_iterations} steps, {_time(planned.seconds)}",
+        f"{planned.method}: {planned.num_steps} steps, {_time(planned.seconds)}",
         *_memory_lines(step.memory, machine),
         *_step_lines(step),
         f"  with bfloat16 products: {_time(planned.coarse_step.seconds)} a step, "

@@ -127,7 +127,7 @@ def _measured(config: Diversity, task: _Task, watch: Watch) -> Figures:
             gallery=task.gallery,
             seed=config.seed,
             sweep=sweep,
-            report=update,
+            progress=update,
         )
 
 

@@ -42,7 +42,7 @@ _BATCH = 1024
 _ROW_GROUP = 1 << 17
 
 
-class Figures(NamedTuple):
+class ImageFigures(NamedTuple):
     """How an image came about.
 
     Attributes:
@@ -78,7 +78,7 @@ class Row(NamedTuple):
     is_kept: bool
 
 
-class Rows:
+class ManifestRows:
     """The rows of one shard, held in Arrow's form: some 80 bytes each.
 
     Raises:

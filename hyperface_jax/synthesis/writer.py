@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, get_args
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import one_line
-from hyperface_jax.synthesis.manifest import Figures, Row, Rows
+from hyperface_jax.synthesis.manifest import ImageFigures, ManifestRows, Row
 from hyperface_jax.synthesis.shards import (
     DataSet,
     ShardImages,
@@ -170,7 +170,7 @@ class ShardWriter:
 
     def __enter__(self) -> Self:
         try:
-            self._rows = Rows()
+            self._rows = ManifestRows()
             for root in self._data_set.roots:
                 self._stores.append(self._store(root))
         except BaseException:
@@ -191,7 +191,7 @@ class ShardWriter:
         sample: int,
         image: bytes,
         suffix: Suffix,
-        figures: Figures,
+        figures: ImageFigures,
         original: bytes | None = None,
     ) -> None:
         """Write an image.
@@ -221,7 +221,7 @@ class ShardWriter:
         ]
         self._append(identity, sample, keys[0], figures)
 
-    def reject(self, *, identity: int, sample: int, figures: Figures) -> None:
+    def reject(self, *, identity: int, sample: int, figures: ImageFigures) -> None:
         """Note that the next image of the shard is dropped.
 
         Raises:
@@ -240,7 +240,7 @@ class ShardWriter:
                 f"shard {self.shard}: image {(identity, sample)} comes where {expected} is the next"
             )
 
-    def _append(self, identity: int, sample: int, key: str | None, figures: Figures) -> None:
+    def _append(self, identity: int, sample: int, key: str | None, figures: ImageFigures) -> None:
         self._rows.append(Row(identity, sample, self.shard, key, *figures, key is not None))
         self._count += 1
 

@@ -14,8 +14,8 @@ from hyperface_jax.toyfaces.parameters import (
 )
 from hyperface_jax.toyfaces.population import (
     ROLES,
+    DrawnPairs,
     Identities,
-    Pairs,
     benchmark_pairs,
     image_counts,
     image_nuisance,
@@ -36,9 +36,9 @@ __all__ = [
     "PRESETS",
     "ROLES",
     "Circumstances",
+    "DrawnPairs",
     "Identities",
     "Nuisance",
-    "Pairs",
     "Traits",
     "benchmark_pairs",
     "image_counts",

@@ -27,7 +27,7 @@ SIZE = 32
 _BATCH = 512
 
 
-class Faces(NamedTuple):
+class PersonFaces(NamedTuple):
     """Images of persons and their unit embeddings.
 
     Attributes:
@@ -83,7 +83,9 @@ def draw_persons(
     return images.reshape(num, images_per_id, size, size, 3)
 
 
-def embed_persons(recognizer: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> Faces:
+def embed_persons(
+    recognizer: Callable[[np.ndarray], np.ndarray], images: np.ndarray
+) -> PersonFaces:
     """Embed the images of persons.
 
     Args:
@@ -97,4 +99,4 @@ def embed_persons(recognizer: Callable[[np.ndarray], np.ndarray], images: np.nda
     starts = range(0, len(flat), _BATCH)
     raw = np.concatenate([recognizer(flat[start : start + _BATCH]) for start in starts])
     unit = np.asarray(sphere.normalize(jnp.asarray(raw)))
-    return Faces(images, unit.reshape(*images.shape[:2], -1))
+    return PersonFaces(images, unit.reshape(*images.shape[:2], -1))

@@ -112,7 +112,7 @@ class Identities(NamedTuple):
     group: Int[Array, " n"]
 
 
-class Pairs(NamedTuple):
+class DrawnPairs(NamedTuple):
     """Pairs of pictures, to be told apart.
 
     Attributes:
@@ -222,7 +222,7 @@ def image_nuisance(
     return _drawn(key, _PICTURE, person, picture, sides[side])
 
 
-def benchmark_pairs(key: PRNGKey, preset: str, num_pairs: int) -> Pairs:
+def benchmark_pairs(key: PRNGKey, preset: str, num_pairs: int) -> DrawnPairs:
     """Draw pairs of pictures: one person and two persons in turn, every pair of new persons.
 
     Every other pair of two persons is within a group, which is harder; the others are across groups.
@@ -244,7 +244,7 @@ def benchmark_pairs(key: PRNGKey, preset: str, num_pairs: int) -> Pairs:
     one, other = (
         _drawn(key, _PAIR, order, np.full_like(order, 2 + i), side) for i, side in enumerate(sides)
     )
-    return Pairs(first, second, one, other, groups, jnp.asarray(order % 2 == 0))
+    return DrawnPairs(first, second, one, other, groups, jnp.asarray(order % 2 == 0))
 
 
 def _drawn(key: PRNGKey, stream: int, first: Any, second: Any, how: Circumstances) -> Any:
@@ -391,7 +391,7 @@ def write_attributes(path: StrPath, latents: Float[Array, "n 24"]) -> None:
     atomic_write_text(path, "\n".join(lines) + "\n")
 
 
-def write_pairs(path: StrPath, pairs: Pairs, *, size: int = 32) -> Path:
+def write_pairs(path: StrPath, pairs: DrawnPairs, *, size: int = 32) -> Path:
     """Draw pairs and write them as ``NUMBERa.png`` and ``NUMBERb.png`` with a list of them.
 
     The list is called as the folder, which appears when it is whole. A line of it is

@@ -20,7 +20,7 @@ from hyperface_jax.toyfaces.diffusion import fold, make_unet, predict
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hyperface_jax.toyfaces.faces import Faces
+    from hyperface_jax.toyfaces.faces import PersonFaces
 
 _NOBODY = 0.1
 """Share of the training images without a condition."""
@@ -43,7 +43,7 @@ class GeneratorTraining:
     """
 
     def __init__(
-        self, faces: Faces, *, steps: int, batch_size: int, learning_rate: float, seed: int
+        self, faces: PersonFaces, *, steps: int, batch_size: int, learning_rate: float, seed: int
     ) -> None:
         self.faces, self.steps, self.batch_size = faces, steps, batch_size
         self.learning_rate, self.seed = learning_rate, seed

@@ -27,76 +27,68 @@ def _problem(**sets):
 
 
 FEATURES = {
-    "plain": ((), lambda f: hf.solve(_problem(), KEY, num_iterations=STEPS)),
+    "plain": ((), lambda f: hf.solve(_problem(), KEY, num_steps=STEPS)),
     "gallery": (
         ("--gallery", "faces.npy", "--alpha", 2),
-        lambda f: hf.solve(_problem(gallery=f("faces"), alpha=2), KEY, num_iterations=STEPS),
+        lambda f: hf.solve(_problem(gallery=f("faces"), alpha=2), KEY, num_steps=STEPS),
     ),
     "neighbors": (
         ("--gallery", "faces.npy", "--neighbors", 3),
         lambda f: hf.solve(
-            _problem(gallery=f("faces"), manifold=hf.LocalSpan(3)), KEY, num_iterations=STEPS
+            _problem(gallery=f("faces"), manifold=hf.LocalSpan(3)), KEY, num_steps=STEPS
         ),
     ),
     "farthest": (
         ("--gallery", "faces.npy", "--init", "farthest"),
-        lambda f: hf.solve(
-            _problem(gallery=f("faces")), KEY, num_iterations=STEPS, start="farthest"
-        ),
+        lambda f: hf.solve(_problem(gallery=f("faces")), KEY, num_steps=STEPS, start="farthest"),
     ),
     "file start": (
         ("--dim", D, "--init", "start.npy"),
-        lambda f: hf.solve(_problem(), KEY, num_iterations=STEPS, start=f("start")),
+        lambda f: hf.solve(_problem(), KEY, num_steps=STEPS, start=f("start")),
     ),
     "code": (
         ("--init", "code"),
-        lambda f: hf.solve(_problem(), KEY, num_iterations=STEPS, start=hf.codes.refinable(N, D)),
+        lambda f: hf.solve(_problem(), KEY, num_steps=STEPS, start=hf.codes.refinable(N, D)),
     ),
     "frozen": (
         ("--frozen", "old.npy"),
-        lambda f: hf.solve(_problem(frozen=f("old")), KEY, num_iterations=STEPS),
+        lambda f: hf.solve(_problem(frozen=f("old")), KEY, num_steps=STEPS),
     ),
     "keep-out": (
         ("--keep-out", "people.npy", "--keep-out-cosine", 0.6),
         lambda f: hf.solve(
-            _problem(keep_out=f("people"), keep_out_cosine=0.6), KEY, num_iterations=STEPS
+            _problem(keep_out=f("people"), keep_out_cosine=0.6), KEY, num_steps=STEPS
         ),
     ),
     "stochastic": (
         ("--method", "stochastic", "--batch-size", 20),
-        lambda f: hf.solve(
-            _problem(), KEY, num_iterations=STEPS, method=hf.MiniBatch(batch_size=20)
-        ),
+        lambda f: hf.solve(_problem(), KEY, num_steps=STEPS, method=hf.MiniBatch(batch_size=20)),
     ),
     "no relax": (
         ("--method", "stochastic", "--batch-size", 20, "--no-relax"),
         lambda f: hf.solve(
-            _problem(), KEY, num_iterations=STEPS, method=hf.MiniBatch(batch_size=20, relax=False)
+            _problem(), KEY, num_steps=STEPS, method=hf.MiniBatch(batch_size=20, relax=False)
         ),
     ),
     "paper": (
         ("--method", "paper", "--learning-rate", 0.1),
-        lambda f: hf.solve(
-            _problem(), KEY, num_iterations=STEPS, method=hf.Paper(learning_rate=0.1)
-        ),
+        lambda f: hf.solve(_problem(), KEY, num_steps=STEPS, method=hf.Paper(learning_rate=0.1)),
     ),
     "paper, best iterate": (
         ("--method", "paper", "--iterate", "best"),
-        lambda f: hf.solve(_problem(), KEY, num_iterations=STEPS, method=hf.Paper(track_best=True)),
+        lambda f: hf.solve(_problem(), KEY, num_steps=STEPS, method=hf.Paper(track_best=True)),
     ),
     "coarse steps": (
         ("--coarse-steps", 10),
-        lambda f: hf.solve(
-            _problem(), KEY, num_iterations=STEPS, method=hf.Annealed(coarse_steps=10)
-        ),
+        lambda f: hf.solve(_problem(), KEY, num_steps=STEPS, method=hf.Annealed(coarse_steps=10)),
     ),
     "restarts": (
         ("--restarts", 3),
-        lambda f: hf.solve(_problem(), KEY, num_iterations=STEPS, num_restarts=3),
+        lambda f: hf.solve(_problem(), KEY, num_steps=STEPS, num_restarts=3),
     ),
     "polish": (
         ("--polish",),
-        lambda f: hf.solve(_problem(), KEY, num_iterations=STEPS, polish=True),
+        lambda f: hf.solve(_problem(), KEY, num_steps=STEPS, polish=True),
     ),
 }
 

@@ -35,7 +35,7 @@ def test_json_holds_the_same(capsys):
     plan = json.loads(capsys.readouterr().out)
     assert plan["method"] == "stochastic"
     assert plan["batch_size"] == 2048
-    assert plan["num_iterations"] == 1000
+    assert plan["num_steps"] == 1000
     parts = plan["step"]["memory"]
     assert sum(parts.values()) == pytest.approx(2 * parts["total"])
     assert plan["seconds"] > 1000 * plan["step"]["seconds"]

@@ -102,7 +102,7 @@ def test_large_sets_score_a_part_of_the_pairs_and_say_so(monkeypatch):
 def test_progress_ends_at_about_twice_the_rows():
     x, labels = faces()
     seen = []
-    diversity(x, labels, report=seen.append)
+    diversity(x, labels, progress=seen.append)
     single = np.sum(np.bincount(labels) == 1)
     assert seen == sorted(seen)
     assert seen[-1] == 2 * len(x) - single

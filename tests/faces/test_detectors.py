@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.faces.detectors import (
-    Faces,
+    Detections,
     ScrfdDetector,
     landmarks_of,
     largest_central_face,
@@ -296,7 +296,7 @@ def test_arrays_that_are_no_images_are_refused(tiny, image):
 def faces_with(*boxes):
     boxes = np.array(boxes, dtype=float).reshape(-1, 4)
     marks = np.arange(len(boxes), dtype=float)[:, None, None] + np.zeros((1, 5, 2))
-    return Faces(boxes, np.linspace(1, 0.5, len(boxes)), marks)
+    return Detections(boxes, np.linspace(1, 0.5, len(boxes)), marks)
 
 
 def test_the_larger_face_is_chosen_unless_it_is_far_from_the_center():
@@ -336,7 +336,7 @@ class TightFaces:
             return faces_with()
         box = [[columns.min(), rows.min(), columns.max(), rows.max()]]
         landmarks = np.stack([columns, rows], axis=1)[None].astype(float)
-        return Faces(np.array(box, dtype=float), np.ones(1), landmarks)
+        return Detections(np.array(box, dtype=float), np.ones(1), landmarks)
 
 
 @pytest.mark.parametrize(("border", "num_tries"), [(0, 1), (5, 2), (15, 3), (30, 4)])

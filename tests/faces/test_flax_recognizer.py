@@ -159,3 +159,39 @@ def test_a_library_that_is_missing_names_the_extra(tmp_path, monkeypatch, name, 
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=rf"pip install 'hyperface_jax\[{extra}\]'"):
         open_recognizer(tmp_path / name)
+
+
+@pytest.fixture
+def cvlface(tmp_path):
+    """A folder as CVLface publishes it, of an AdaFace network that takes RGB."""
+    config = BackboneConfig((1, 1), (4, 8), "adaface", image_size=32, embedding_dim=512)
+    model = IResNet(config, rngs=nnx.Rngs(0))
+    folder = tmp_path / "cvlface_small"
+    folder.mkdir()
+    wrapped = {f"model.net.{key}": value for key, value in export_weights(model).items()}
+    write_state_dict(folder / "model.safetensors", wrapped)
+    conf = {"input_size": [3, 32, 32], "color_space": "RGB", "output_dim": 512}
+    atomic_write_json(folder / "config.json", {"architectures": ["CVLFace"], "conf": conf})
+    return folder, model
+
+
+@pytest.mark.parametrize("name", ["", "model.safetensors"])
+def test_the_color_order_of_cvlface_comes_from_its_config(cvlface, name):
+    folder, model = cvlface
+    recognizer = open_recognizer(folder / name)
+    assert recognizer.color == "rgb"
+    images = faces(2, 32)
+    np.testing.assert_allclose(
+        recognizer(images), direct(model, images, "rgb"), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("stated", [None, {}, {"conf": {"color_space": "YUV"}}])
+def test_the_color_order_of_cvlface_is_asked_for_where_no_config_says_it(cvlface, stated):
+    folder, _ = cvlface
+    (folder / "config.json").unlink()
+    if stated is not None:
+        atomic_write_json(folder / "config.json", stated)
+    with pytest.raises(InputError, match=r"CVLface.*give `color`"):
+        open_recognizer(folder / "model.safetensors")
+    assert open_recognizer(folder / "model.safetensors", color="bgr").color == "bgr"

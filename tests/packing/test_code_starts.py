@@ -55,7 +55,7 @@ def test_too_small_a_code_is_refused(key, shape):
 
 def _refined(start, num_points, dim, steps, key):
     problem = PackingProblem(num_points=num_points, dim=dim)
-    method = Annealed(num_iterations=steps, annealing=refining_annealing)
+    method = Annealed(num_steps=steps, annealing=refining_annealing)
     return solve(problem, key, method=method, start=start).max_cosine
 
 
@@ -68,9 +68,9 @@ def test_room_around_a_code_is_used(key):
 def test_a_code_start_refines_by_itself(key):
     code = codes.refinable(200, 64)
     problem = PackingProblem(num_points=200, dim=64)
-    by_itself = solve(problem, key, start=code, num_iterations=30)
+    by_itself = solve(problem, key, start=code, num_steps=30)
     method = Annealed(annealing=refining_annealing)
-    told = solve(problem, key, method=method, start=code, num_iterations=30)
+    told = solve(problem, key, method=method, start=code, num_steps=30)
     np.testing.assert_array_equal(by_itself.x, told.x)
 
 

@@ -60,14 +60,14 @@ def test_an_infeasible_keep_out_set_ends_with_violations_counted():
     problem = PackingProblem(num_points=3, dim=2, keep_out=keep_out, keep_out_cosine=-0.17)
     x = repair_keep_out(sphere.sample_uniform(jax.random.key(1), 3, 2), keep_out, -0.17)
     assert count_violations(problem, measure(problem, x)) == 3
-    assert solve(problem, jax.random.key(0), num_iterations=5).violations == 3
+    assert solve(problem, jax.random.key(0), num_steps=5).violations == 3
 
 
 def test_a_packing_avoids_its_keep_out_set(key):
     keep_out = sphere.sample_uniform(key, 40, 8)
     problem = PackingProblem(num_points=60, dim=8, keep_out=keep_out, keep_out_cosine=0.7)
-    free = solve(PackingProblem(num_points=60, dim=8), key, num_iterations=150)
-    kept = solve(problem, key, num_iterations=150)
+    free = solve(PackingProblem(num_points=60, dim=8), key, num_steps=150)
+    kept = solve(problem, key, num_steps=150)
     assert count_violations(problem, measure(problem, free.x)) > 0, "else the test shows nothing"
     assert count_violations(problem, measure(problem, kept.x)) == kept.violations == 0
     assert kept.keep_out_cosine <= 0.7
@@ -78,9 +78,7 @@ def test_alpha_trades_separation_for_nearness(key):
         sphere.sample_uniform(key, 500, 8) + 2 * jnp.array([[1.0] + [0.0] * 7])
     )
     runs = [
-        solve(
-            PackingProblem(num_points=80, dim=8, gallery=gallery, alpha=a), key, num_iterations=200
-        )
+        solve(PackingProblem(num_points=80, dim=8, gallery=gallery, alpha=a), key, num_steps=200)
         for a in (0.0, 1.0, 10.0)
     ]
     separation = [run.max_cosine for run in runs]

@@ -70,7 +70,7 @@ def test_nothing_gets_worse_where_there_is_no_room():
 def test_a_short_run_of_small_batches_improves_on_its_start(key, relax):
     """Three steps let a point meet a tenth of the others: by themselves they leave the max cosine."""
     problem = PackingProblem(num_points=3000, dim=64)
-    method = MiniBatch(batch_size=100, num_iterations=3, relax=relax)
+    method = MiniBatch(batch_size=100, num_steps=3, relax=relax)
     start = row_max(starts.points("uniform", problem, jax.random.split(key)[0], jitter=0))
     packing = solve(problem, key, method=method)
     np.testing.assert_allclose(packing.nearest, row_max(packing.x), atol=1e-6)

@@ -39,7 +39,7 @@ def problem():
 
 
 def _packed(problem, method):
-    return hf.solve(problem, jax.random.key(1), method=method, num_iterations=4)
+    return hf.solve(problem, jax.random.key(1), method=method, num_steps=4)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -60,9 +60,7 @@ def test_without_jit_the_packing_is_the_same(method, problem):
     found = []
     for context in (contextlib.nullcontext(), jax.disable_jit()):
         with context:
-            found.append(
-                hf.solve(problem, jax.random.key(1), method=METHODS[method], num_iterations=1)
-            )
+            found.append(hf.solve(problem, jax.random.key(1), method=METHODS[method], num_steps=1))
     np.testing.assert_allclose(found[0].x, found[1].x, atol=1e-5)
 
 

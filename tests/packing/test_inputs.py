@@ -27,7 +27,7 @@ def clean(rows):
 
 def _packed(rows):
     problem = hf.PackingProblem(num_points=N, dim=D, gallery=rows, frozen=rows[:3])
-    return hf.solve(problem, KEY, num_iterations=STEPS)
+    return hf.solve(problem, KEY, num_steps=STEPS)
 
 
 EXACT = {
@@ -90,9 +90,9 @@ def test_x64_packs_float64_sets_in_float64(rows):
     """Sets or starts in float64 make the whole packing so; everything else stays float32."""
     with jax.enable_x64(True):
         wide = hf.PackingProblem(num_points=N, dim=D, gallery=rows.astype(np.float64))
-        assert hf.solve(wide, KEY, num_iterations=3).x.dtype == np.float64
+        assert hf.solve(wide, KEY, num_steps=3).x.dtype == np.float64
         plain = hf.PackingProblem(num_points=N, dim=D)
-        assert hf.solve(plain, KEY, num_iterations=3).x.dtype == np.float32
+        assert hf.solve(plain, KEY, num_steps=3).x.dtype == np.float32
 
 
 def _with_hole(value):
@@ -133,8 +133,8 @@ def test_a_problem_that_cannot_be_is_refused(name):
 
 
 SOLVES = {
-    "fraction of a step": ({"num_iterations": 20.5}, r"num_iterations=20.5: give a whole number"),
-    "negative steps": ({"num_iterations": -1}, "num_iterations=-1"),
+    "fraction of a step": ({"num_steps": 20.5}, r"num_steps=20.5: give a whole number"),
+    "negative steps": ({"num_steps": -1}, "num_steps=-1"),
     "class of a method": ({"method": hf.MiniBatch}, "method=MiniBatch: give an instance"),
     "an energy as method": ({"method": SoftMax(10.0)}, "method=SoftMax"),
     "name of a start": ({"start": "somewhere"}, "start='somewhere'"),
@@ -159,13 +159,13 @@ def test_a_run_that_cannot_be_is_refused(name):
 @pytest.mark.parametrize("key", [0, None, np.zeros(3), jnp.zeros(2)])
 def test_what_is_no_key_is_refused(key):
     with pytest.raises(InputError, match=r"give a key, such as jax.random.key\(0\)"):
-        hf.run(hf.PackingProblem(num_points=N, dim=D), key, num_iterations=1)
+        hf.run(hf.PackingProblem(num_points=N, dim=D), key, num_steps=1)
 
 
 def test_raw_keys_are_taken():
     problem = hf.PackingProblem(num_points=N, dim=D)
-    old = hf.solve(problem, jax.random.PRNGKey(0), num_iterations=3)
-    np.testing.assert_array_equal(old.x, hf.solve(problem, KEY, num_iterations=3).x)
+    old = hf.solve(problem, jax.random.PRNGKey(0), num_steps=3)
+    np.testing.assert_array_equal(old.x, hf.solve(problem, KEY, num_steps=3).x)
 
 
 ENERGIES = {
@@ -179,7 +179,7 @@ ENERGIES = {
     "optimizer": (lambda: hf.Custom(Riesz(1.0), 0.1), "optimizer=0.1: give an optax"),
     "rate": (lambda: hf.Paper(learning_rate=0.0), "learning_rate=0"),
     "batch": (lambda: hf.MiniBatch(batch_size=1), "batch_size=1: must be at least 2"),
-    "coarse": (lambda: hf.Annealed(num_iterations=5, coarse_steps=6), "coarse_steps=6"),
+    "coarse": (lambda: hf.Annealed(num_steps=5, coarse_steps=6), "coarse_steps=6"),
     "objective": (lambda: hf.as_objective(hf.SoftMax), "give an instance"),
 }
 
@@ -248,7 +248,7 @@ def test_dispersion_over_a_mesh_is_that_of_one_device():
     np.testing.assert_allclose(got[:64], want, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", [hf.Annealed(num_iterations=100), hf.Paper(num_iterations=300)])
+@pytest.mark.parametrize("method", [hf.Annealed(num_steps=100), hf.Paper(num_steps=300)])
 def test_equal_rows_of_a_start_come_apart(method):
     rows = np.random.default_rng(0).standard_normal((20, 6)).astype(np.float32)
     start = np.concatenate([rows, rows]) / np.linalg.norm(rows, axis=1).mean()
@@ -261,4 +261,4 @@ def test_equal_rows_of_a_start_come_apart(method):
 def test_a_gallery_of_one_row_serves_many_identities():
     row = np.eye(6, dtype=np.float32)[:1]
     problem = hf.PackingProblem(num_points=20, dim=6, gallery=row)
-    assert hf.solve(problem, KEY, num_iterations=100).max_cosine < 0.5
+    assert hf.solve(problem, KEY, num_steps=100).max_cosine < 0.5

@@ -23,6 +23,6 @@ def test_optimum_is_found_to_1e_9(name):
     num_points, dim, optimum, restarts = OPTIMA[name]
     problem = PackingProblem(num_points=num_points, dim=dim)
     key = jax.random.key(0)
-    polished = solve(problem, key, num_restarts=restarts, num_iterations=800, polish=True)
+    polished = solve(problem, key, num_restarts=restarts, num_steps=800, polish=True)
     assert polished.max_cosine == pytest.approx(optimum, abs=1e-9)
     assert polished.max_cosine >= bounds.tightest(num_points, dim).value - 1e-12

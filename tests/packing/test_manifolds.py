@@ -80,7 +80,7 @@ def test_points_settle_between_the_faces_of_a_great_circle():
         solve(
             PackingProblem(num_points=30, dim=4, gallery=gallery, alpha=50.0, manifold=manifold),
             jax.random.key(0),
-            num_iterations=300,
+            num_steps=300,
         ).x
         for manifold in (NearestRow(), LocalSpan(2))
     )
@@ -97,7 +97,7 @@ def test_shards_give_the_packing_of_one_device(sets, method):
         num_points=48, dim=12, gallery=gallery, alpha=1.0, manifold=LocalSpan(4)
     )
     one, many = (
-        solve(problem, jax.random.key(1), method=method, num_iterations=30, mesh=mesh).x
+        solve(problem, jax.random.key(1), method=method, num_steps=30, mesh=mesh).x
         for mesh in (None, meshes.make_mesh(jax.devices()[:3]))
     )
     np.testing.assert_allclose(one, many, atol=2e-4)

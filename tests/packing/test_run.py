@@ -33,7 +33,7 @@ METHODS = {
 
 @pytest.mark.parametrize("name", METHODS)
 def test_run_is_solve(name, gallery, key):
-    settings = {"method": METHODS[name], "num_iterations": STEPS}
+    settings = {"method": METHODS[name], "num_steps": STEPS}
     pure = jax.jit(partial(hf.run, **settings))(near(gallery), key)
     host = hf.solve(near(gallery), key, **settings)
     np.testing.assert_allclose(pure.x, host.x, atol=1e-5)
@@ -44,7 +44,7 @@ def test_run_is_solve(name, gallery, key):
 @pytest.mark.parametrize("name", ["annealed", "mini-batches"])
 def test_vmap_over_keys_gives_the_single_runs(name, gallery):
     keys = jax.random.split(jax.random.key(3), 3)
-    run = partial(hf.run, method=METHODS[name], num_iterations=STEPS)
+    run = partial(hf.run, method=METHODS[name], num_steps=STEPS)
     many = jax.vmap(lambda key: run(near(gallery), key))(keys)
     for i, key in enumerate(keys):
         one = run(near(gallery), key)
@@ -57,13 +57,13 @@ def test_vmap_over_weights_and_galleries(gallery, key):
     galleries = jnp.stack([gallery, -gallery, gallery[::-1]])
 
     def one(alpha, rows):
-        return hf.run(near(rows, alpha), key, num_iterations=STEPS).max_cosine
+        return hf.run(near(rows, alpha), key, num_steps=STEPS).max_cosine
 
     many = jax.vmap(one)(alphas, galleries)
     single = [float(one(float(a), rows)) for a, rows in zip(alphas, galleries, strict=True)]
     np.testing.assert_allclose(many, single, atol=1e-5)
     batched = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(near(g) for g in galleries))
-    stacked = jax.vmap(lambda p: hf.run(p, key, num_iterations=STEPS).max_cosine)(batched)
+    stacked = jax.vmap(lambda p: hf.run(p, key, num_steps=STEPS).max_cosine)(batched)
     assert stacked.shape == (3,)
 
 
@@ -72,7 +72,7 @@ def test_nested_in_a_scan(key):
 
     def grow(frozen, key):
         problem = hf.PackingProblem(num_points=3, dim=4, frozen=frozen)
-        packing = hf.run(problem, key, num_iterations=STEPS)
+        packing = hf.run(problem, key, num_steps=STEPS)
         return jnp.concatenate([frozen[3:], packing.x]), packing.max_cosine
 
     keys = jax.random.split(key, 2)
@@ -85,7 +85,7 @@ def test_nested_in_a_scan(key):
 def test_keep_out_is_enforced_inside_jit(key):
     people = sphere.sample_uniform(jax.random.key(1), 30, D)
     problem = hf.PackingProblem(num_points=N, dim=D, keep_out=people, keep_out_cosine=0.8)
-    packing = jax.jit(partial(hf.run, num_iterations=STEPS))(problem, key)
+    packing = jax.jit(partial(hf.run, num_steps=STEPS))(problem, key)
     assert int(packing.violations) == 0
     assert float(jnp.max(packing.x @ people.T)) <= 0.8
 
@@ -120,7 +120,7 @@ def test_other_values_compile_nothing_anew(door, gallery):
 
     def pack(key, alpha, rows):
         problem = hf.PackingProblem(num_points=N, dim=D, gallery=rows, alpha=alpha)
-        return jax.block_until_ready(door(problem, key, num_iterations=17).x)
+        return jax.block_until_ready(door(problem, key, num_steps=17).x)
 
     pack(keys[0], 0.5, np.asarray(gallery))
     first = counter.count
@@ -132,15 +132,15 @@ def test_other_values_compile_nothing_anew(door, gallery):
 def test_equal_methods_are_one_trace(key):
     """Solves with methods made anew, each with its own optimizer, share the compiled program."""
     problem = hf.PackingProblem(num_points=N, dim=D)
-    hf.run(problem, key, method=hf.Annealed(num_iterations=13))
+    hf.run(problem, key, method=hf.Annealed(num_steps=13))
     before = _run._cache_size()
-    hf.run(problem, key, method=hf.Annealed(), num_iterations=13)
-    hf.run(problem, jax.random.key(5), num_iterations=13)
+    hf.run(problem, key, method=hf.Annealed(), num_steps=13)
+    hf.run(problem, jax.random.key(5), num_steps=13)
     assert _run._cache_size() == before
 
 
 def test_what_was_found_can_be_differentiated(key):
-    x = hf.solve(hf.PackingProblem(num_points=N, dim=D), key, num_iterations=STEPS).x
+    x = hf.solve(hf.PackingProblem(num_points=N, dim=D), key, num_steps=STEPS).x
     gradient = np.asarray(jax.grad(hf.max_cosine)(x))
     scores = np.asarray(x @ x.T) - 3 * np.eye(N)
     i, j = np.unravel_index(scores.argmax(), scores.shape)
@@ -217,7 +217,7 @@ def test_a_function_of_the_cosine_is_an_energy(key):
     np.testing.assert_allclose(got.force, want.force, rtol=1e-4, atol=1e-7)
     assert np.isfinite(np.asarray(jax.jit(log.evaluate)(x).force)).all()
     problem = hf.PackingProblem(num_points=50, dim=5)
-    packed = hf.solve(problem, key, method=hf.Custom(riesz), num_iterations=200)
+    packed = hf.solve(problem, key, method=hf.Custom(riesz), num_steps=200)
     assert packed.max_cosine < float(hf.max_cosine(x)) - 0.1
 
 
@@ -226,7 +226,7 @@ def test_a_function_of_the_cosine_is_an_energy(key):
 
 @pytest.fixture(scope="module")
 def packing(gallery):
-    return hf.solve(near(gallery), jax.random.key(0), num_iterations=STEPS)
+    return hf.solve(near(gallery), jax.random.key(0), num_steps=STEPS)
 
 
 def test_a_packing_is_saved_and_read(packing, tmp_path):
@@ -250,7 +250,7 @@ def test_one_line_says_what_it_is(packing, gallery):
 
 def test_polish_in_one_argument(key):
     problem = hf.PackingProblem(num_points=12, dim=3)
-    packing = hf.solve(problem, key, num_iterations=300, polish=True)
+    packing = hf.solve(problem, key, num_steps=300, polish=True)
     assert packing.x.dtype == np.float64
     assert packing.max_cosine == pytest.approx(5**-0.5, abs=1e-9)
     np.testing.assert_allclose(packing.nearest, 5**-0.5, atol=1e-9)
@@ -263,7 +263,7 @@ def test_polish_in_one_argument(key):
 
 def test_progress_is_printed(key, capsys):
     problem = hf.PackingProblem(num_points=20, dim=3)
-    hf.solve(problem, key, num_iterations=250, callback=hf.PrintProgress(every=0.0))
+    hf.solve(problem, key, num_steps=250, callback=hf.PrintProgress(every=0.0))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("step 100 of 250: max cosine 0.")

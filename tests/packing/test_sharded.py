@@ -26,8 +26,8 @@ def _packed(problem, count, method, start=None):
 @pytest.mark.parametrize(("num_points", "count"), [(4096, 8), (1021, 3)])
 def test_eight_devices_and_three_give_the_packing_of_one(num_points, count):
     problem = PackingProblem(num_points=num_points, dim=96)
-    one = _packed(problem, None, Annealed(num_iterations=30))
-    many = _packed(problem, count, Annealed(num_iterations=30))
+    one = _packed(problem, None, Annealed(num_steps=30))
+    many = _packed(problem, count, Annealed(num_steps=30))
     assert many.x.shape == (num_points, 96)
     np.testing.assert_allclose(many.x, one.x, atol=1e-5)
     assert many.max_cosine == pytest.approx(float(one.max_cosine), abs=2e-6)
@@ -35,9 +35,9 @@ def test_eight_devices_and_three_give_the_packing_of_one(num_points, count):
 
 # Opposite shards of an even ring meet once more; the methods take turns.
 METHODS = [
-    (2, Annealed(num_iterations=12)),
-    (3, Paper(num_iterations=12, track_best=True)),
-    (3, MiniBatch(num_iterations=12, num_groups=6, batch_size=8)),
+    (2, Annealed(num_steps=12)),
+    (3, Paper(num_steps=12, track_best=True)),
+    (3, MiniBatch(num_steps=12, num_groups=6, batch_size=8)),
 ]
 
 
@@ -65,15 +65,15 @@ def test_all_sets_are_sharded_too(method, count):
 
 def test_the_front_door_takes_a_mesh():
     problem = PackingProblem(num_points=37, dim=6)
-    one = solve(problem, jax.random.key(0), num_iterations=10)
-    many = solve(problem, jax.random.key(0), num_iterations=10, mesh=_mesh(8))
+    one = solve(problem, jax.random.key(0), num_steps=10)
+    many = solve(problem, jax.random.key(0), num_steps=10, mesh=_mesh(8))
     np.testing.assert_allclose(many.x, one.x, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 8])
 def test_mini_batches_depend_on_groups_not_on_devices(count):
     problem = PackingProblem(num_points=1000, dim=16)
-    method = MiniBatch(num_iterations=40, num_groups=24, batch_size=16)
+    method = MiniBatch(num_steps=40, num_groups=24, batch_size=16)
     one, many = _packed(problem, None, method), _packed(problem, count, method)
     np.testing.assert_allclose(many.x, one.x, atol=1e-5)
     assert many.max_cosine == pytest.approx(float(one.max_cosine), abs=1e-6)
@@ -81,8 +81,8 @@ def test_mini_batches_depend_on_groups_not_on_devices(count):
 
 def test_mini_batches_in_groups_spread_the_points():
     problem = PackingProblem(num_points=1000, dim=16)
-    method = MiniBatch(num_iterations=200, num_groups=2, batch_size=250)
-    start = _packed(problem, None, Annealed(num_iterations=0))
+    method = MiniBatch(num_steps=200, num_groups=2, batch_size=250)
+    start = _packed(problem, None, Annealed(num_steps=0))
     assert _packed(problem, None, method).max_cosine < start.max_cosine - 0.1
 
 
@@ -96,7 +96,7 @@ def _state(method, problem, mesh=None):
 def test_rows_keep_their_devices_and_nothing_compiles_twice():
     mesh = _mesh(8)
     driver, placed, state = _state(
-        Annealed(num_iterations=20), PackingProblem(num_points=600, dim=8), mesh
+        Annealed(num_steps=20), PackingProblem(num_points=600, dim=8), mesh
     )
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
@@ -133,7 +133,7 @@ def test_a_million_points_on_eight_devices_need_little_more_than_the_state(metho
     bound without the best points, for which the CPU compiler makes one copy too many."""
     n, d = 1_000_000, 512
     problem = PackingProblem(num_points=n, dim=d)
-    driver = Loop.of(replace(method, num_iterations=20), problem, Sweep(_mesh(8)))
+    driver = Loop.of(replace(method, num_steps=20), problem, Sweep(_mesh(8)))
     memory = driver.lower(problem, 2).compile().memory_analysis()
     ideal = 4 * (4 * n * d) / 8
     assert memory.argument_size_in_bytes + memory.temp_size_in_bytes <= 1.3 * ideal
@@ -141,11 +141,11 @@ def test_a_million_points_on_eight_devices_need_little_more_than_the_state(metho
 
 def test_without_the_best_iterate_the_last_one_counts():
     problem = PackingProblem(num_points=40, dim=5)
-    driver, placed, state = _state(Annealed(num_iterations=60, track_best=False), problem)
+    driver, placed, state = _state(Annealed(num_steps=60, track_best=False), problem)
     assert state.best is None
     state, _ = driver.advance(placed, state, 60)
     lean, best = (
-        solve(problem, jax.random.key(0), method=Annealed(num_iterations=60, track_best=track))
+        solve(problem, jax.random.key(0), method=Annealed(num_steps=60, track_best=track))
         for track in (False, True)
     )
     np.testing.assert_array_equal(lean.x, state.now.x)
@@ -154,14 +154,14 @@ def test_without_the_best_iterate_the_last_one_counts():
 
 def test_coarse_steps_come_first_and_count_for_nothing():
     problem = PackingProblem(num_points=60, dim=8)
-    method = Annealed(num_iterations=100, coarse_steps=70)
+    method = Annealed(num_steps=100, coarse_steps=70)
     driver = replace(Loop.of(method, problem), chunk=50)
     assert [driver.chunk_at(step) for step in (0, 50, 70, 98)] == [50, 20, 30, 2]
     seen = []
     packing = solve(problem, jax.random.key(0), method=method, callback=seen.append)
     np.testing.assert_array_equal(packing.history.is_exact, np.arange(100) >= 70)
     assert packing.best_step >= 70
-    exact = solve(problem, jax.random.key(0), num_iterations=100)
+    exact = solve(problem, jax.random.key(0), num_steps=100)
     assert packing.max_cosine == pytest.approx(float(exact.max_cosine), abs=0.02)
 
 

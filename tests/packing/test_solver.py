@@ -21,13 +21,13 @@ KNOWN = [(4, 3, -1 / 3), (6, 3, 0.0), (12, 3, 1 / 5**0.5), (7, 6, -1 / 6), (16, 
 
 @pytest.mark.parametrize(("num_points", "dim", "optimum"), KNOWN)
 def test_finds_known_optima(key, num_points, dim, optimum):
-    packing = solve(PackingProblem(num_points=num_points, dim=dim), key, num_iterations=400)
+    packing = solve(PackingProblem(num_points=num_points, dim=dim), key, num_steps=400)
     assert packing.max_cosine == pytest.approx(optimum, abs=2e-3)
     assert packing.gap >= -1e-6
 
 
 def test_history_and_output_agree(key):
-    packing = solve(PackingProblem(num_points=100, dim=8), key, num_iterations=120)
+    packing = solve(PackingProblem(num_points=100, dim=8), key, num_steps=120)
     exact = jnp.max(jnp.where(jnp.eye(100, dtype=bool), -1, packing.x @ packing.x.T))
     assert packing.max_cosine == pytest.approx(float(exact), abs=1e-6)
     assert packing.history.max_cosine.shape == (120,)
@@ -39,14 +39,14 @@ def test_history_and_output_agree(key):
 
 def test_same_seed_same_bits_other_seed_other_points():
     problem = PackingProblem(num_points=90, dim=6)
-    runs = [solve(problem, jax.random.key(s), num_iterations=60).x for s in (1, 1, 2)]
+    runs = [solve(problem, jax.random.key(s), num_steps=60).x for s in (1, 1, 2)]
     np.testing.assert_array_equal(runs[0], runs[1])
     assert jnp.max(jnp.abs(runs[0] - runs[2])) > 0.1
 
 
 def test_the_length_of_a_chunk_does_not_matter(key):
     problem = PackingProblem(num_points=90, dim=6)
-    whole = Loop.of(Annealed(num_iterations=60), problem)
+    whole = Loop.of(Annealed(num_steps=60), problem)
     placed = whole.place(problem)
     one, _ = whole.advance(placed, whole.init(problem, placed, key, "uniform"), 60)
     state = whole.init(problem, placed, key, "uniform")
@@ -66,7 +66,7 @@ def test_works_with_x64_enabled(method, dtype):
     with jax.enable_x64(True):
         x = sphere.sample_uniform(jax.random.key(0), 40, 6, dtype)
         problem = PackingProblem(num_points=40, dim=6, gallery=x[:10])
-        packing = solve(problem, jax.random.key(0), method=method, num_iterations=20, start=x)
+        packing = solve(problem, jax.random.key(0), method=method, num_steps=20, start=x)
         assert packing.x.dtype == dtype
 
 
@@ -75,23 +75,23 @@ def test_callback_sees_every_step(key):
     solve(
         PackingProblem(num_points=20, dim=3),
         key,
-        num_iterations=130,
+        num_steps=130,
         callback=lambda progress: seen.extend(progress.records.step.tolist()),
     )
     assert seen == list(range(130))
 
 
 def test_a_good_start_never_gets_worse(key):
-    start = solve(PackingProblem(num_points=60, dim=5), key, num_iterations=400)
+    start = solve(PackingProblem(num_points=60, dim=5), key, num_steps=400)
     problem = PackingProblem(num_points=60, dim=5)
-    again = solve(problem, key, num_iterations=3, start=start.x)
+    again = solve(problem, key, num_steps=3, start=start.x)
     assert again.max_cosine <= start.max_cosine + 1e-7
 
 
 def test_frozen_points_shape_the_packing(key):
-    old = solve(PackingProblem(num_points=10, dim=3), key, num_iterations=200)
+    old = solve(PackingProblem(num_points=10, dim=3), key, num_steps=200)
     problem = PackingProblem(num_points=10, dim=3, frozen=old.x)
-    new = solve(problem, key, num_iterations=300)
+    new = solve(problem, key, num_steps=300)
     together = jnp.concatenate([old.x, new.x])
     scores = jnp.where(jnp.eye(20, dtype=bool), -1, together @ together.T)
     assert float(jnp.max(scores[10:])) == pytest.approx(new.max_cosine, abs=1e-6)
@@ -101,17 +101,17 @@ def test_frozen_points_shape_the_packing(key):
 
 def test_one_new_point_beside_frozen_ones(key):
     frozen = jnp.eye(3)
-    packing = solve(PackingProblem(num_points=1, dim=3, frozen=frozen), key, num_iterations=300)
+    packing = solve(PackingProblem(num_points=1, dim=3, frozen=frozen), key, num_steps=300)
     np.testing.assert_allclose(packing.x[0], -np.ones(3) / 3**0.5, atol=2e-2)
 
 
 def test_restarts_keep_the_best_and_extend(key):
     problem = PackingProblem(num_points=19, dim=3)
-    few = solve(problem, key, num_restarts=2, num_iterations=150)
-    many = solve(problem, key, num_restarts=12, num_iterations=150)
+    few = solve(problem, key, num_restarts=2, num_steps=150)
+    many = solve(problem, key, num_restarts=12, num_steps=150)
     assert many.max_cosine <= few.max_cosine + 1e-6
     assert many.history.max_cosine.shape == (150,)
-    every = solve_restarts(problem, key, num_restarts=12, num_iterations=150)
+    every = solve_restarts(problem, key, num_restarts=12, num_steps=150)
     assert every.x.shape == (12, 19, 3)
     assert jnp.min(every.max_cosine) == pytest.approx(float(many.max_cosine), abs=1e-5)
 
@@ -128,7 +128,7 @@ def _one_step(problem, method, key, start="uniform"):
 
 def test_paper_moves_one_pair_a_step(key):
     problem = PackingProblem(num_points=30, dim=5)
-    before, after = _one_step(problem, Paper(num_iterations=1), key)
+    before, after = _one_step(problem, Paper(num_steps=1), key)
     assert Paper().make_energy() == ClosestPair()
     evaluation = ClosestPair().evaluate(jnp.asarray(before))
     assert int(jnp.sum(jnp.any(evaluation.force != 0, axis=1))) == 2
@@ -139,7 +139,7 @@ def test_paper_moves_one_pair_a_step(key):
 def test_paper_first_step_is_adam_then_normalize(key):
     """Algorithm 1 written out in NumPy."""
     problem = PackingProblem(num_points=12, dim=4, gallery=jnp.eye(4), alpha=0.5)
-    method = Paper(num_iterations=1, learning_rate=0.1)
+    method = Paper(num_steps=1, learning_rate=0.1)
     before, after = _one_step(problem, method, key, start="gallery")
     x = before.astype(np.float64)
     scores = x @ x.T - 3 * np.eye(12)
@@ -155,15 +155,15 @@ def test_paper_first_step_is_adam_then_normalize(key):
 def test_paper_as_published_starts_at_rows_and_keeps_the_last_iterate(key):
     gallery = sphere.sample_uniform(key, 40, 6)
     problem = PackingProblem(num_points=30, dim=6, gallery=gallery)
-    start = solve(problem, key, method=Paper(num_iterations=0)).x
+    start = solve(problem, key, method=Paper(num_steps=0)).x
     scores = start @ gallery.T
     np.testing.assert_allclose(start, gallery[jnp.argmax(scores, axis=1)], atol=1e-7)
     last, best = (
-        solve(problem, key, method=Paper(num_iterations=60, learning_rate=0.1, track_best=track))
+        solve(problem, key, method=Paper(num_steps=60, learning_rate=0.1, track_best=track))
         for track in (False, True)
     )
     assert best.max_cosine < last.max_cosine
-    jittered = solve(problem, key, method=Paper(num_iterations=0, jitter=1e-2)).x
+    jittered = solve(problem, key, method=Paper(num_steps=0, jitter=1e-2)).x
     assert 1e-3 < jnp.max(jnp.abs(jittered - start)) < 0.05
 
 
@@ -233,7 +233,7 @@ def test_mini_batches_move_every_point_and_pack(key):
     problem, method = PackingProblem(num_points=203, dim=8), MiniBatch(batch_size=50)
     before, after = _one_step(problem, method, key)
     assert np.all(np.abs(after - before).max(axis=1) > 1e-6)
-    packing = solve(problem, key, method=method, num_iterations=400)
+    packing = solve(problem, key, method=method, num_steps=400)
     assert packing.max_cosine < (before @ before.T - 3 * np.eye(203)).max() - 0.2
     exact = packing.history.max_cosine[packing.history.is_exact]
     assert 1 <= len(exact) <= 60
@@ -244,8 +244,8 @@ def test_mini_batches_with_gallery_and_frozen(key):
     gallery = sphere.sample_uniform(key, 100, 8)
     frozen = sphere.sample_uniform(jax.random.key(5), 30, 8)
     problem = PackingProblem(num_points=100, dim=8, gallery=gallery, frozen=frozen)
-    method = MiniBatch(batch_size=25, num_iterations=100)
-    start = solve(problem, key, method=method, num_iterations=0)
+    method = MiniBatch(batch_size=25, num_steps=100)
+    start = solve(problem, key, method=method, num_steps=0)
     assert solve(problem, key, method=method).max_cosine < start.max_cosine - 0.1
 
 
@@ -256,7 +256,7 @@ def test_mini_batches_refuse_row_max_energies():
 
 def test_the_best_restart_counts_also_where_last_iterates_do(key):
     problem = PackingProblem(num_points=12, dim=3)
-    method = Paper(num_iterations=40, learning_rate=0.1)
+    method = Paper(num_steps=40, learning_rate=0.1)
     every = solve_restarts(problem, key, method=method, num_restarts=5)
     best = solve(problem, key, method=method, num_restarts=5)
     assert best.max_cosine == pytest.approx(float(jnp.min(every.max_cosine)), abs=1e-5)

@@ -53,8 +53,8 @@ problem = hf.PackingProblem(
 )
 key = jax.random.key(0)
 for method in (hf.Annealed(), hf.Paper(), hf.MiniBatch(batch_size=10)):
-    jax.make_jaxpr(lambda p, k: hf.run(p, k, method=method, num_iterations=2))(problem, key)
-hf.solve(hf.PackingProblem(num_points=20, dim=4), key, num_iterations=2)
+    jax.make_jaxpr(lambda p, k: hf.run(p, k, method=method, num_steps=2))(problem, key)
+hf.solve(hf.PackingProblem(num_points=20, dim=4), key, num_steps=2)
 jax.make_jaxpr(jax.grad(hf.as_objective(hf.SoftMax(9.0), problem)))(x)
 hf.max_cosine(x, gallery)
 try:
@@ -83,7 +83,7 @@ import jax.numpy as jnp
 import hyperface_jax as hf
 
 problem = hf.PackingProblem(num_points=20, dim=4)
-packing = hf.solve(problem, jax.random.key(0), method=hf.Annealed(num_iterations=3))
+packing = hf.solve(problem, jax.random.key(0), method=hf.Annealed(num_steps=3))
 pure = hf.run(problem, jax.random.key(0), start="uniform")
 energy = hf.pair_energy(lambda cosine: jnp.exp(cosine))
 custom = hf.Custom(energy, hf.riemannian_adam(0.1))

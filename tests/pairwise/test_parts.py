@@ -21,7 +21,7 @@ def many_parts(monkeypatch):
 def test_parts_add_up_to_the_whole_bit_by_bit(x, reduction, block_size, many_parts):
     shares = []
     sweep = Sweep(block_size=block_size)
-    found = sweep_in_parts(x, reduction=reduction(), sweep=sweep, report=shares.append)
+    found = sweep_in_parts(x, reduction=reduction(), sweep=sweep, progress=shares.append)
     expected = sweep(x, reduction=reduction())
     np.testing.assert_array_equal(np.stack(found), np.stack(expected))
     assert len(shares) == 7
@@ -40,6 +40,8 @@ def test_parts_have_about_the_same_number_of_tiles():
 def test_a_mesh_sweeps_at_once(x, mesh, many_parts):
     shares = []
     sharded = meshes.shard_rows(x, mesh)
-    found = sweep_in_parts(sharded, reduction=max_cosine(), sweep=Sweep(mesh), report=shares.append)
+    found = sweep_in_parts(
+        sharded, reduction=max_cosine(), sweep=Sweep(mesh), progress=shares.append
+    )
     np.testing.assert_allclose(found[:900], Sweep()(x, reduction=max_cosine()), atol=1e-6)
     assert shares == [1.0]

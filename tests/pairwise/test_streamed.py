@@ -75,7 +75,7 @@ def test_progress_ends_with_all_pairs(num_columns):
     x = unit(137, 0)
     y = None if num_columns is None else unit(num_columns, 1)
     seen = []
-    sweep_streamed(x, y, reduction=nearest(), watch=lambda done, _: seen.append(done))
+    sweep_streamed(x, y, reduction=nearest(), on_block=lambda done, _: seen.append(done))
     assert seen == sorted(seen)
     assert len(seen) > 3
     assert seen[-1] == (137 * 136 // 2 if y is None else 137 * 200)

@@ -112,7 +112,7 @@ def test_seconds_fall_with_precision_and_devices():
 
 def test_a_plan_takes_all_pairs_where_they_take_less_than_a_day():
     short = plan_run(10**6, 512, parse_devices("v5e:256"))
-    assert (short.method, short.num_iterations) == ("annealed", 200)
+    assert (short.method, short.num_steps) == ("annealed", 200)
     assert short.checkpoint_bytes == pytest.approx(3 * 4 * 2**20 * 512, rel=0.01)
     long = plan_run(10**8, 512, parse_devices("v5p:64"))
     assert long.method == "stochastic"

@@ -187,3 +187,15 @@ def test_the_insightface_recipe_does_not_augment_but_flip():
 def test_settings_out_of_range_are_named(field, value):
     with pytest.raises(InputError, match=field):
         replace(RECIPE, **{field: value})
+
+
+@pytest.mark.parametrize(("norm", "length"), [(1.0, 1.0), (2.5, 2.5), (None, 0.01 * 24**0.5)])
+def test_class_weights_start_as_in_the_source_of_the_recipe(norm, length):
+    state = _trainer(class_norm=norm).init(jax.random.key(0))
+    lengths = np.linalg.norm(np.asarray(state.classes), axis=1)
+    assert lengths == pytest.approx(length, rel=1e-5 if norm else 0.5)
+
+
+def test_adafaces_recipes_start_classes_at_length_one_and_insightfaces_do_not():
+    norms = {name: recipe.class_norm for name, recipe in RECIPES.items()}
+    assert norms == {"hyperface": 1.0, "casia": 1.0, "insightface": None}

@@ -14,16 +14,16 @@ from hyperface_jax.io.files import (
     atomic_write_jsonl,
     read_json,
 )
-from hyperface_jax.reports import figures, page
-from hyperface_jax.reports.figures import (
+from hyperface_jax.reports import page
+from hyperface_jax.reports.pack import write_report
+from hyperface_jax.reports.plots import (
     DARK,
     LIGHT,
     NARROW,
-    convergence_figure,
+    convergence_plot,
     gallery_histogram,
     nearest_histogram,
 )
-from hyperface_jax.reports.pack import write_report
 
 matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -351,7 +351,7 @@ def texts(figure):
 
 def test_convergence_draws_history_and_bound():
     history = make_history()
-    figure = convergence_figure(history, make_summary())
+    figure = convergence_plot(history, make_summary())
     descent, gallery = figure.axes
     line, bound, dot = descent.lines
     np.testing.assert_array_equal(line.get_xdata(), np.arange(STEPS))
@@ -368,13 +368,13 @@ def test_convergence_draws_history_and_bound():
 @pytest.mark.parametrize(("decay", "scale"), [(0.5, "symlog"), (0.99, "linear")])
 def test_an_early_descent_is_drawn_on_a_log_axis(decay, scale):
     history = [{"step": i, "max_cosine": 0.2 + 0.7 * decay**i} for i in range(400)]
-    figure = convergence_figure(history, make_summary())
+    figure = convergence_plot(history, make_summary())
     assert [axes.get_xscale() for axes in figure.axes] == [scale]
 
 
 @pytest.mark.parametrize(("known", "is_drawn"), [(0.2, True), (0.126, False), (1.5, False)])
 def test_the_best_known_code_is_a_line_where_it_can_be_read(known, is_drawn):
-    figure = convergence_figure(make_history(), make_summary(best_known=known))
+    figure = convergence_plot(make_history(), make_summary(best_known=known))
     labels = [text.get_text() for text in figure.axes[0].texts]
     assert (f"best construction {known:.4f}" in labels) == is_drawn
     assert any(label.startswith("Levenshtein bound") for label in labels)
@@ -382,10 +382,10 @@ def test_the_best_known_code_is_a_line_where_it_can_be_read(known, is_drawn):
 
 def test_null_is_a_gap_in_the_line():
     history = [{"step": i, "max_cosine": None if i % 2 else 0.5} for i in range(6)]
-    (axes,) = convergence_figure(history, make_summary()).axes
+    (axes,) = convergence_plot(history, make_summary()).axes
     np.testing.assert_array_equal(np.isnan(axes.lines[0].get_ydata()), [False, True] * 3)
     with pytest.raises(InputError, match="history: no row has a max_cosine"):
-        convergence_figure([{"step": 0, "max_cosine": None}], make_summary())
+        convergence_plot([{"step": 0, "max_cosine": None}], make_summary())
 
 
 @pytest.mark.parametrize("draw", [nearest_histogram, gallery_histogram])
@@ -450,7 +450,7 @@ def test_degenerate_runs_can_be_drawn():
         for figure in (
             nearest_histogram(one, one, summary, theme=theme),
             gallery_histogram(one, one, summary, theme=theme),
-            convergence_figure([{"step": 0, "max_cosine": -1.0}], summary, theme=theme),
+            convergence_plot([{"step": 0, "max_cosine": -1.0}], summary, theme=theme),
         ):
             figure.draw_without_rendering()
             assert matplotlib.colors.to_hex(figure.get_facecolor()) == theme.surface
@@ -460,7 +460,7 @@ def test_libraries_are_imported_late_and_pyplot_never():
     code = (
         "import sys, hyperface_jax.reports as r\n"
         "assert not {'matplotlib', 'jinja2'} & set(sys.modules)\n"
-        "r.convergence_figure([{'step': 0, 'max_cosine': 1}], {'lower_bound': 0,"
+        "r.convergence_plot([{'step': 0, 'max_cosine': 1}], {'lower_bound': 0,"
         " 'lower_bound_name': ''})\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )

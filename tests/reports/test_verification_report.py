@@ -6,8 +6,8 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.evaluation import separation, verify_scores
 from hyperface_jax.io.files import atomic_write_json
 from hyperface_jax.reports.verification import (
-    det_figure,
-    roc_figure,
+    det_plot,
+    roc_plot,
     score_histogram,
     write_verification_report,
 )
@@ -61,7 +61,7 @@ def test_the_histogram_shows_the_densities_of_both_kinds(results):
 
 
 def test_the_roc_curves_carry_the_rates(results):
-    figure = roc_figure(results)
+    figure = roc_plot(results)
     (axes,) = figure.axes
     assert axes.get_xscale() == "log"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("false accept rate", "true accept rate")
@@ -74,7 +74,7 @@ def test_the_roc_curves_carry_the_rates(results):
 
 
 def test_the_det_curves_carry_the_probits_and_rates_name_their_ticks(results):
-    figure = det_figure(results)
+    figure = det_plot(results)
     (axes,) = figure.axes
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("false accept rate", "false reject rate")
     points = lines_of(figure)["lfw"]
@@ -89,7 +89,7 @@ def test_the_det_curves_carry_the_probits_and_rates_name_their_ticks(results):
 
 def test_many_results_differ_in_color_or_dashes(results):
     many = {f"set {i}": results["lfw"] for i in range(12)}
-    (axes,) = roc_figure(many).axes
+    (axes,) = roc_plot(many).axes
     looks = {(line.get_color(), str(line.get_linestyle())) for line in axes.lines}
     # Matplotlib calls both kinds of dashes by one name.
     assert len(looks) == 10
@@ -108,7 +108,7 @@ def test_a_report_is_one_file_a_benchmark_and_two_for_all(tmp_path, results, per
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
 
-@pytest.mark.parametrize("draw", [roc_figure, det_figure])
+@pytest.mark.parametrize("draw", [roc_plot, det_plot])
 def test_no_results_are_an_error(draw):
     with pytest.raises(InputError, match="results: none"):
         draw({})

@@ -4,7 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from hyperface_jax.synthesis.manifest import Figures
+from hyperface_jax.synthesis.manifest import ImageFigures
 from hyperface_jax.synthesis.shards import DataSet, ShardPlan
 from hyperface_jax.synthesis.writer import run_shards
 
@@ -21,7 +21,7 @@ def image(identity, sample):
 def write_shard(writer, pause=0.0):
     for identity, sample in zip(*(a.tolist() for a in writer.images), strict=True):
         which = {"identity": identity, "sample": sample}
-        figures = Figures(3, 0, 0.9, 0.8)
+        figures = ImageFigures(3, 0, 0.9, 0.8)
         if (identity + sample) % 9 == 8:
             writer.reject(**which, figures=figures)
         else:

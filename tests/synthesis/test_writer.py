@@ -15,14 +15,14 @@ import pytest
 from hyperface_jax.errors import InputError
 from hyperface_jax.recognition.sources import open_source
 from hyperface_jax.synthesis import shards
-from hyperface_jax.synthesis.manifest import Figures, merge_manifests, read_manifest
+from hyperface_jax.synthesis.manifest import ImageFigures, merge_manifests, read_manifest
 from hyperface_jax.synthesis.shards import DataSet, ShardPlan
 from hyperface_jax.synthesis.writer import check_space, run_shards, try_claim
 
 sys.path.insert(0, str(Path(__file__).parent))
 import shard_worker as worker
 
-FIGURES = Figures(0, 0, 1.0)
+FIGURES = ImageFigures(0, 0, 1.0)
 FORMATS = ["webdataset", "folder"]
 IMAGES = {"webdataset": "shards", "folder": "images"}
 

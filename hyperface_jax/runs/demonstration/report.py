@@ -9,11 +9,11 @@ import numpy as np
 
 from hyperface_jax.io.files import atomic_write_bytes, atomic_write_json, atomic_write_text
 from hyperface_jax.io.images import encode
-from hyperface_jax.reports.demo_figures import (
-    accuracy_figure,
-    leakage_figure,
-    loss_figure,
-    spread_figure,
+from hyperface_jax.reports.demo_plots import (
+    accuracy_plot,
+    leakage_plot,
+    loss_plot,
+    spread_plot,
 )
 from hyperface_jax.reports.page import Draw, both_sizes, data_uri, render_page
 from hyperface_jax.runs.demonstration import pictures
@@ -73,11 +73,9 @@ def _figures(loop: ClosedLoop, found: dict[str, Any]) -> dict[str, dict[str, Any
     with np.load(loop.path / LEAKAGE / "leakage.npz", allow_pickle=False) as archive:
         without, with_keep_out = archive["packed_before"], archive["keep-out_before"]
     draw: dict[str, Draw] = {
-        "accuracy": lambda size: accuracy_figure(found["recognition"], size=size),
-        "loss": lambda size: loss_figure(curves, size=size),
-        "spread": lambda size: spread_figure(found["synthesis"], size=size),
-        "leakage": lambda size: leakage_figure(
-            without, with_keep_out, found["threshold"], size=size
-        ),
+        "accuracy": lambda size: accuracy_plot(found["recognition"], size=size),
+        "loss": lambda size: loss_plot(curves, size=size),
+        "spread": lambda size: spread_plot(found["synthesis"], size=size),
+        "leakage": lambda size: leakage_plot(without, with_keep_out, found["threshold"], size=size),
     }
     return both_sizes(draw)

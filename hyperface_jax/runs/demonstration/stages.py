@@ -53,7 +53,7 @@ from hyperface_jax.toyfaces.pretrained import GENERATOR_NAME, RECOGNIZER
 if TYPE_CHECKING:
     from hyperface_jax.runs.support.result import Result
     from hyperface_jax.runs.support.watch import Watch
-    from hyperface_jax.toyfaces.faces import Faces as Persons
+    from hyperface_jax.toyfaces.faces import PersonFaces
 
 FAR = 1e-4
 """Two real persons come nearer than the leakage threshold at this rate."""
@@ -96,7 +96,9 @@ def _embed_real_persons(loop: ClosedLoop, folder: Path) -> None:
     atomic_write_json(folder / THRESHOLD, found)
 
 
-def persons(seed: int, role: str, num: int, images_per_id: int, preset: str = "easy") -> Persons:
+def persons(
+    seed: int, role: str, num: int, images_per_id: int, preset: str = "easy"
+) -> PersonFaces:
     """Draw real persons of a role and embed their images with the shipped recognizer."""
     images = draw_persons(seed, role, num, images_per_id, preset=preset)
     return embed_persons(load_recognizer(RECOGNIZER), images)

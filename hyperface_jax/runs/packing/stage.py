@@ -140,7 +140,7 @@ def build(config: Pack, inputs: Inputs, run: RunDirectory) -> Job:
 
 
 def _method(config: Pack, num_groups: int | None) -> Method:
-    settings: dict[str, Any] = {"num_iterations": config.steps}
+    settings: dict[str, Any] = {"num_steps": config.steps}
     if config.iterate is not None:
         settings["track_best"] = config.iterate == "best"
     if config.method == "paper":

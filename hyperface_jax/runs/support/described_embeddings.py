@@ -18,10 +18,9 @@ from hyperface_jax.runs.support.jobs import local_mesh
 from hyperface_jax.runs.support.versions import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from hyperface_jax.io.embedding_sets import EmbeddingSet
-    from hyperface_jax.runs.support.watch import Update
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 """Cosines whose rates are reported besides those asked for."""
@@ -94,17 +93,6 @@ def make_sweep(num_devices: int | None) -> Sweep:
     """
     mesh = local_mesh(num_devices)
     return Sweep() if mesh.size == 1 else Sweep(mesh)
-
-
-def row_progress(
-    update: Update, num_rows: int, num_pairs: int, what: str
-) -> Callable[[int, float], None]:
-    """Return what turns the pairs done into rows done, with ``what`` and a cosine as the figure."""
-
-    def watch(done: int, cosine: float) -> None:
-        update(round(done / num_pairs * num_rows), f"{what} {cosine:.4f}")
-
-    return watch
 
 
 def describe(embeddings: EmbeddingSet) -> dict[str, Any]:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from jax.sharding import Mesh
 
     from hyperface_jax.io.checkpoints import Checkpointer
-    from hyperface_jax.runs.support.watch import OpenProgress, Update, Watch
+    from hyperface_jax.runs.support.watch import OpenProgress, Watch
+    from hyperface_jax.typing import Update
 
 T = TypeVar("T")
 

@@ -12,12 +12,7 @@ from types import FrameType
 from typing import Protocol
 
 from hyperface_jax import processes
-
-
-class Update(Protocol):
-    """Take how much is done, and the figure that matters, such as ``max cosine 0.1008``."""
-
-    def __call__(self, done: float, figure: str = "", /) -> None: ...  # noqa: D102
+from hyperface_jax.typing import Update
 
 
 class OpenProgress(Protocol):

@@ -17,15 +17,15 @@ from hyperface_jax.io.images import encode
 from hyperface_jax.runs.synthesis.results import all_flat
 from hyperface_jax.synthesis.faults import sketch
 from hyperface_jax.synthesis.fidelity import FACE_EMBEDDINGS
-from hyperface_jax.synthesis.manifest import Figures
+from hyperface_jax.synthesis.manifest import ImageFigures
 from hyperface_jax.synthesis.rendering import Rendered, Renderer, render
 from hyperface_jax.synthesis.shards import shard_name
 
 if TYPE_CHECKING:
-    from hyperface_jax.runs.support.watch import Update
     from hyperface_jax.runs.synthesis.parts import Parts
     from hyperface_jax.runs.synthesis.settings import Synthesize
     from hyperface_jax.synthesis.writer import ShardWriter
+    from hyperface_jax.typing import Update
 
 _THREADS = 4
 _ENOUGH = 32
@@ -115,7 +115,7 @@ class Work:
     def _add(self, writer: ShardWriter, images: list[_Encoded]) -> None:
         for image in images:
             which = {"identity": image.rendered.identity, "sample": image.rendered.sample}
-            figures = Figures(
+            figures = ImageFigures(
                 self.config.seed,
                 image.rendered.attempt,
                 image.rendered.condition_cosine,

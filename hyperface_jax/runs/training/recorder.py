@@ -12,9 +12,10 @@ from hyperface_jax.runs.training.results import write_model
 if TYPE_CHECKING:
     from hyperface_jax.recognition.fitting import Fitted
     from hyperface_jax.runs.support.jobs import Saving
-    from hyperface_jax.runs.support.watch import Update, Watch
+    from hyperface_jax.runs.support.watch import Watch
     from hyperface_jax.runs.training.job import Account, Job
     from hyperface_jax.runs.training.log import Log
+    from hyperface_jax.typing import Update
 
 
 class Recorder:

@@ -54,7 +54,7 @@ def write_results(job: Job, fitted: Fitted, account: Account, watch: Watch) -> R
 
 
 def _finish(job: Job, fitted: Fitted, account: Account, skipped: list[str]) -> Result:
-    from hyperface_jax.reports.training import write_training_figure
+    from hyperface_jax.reports.training import write_training_plot
 
     trainer, source, seconds = fitted.trainer, job.source, account.seconds
     num_images = trainer.num_steps * trainer.recipe.batch_size
@@ -75,7 +75,7 @@ def _finish(job: Job, fitted: Fitted, account: Account, skipped: list[str]) -> R
         "num_devices": trainer.mesh.size if trainer.mesh else 1,
         "versions": versions(*_PACKAGES),
     }
-    curves = write_training_figure(job.run.path)
+    curves = write_training_plot(job.run.path)
     atomic_write_json(job.run / names.SUMMARY, figures)
     text = f"loss {fitted.loss:.4f}; model: {job.run / RUN_WEIGHTS}; curves: {curves}"
     return Result(job.run.path, figures, text)

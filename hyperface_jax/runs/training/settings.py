@@ -20,6 +20,7 @@ FREE_TO_CHANGE = (
     "log_every",
     "data",
     "attributes",
+    "class_norm",
 )
 """Settings with which an unfinished run may go on as others than it began; files count by content."""
 

@@ -80,7 +80,7 @@ DARK = Theme(
 )
 
 
-def convergence_figure(
+def convergence_plot(
     history: Sequence[Mapping[str, Any]],
     summary: Mapping[str, Any],
     *,
@@ -110,7 +110,7 @@ def convergence_figure(
         raise InputError("history: no row has a max_cosine; nothing to draw")
     gallery = _column(history, "gallery_mean_cosine")
     has_gallery = bool(np.isfinite(gallery).any())
-    figure = new_figure(theme, (size[0], size[1] * (1.5 if has_gallery else 1)))
+    figure = new_plot(theme, (size[0], size[1] * (1.5 if has_gallery else 1)))
     ratios = [2.4, 1] if has_gallery else [1]
     axes = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
     _draw_descent(axes[0], step, cosine, summary, theme)
@@ -183,7 +183,7 @@ def gallery_histogram(
     return _histograms(np.asarray(before), np.asarray(after), label, marks, theme, size)
 
 
-def new_figure(theme: Theme, size: tuple[float, float]) -> Figure:
+def new_plot(theme: Theme, size: tuple[float, float]) -> Figure:
     """Make an empty figure that belongs to no global state."""
     try:
         from matplotlib.figure import Figure
@@ -262,7 +262,7 @@ def _histograms(
     low, high = _range([*ends, *(mark[0] for mark in marks)])
     low, high = low - 0.02 * (high - low), high + 0.02 * (high - low)
     bins = np.linspace(low, high, _NUM_BINS + 1)
-    figure = new_figure(theme, size)
+    figure = new_plot(theme, size)
     axes = figure.subplots(2, 1, sharex=True)
     rows = ((axes[0], before, "Start", theme.before), (axes[1], after, "Result", theme.after))
     for panel, values, title, color in rows:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperface_jax.reports.figures import LIGHT, WIDE, Theme, new_figure, set_title, style_axes
+from hyperface_jax.reports.plots import LIGHT, WIDE, Theme, new_plot, set_title, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,11 +26,11 @@ def colors(theme: Theme) -> dict[str, str]:
     }
 
 
-def accuracy_figure(
+def accuracy_plot(
     recognition: Mapping[str, Mapping[str, Any]], *, theme: Theme = LIGHT, size: Size = WIDE
 ) -> Figure:
     """Draw the accuracy of each arm on each verification set, a dot each."""
-    figure = new_figure(theme, size)
+    figure = new_plot(theme, size)
     axes = figure.subplots()
     names = list(next(iter(recognition.values()))["accuracy"])
     for way, found in recognition.items():
@@ -46,14 +46,14 @@ def accuracy_figure(
     return figure
 
 
-def loss_figure(
+def loss_plot(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     *,
     theme: Theme = LIGHT,
     size: Size = WIDE,
 ) -> Figure:
     """Draw the training loss of each arm against the epoch."""
-    figure = new_figure(theme, size)
+    figure = new_plot(theme, size)
     axes = figure.subplots()
     for way, (epochs, losses) in curves.items():
         axes.plot(epochs, losses, color=colors(theme)[way], linewidth=1.6, label=way)
@@ -64,11 +64,11 @@ def loss_figure(
     return figure
 
 
-def spread_figure(
+def spread_plot(
     synthesis: Mapping[str, Mapping[str, Any]], *, theme: Theme = LIGHT, size: Size = WIDE
 ) -> Figure:
     """Draw how near the nearest other identity is, before and after the faces were drawn."""
-    figure = new_figure(theme, size)
+    figure = new_plot(theme, size)
     axes = figure.subplots()
     places = np.arange(len(synthesis))
     before = [row["nearest_before_mean"] for row in synthesis.values()]
@@ -83,7 +83,7 @@ def spread_figure(
     return figure
 
 
-def leakage_figure(
+def leakage_plot(
     without: ArrayLike,
     with_keep_out: ArrayLike,
     threshold: float,
@@ -97,7 +97,7 @@ def leakage_figure(
         ("with keep-out", with_keep_out, theme.after),
     )
     values = [np.asarray(part) for _, part, _ in parts]
-    figure = new_figure(theme, size)
+    figure = new_plot(theme, size)
     panels = figure.subplots(2, 1, sharex=True)
     bins = np.linspace(min(v.min() for v in values), max(threshold, *(v.max() for v in values)), 40)
     for axes, (title, part, color) in zip(panels, parts, strict=True):
