@@ -36,10 +36,16 @@ NUM_IMAGES = 3000
 in_generator: list[float] = []
 
 
+def _blocks(noise: np.ndarray) -> np.ndarray:
+    """Return an image of 14 x 14 blocks of color for each row of noise."""
+    return np.repeat(np.repeat(noise.reshape(-1, 14, 14, 3), 8, 1), 8, 2)
+
+
 def _draw(conditions: np.ndarray, noise: np.ndarray, *, is_busy: bool) -> np.ndarray:
     start = time.perf_counter()
-    images = np.repeat(np.repeat(noise.reshape(-1, 14, 14, 3), 8, 1), 8, 2)
-    gray = np.clip(127 + 50 * images + conditions[:, :112, None, None], 0, 255).astype(np.uint8)
+    gray = np.clip(127 + 50 * _blocks(noise) + conditions[:, :112, None, None], 0, 255).astype(
+        np.uint8
+    )
     end = start + SECONDS_AN_IMAGE * len(noise)
     while time.perf_counter() < end:
         if is_busy:
@@ -65,7 +71,7 @@ def make(is_busy: bool) -> FunctionGenerator:
 WAITING, COMPUTING = make(False), make(True)
 INSTANT = dataclasses.replace(
     WAITING,
-    function=lambda conditions, noise: np.zeros((len(noise), SIZE, SIZE, 3), np.uint8),
+    function=lambda conditions, noise: _blocks(noise > 0).astype(np.uint8) * 255,
     name="instant",
 )
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from hyperface_jax.evaluation import leakage
+from hyperface_jax.evaluation import nearest_pairs
 from hyperface_jax.recognition.backbones import BackboneConfig
 from hyperface_jax.recognition.recipes import Recipe
 from hyperface_jax.recognition.train import Trainer
@@ -17,7 +17,9 @@ from hyperface_jax.toyfaces.population import image_nuisance, sample_identities,
 
 def _leakage(rng, num):
     del num
-    leakage(rng.normal(size=(8, 4)), rng.normal(size=(600, 4)), threshold=0.5)
+    rows = rng.normal(size=(608, 4)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    nearest_pairs(rows[:8], rows[8:], num_pairs=1)
 
 
 def _fidelity(rng, num):

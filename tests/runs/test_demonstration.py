@@ -5,13 +5,14 @@ import re
 import shutil
 from contextlib import chdir, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from hyperface_jax import runs
-from hyperface_jax.runs.demonstration import pictures, stages
-from hyperface_jax.runs.demonstration.arms import DRAWN, TRAINED, Arm
+from hyperface_jax.runs.demonstration import pictures, stage, stages
+from hyperface_jax.runs.demonstration.arms import DRAWN, REAL, TRAINED, Arm
 from hyperface_jax.runs.demonstration.closed_loop import (
     EVALUATION,
     GALLERY,
@@ -40,7 +41,6 @@ SMALL = {
 }
 SETS = ("easy", "cross-pose", "cross-age", "frontal-profile", "mixed")
 FOLDERS = (GALLERY, PACKING, SYNTHESIS, RECOGNITION, EVALUATION, LEAKAGE)
-LAST = len(FOLDERS)
 PAGE = ("results.json", "persons.png", "report.html")
 EXPECTED = [
     "1-gallery/gallery.npz",
@@ -65,31 +65,66 @@ EXPECTED = [
     "6-leakage/leakage.npz",
 ]
 REPEATABLE = (".png", ".tar", ".safetensors", ".npz", ".npy")
+TIMED = ("training.png", "diagnostics.npz")
 FOREIGN = re.compile(r"^[IWEF]\d{4} |^WARNING|Warning:|SIGILL|Traceback", re.MULTILINE)
+QUIET = runs.Watch()
+STEPS = (
+    (GALLERY, ""),
+    *((PACKING, way) for way in DRAWN),
+    *((SYNTHESIS, way) for way in DRAWN),
+    *((RECOGNITION, way) for way in TRAINED),
+    (EVALUATION, "sets"),
+    *((EVALUATION, way) for way in TRAINED),
+    (LEAKAGE, ""),
+)
+"""Folders of what the stages leave, one after the other."""
 
 
 def settings(out, **changes):
     return Demo(out=out, **{**SMALL, **changes})
 
 
+def take(loop, folder, way):
+    """Make what a folder holds, or one arm of it."""
+    if folder == GALLERY:
+        stages.make_gallery(loop, QUIET)
+    elif folder == RECOGNITION:
+        is_real = way == REAL
+        data = stages.real_images(loop) if is_real else stages.drawn_images(loop, way)
+        stages.train_arm(loop, way, data, QUIET)
+    elif folder == EVALUATION:
+        stages.make_sets(loop) if way == "sets" else stages.evaluate_arm(loop, way, QUIET)
+    elif folder == LEAKAGE:
+        stages.measure_leakage(loop, QUIET)
+    else:
+        (arm,) = (arm for arm in stages.arms_of(loop) if arm.name == way)
+        {PACKING: stages.pack_arm, SYNTHESIS: stages.draw_arm}[folder](loop, arm, QUIET)
+
+
 class Undisturbed:
-    """A demonstration that is never stopped, and goes as far as a test needs it."""
+    """A closed loop that is never stopped, and goes as far as a test needs it."""
 
     def __init__(self, folder):
-        self.loop, self.done = open_loop(settings(folder / "demo")), 0
+        self.folder, self.path, self.done = folder, folder / "demo", 0
 
     def until(self, number):
-        for stage in [*stages.STAGES.values()][self.done : number]:
-            stage(self.loop, runs.Watch())
-            self.done += 1
-        return self.loop
+        """Take the steps up to a number, and return the closed loop."""
+        # Runs keep the names of their files, which a copy elsewhere has too if they are relative.
+        with chdir(self.folder):
+            loop = open_loop(settings(Path("demo")))
+            for step in STEPS[self.done : number]:
+                take(loop, *step)
+                self.done += 1
+        return loop
 
-    def copy_before(self, number, folder):
-        """Copy what there was before the stage of that number."""
-        self.until(number - 1)
-        loop = open_loop(settings(folder / "demo"))
-        for name in FOLDERS[: number - 1]:
-            shutil.copytree(self.loop.path / name, loop.path / name)
+    def copy(self, folder, *, without, way=""):
+        """Copy it as it was after the stage of a folder, without that folder or one arm in it."""
+        loop = self.until(1 + max(i for i, step in enumerate(STEPS) if step[0] == without))
+        later = FOLDERS[FOLDERS.index(without) + 1 :]
+        shutil.copytree(
+            self.path, folder / "demo", ignore=lambda _, names: {*names} & {*later, *PAGE}
+        )
+        shutil.rmtree(folder / "demo" / without / way)
         return loop
 
 
@@ -98,116 +133,129 @@ def undisturbed(tmp_path_factory):
     return Undisturbed(tmp_path_factory.mktemp("undisturbed"))
 
 
-@pytest.fixture
-def finished(undisturbed):
-    loop = undisturbed.until(LAST)
-    if not (loop.path / "report.html").exists():
-        write_report(loop, dict.fromkeys(stages.STAGES, 1.0))
-    return loop
-
-
-def interrupted(start, number):
-    """Return a watch that raises as a run says so many times what starts so."""
-    said = []
-
-    def say(text):
-        said.extend([text] * text.startswith(start))
-        if len(said) == number and said[-1] == text:
-            raise KeyboardInterrupt
-
-    return runs.Watch(say=say)
-
-
-def stopped(number):
-    """Return a watch that asks the run of that number, of those that can stop halfway, to stop."""
-    entered = []
-
-    @contextmanager
-    def stopping():
-        entered.append(None)
-        count = len(entered)
-        yield lambda: count == number
-
-    return runs.Watch(stopping=stopping)
-
-
-STOPS = {
-    "make gallery": (interrupted("$ hyperface embed", 1), KeyboardInterrupt),
-    "pack": (stopped(3), runs.Stopped),
-    "synthesize": (stopped(2), runs.Stopped),
-    "train": (stopped(3), runs.Stopped),
-    "evaluate": (interrupted("$ hyperface evaluate", 3), KeyboardInterrupt),
-}
-"""In the middle of each of the stages that are made of others."""
-
-
-@pytest.mark.parametrize("name", STOPS)
-def test_a_stage_stopped_in_the_middle_ends_as_one_that_was_not(name, undisturbed, tmp_path, capfd):
-    number = [*stages.STAGES].index(name) + 1
-    loop, stage = undisturbed.copy_before(number, tmp_path), stages.STAGES[name]
-    watch, error = STOPS[name]
-    with pytest.raises(error):
-        stage(loop, watch)
-    stage(loop, runs.Watch())
-    _assert_same(undisturbed.until(number), loop, number)
+@pytest.mark.parametrize("number", range(len(STEPS)), ids=["-".join(step) for step in STEPS])
+def test_each_step_leaves_its_files_and_prints_nothing(number, undisturbed, capfd):
+    undisturbed.until(number + 1)
+    start = "/".join(filter(None, STEPS[number]))
+    expected = [name for name in EXPECTED if name.startswith(f"{start}/")]
+    assert expected
+    assert not [name for name in expected if not (undisturbed.path / name).exists()]
     out, err = capfd.readouterr()
     assert not out
     assert not FOREIGN.search(err)
 
 
-def _assert_same(expected, loop, number):
-    missing = [
-        name for name in EXPECTED if name[0] == str(number) and not (loop.path / name).exists()
-    ]
-    assert not missing
-    for path in (expected.path / FOLDERS[number - 1]).glob("**/*"):
-        is_timed = path.name in ("training.png", "diagnostics.npz")
-        if path.suffix in REPEATABLE and not is_timed:
-            name = path.relative_to(expected.path)
-            assert path.read_bytes() == (loop.path / name).read_bytes(), name
+def interrupted(start):
+    """Return a watch that raises as the progress of a title that starts so is told."""
+
+    @contextmanager
+    def progress(title, unit, total, done=0):
+        def update(done, figure="", /):
+            if title.startswith(start):
+                raise KeyboardInterrupt
+
+        yield update
+
+    return runs.Watch(progress=progress)
+
+
+@contextmanager
+def at_once():
+    yield lambda: True
+
+
+STOPPED = runs.Watch(stopping=at_once)
+STOPS = {
+    "make gallery": (GALLERY, "", interrupted("embedding"), KeyboardInterrupt),
+    "pack": (PACKING, "paper", STOPPED, runs.Stopped),
+    "synthesize": (SYNTHESIS, "keep-out", interrupted("drawing"), runs.Stopped),
+    "train": (RECOGNITION, "unpacked", STOPPED, runs.Stopped),
+    "evaluate": (EVALUATION, "real", interrupted("mixed"), KeyboardInterrupt),
+}
+"""Stages that are made of others: folder, arm that is not done yet, what stops it, how it ends."""
+
+
+@pytest.mark.parametrize("name", STOPS)
+def test_a_stage_stopped_in_the_middle_ends_as_one_that_was_not(name, undisturbed, tmp_path):
+    folder, way, watch, error = STOPS[name]
+    loop, stage_of = undisturbed.copy(tmp_path, without=folder, way=way), stages.STAGES[name]
+    with chdir(tmp_path):
+        with pytest.raises(error):
+            stage_of(loop, watch)
+        stage_of(loop, QUIET)
+    _assert_same(undisturbed.path / folder, tmp_path / "demo" / folder)
+
+
+def _assert_same(expected, found):
+    names = [path.relative_to(expected) for path in expected.glob("**/*")]
+    names = [name for name in names if name.suffix in REPEATABLE and name.name not in TIMED]
+    assert names
+    for name in names:
+        assert (expected / name).read_bytes() == (found / name).read_bytes(), name
 
 
 def test_leakage_stopped_in_the_middle_is_measured_anew(undisturbed, tmp_path, monkeypatch):
-    loop = undisturbed.copy_before(LAST, tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(stages, "atomic_write_json", _raise)
-        with pytest.raises(KeyboardInterrupt):
-            stages.measure_leakage(loop, runs.Watch())
-    stages.measure_leakage(loop, runs.Watch())
-    _assert_same(undisturbed.until(LAST), loop, LAST)
+    loop = undisturbed.copy(tmp_path, without=LEAKAGE)
+    with chdir(tmp_path):
+        with monkeypatch.context() as patch:
+            patch.setattr(stages, "atomic_write_json", _raise)
+            with pytest.raises(KeyboardInterrupt):
+                stages.measure_leakage(loop, QUIET)
+        stages.measure_leakage(loop, QUIET)
+    _assert_same(undisturbed.path / LEAKAGE, tmp_path / "demo" / LEAKAGE)
 
 
 def _raise(*args, **kwargs):
     raise KeyboardInterrupt
 
 
-def test_a_demonstration_that_is_stopped_names_its_own_folder(undisturbed, tmp_path):
-    loop = undisturbed.copy_before(2, tmp_path)
+def test_a_demonstration_that_is_stopped_names_its_own_folder(tmp_path, monkeypatch):
+    def stop(loop, watch):
+        raise runs.Stopped(loop.path / PACKING / "paper")
+
+    monkeypatch.setattr(stage, "STAGES", {"pack": stop})
     with pytest.raises(runs.Stopped, match="run the same again") as found:
-        runs.demo(settings(loop.path), watch=stopped(1))
-    assert found.value.path == loop.path
+        runs.demo(settings(tmp_path / "demo"))
+    assert found.value.path == tmp_path / "demo"
 
 
-def test_a_finished_demonstration_gets_its_report_again(finished, monkeypatch):
-    expected, said = json.loads((finished.path / "results.json").read_text()), []
-    watch = runs.Watch(say=said.append)
-    with monkeypatch.context() as patch:
-        patch.setattr(pictures, "persons_sheet", _raise)
-        with pytest.raises(KeyboardInterrupt):
-            runs.demo(settings(finished.path), watch=watch)
-    said.clear()
-    result = runs.demo(settings(finished.path), watch=watch)
-    assert result.path == finished.path
-    assert result.text == f"open {finished.path / 'report.html'} in a browser"
-    assert result.summary == json.loads((finished.path / "results.json").read_text())
-    assert list(result.summary.pop("seconds")) == list(stages.STAGES)
-    del expected["seconds"]
-    assert result.summary == expected
-    _assert_told(said)
+# The report
 
 
-def _assert_told(said):
-    """Check the order of what is said: each stage, its commands, and what they say at their end."""
+class Finished(NamedTuple):
+    """A demonstration whose stages were done, what it said, and what it returned."""
+
+    path: Path
+    said: list[str]
+    result: runs.Result
+
+
+@pytest.fixture(scope="module")
+def finished(undisturbed):
+    loop, said = undisturbed.until(len(STEPS)), []
+    with pytest.MonkeyPatch.context() as patch, chdir(undisturbed.folder):
+        patch.setattr(pictures, "_PERSONS", 2)
+        result = runs.demo(settings(loop.path), watch=runs.Watch(say=said.append))
+    return Finished(undisturbed.path, said, result)
+
+
+def test_a_report_that_is_stopped_leaves_none(undisturbed, monkeypatch):
+    loop = undisturbed.until(len(STEPS))
+    monkeypatch.setattr(pictures, "persons_sheet", _raise)
+    with pytest.raises(KeyboardInterrupt), chdir(undisturbed.folder):
+        write_report(loop, dict.fromkeys(stages.STAGES, 1.0))
+    assert not [name for name in PAGE if (undisturbed.path / name).exists()]
+
+
+def test_the_result_is_that_of_the_file(finished):
+    assert finished.result.path == Path("demo")
+    assert finished.result.text == "open demo/report.html in a browser"
+    assert finished.result.summary == json.loads((finished.path / "results.json").read_text())
+    assert list(finished.result.summary["seconds"]) == list(stages.STAGES)
+
+
+def test_it_says_each_stage_its_commands_and_how_they_end(finished):
+    said = finished.said
     assert "on two idle cores" in said[0]
     assert MEASURED.machine in said[0]
     assert "too small to tell the ways apart" in said[1]
