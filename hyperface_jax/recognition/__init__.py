@@ -2,9 +2,9 @@
 
 This package holds the backbones, margin heads, losses and recipes, the readers of labeled images, and
 :func:`.fit`, which trains a network in a few lines without writing files. It does not know how
-identities are chosen or how images are generated or evaluated. It may import ``typing``, ``errors``,
-``sphere``, ``bounds``, ``meshes``, ``processes``, ``io``, ``pairwise``, ``codes`` and ``packing``;
-:mod:`hyperface_jax.faces` and the layers above it, such as :mod:`hyperface_jax.runs`, may import it.
+identities are chosen or how images are generated or evaluated. It may import the layers up to
+``packing``; :mod:`hyperface_jax.faces` and the layers above it, such as :mod:`hyperface_jax.runs`, may
+import it.
 
 Each name is loaded on first use, because Flax and grain take a second to import and are installed only
 with the extra ``recognition``.
