@@ -66,7 +66,7 @@ def all_pairs(embeddings: ArrayLike, persons: ArrayLike) -> AllPairs:
     numbers, first = np.unique(labels, return_index=True)
     others = np.setdiff1d(np.arange(len(unit)), first)
     if len(numbers) < 2 or not len(others):
-        raise InputError("persons: give two or more persons, at least one of them with two images")
+        raise InputError("persons: give two persons or more, at least one with two images")
     found = identify(unit[others], labels[others], unit[first], numbers)
     rows, columns = np.triu_indices(len(unit), 1)
     scores = (unit @ unit.T)[rows, columns]

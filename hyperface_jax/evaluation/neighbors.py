@@ -177,7 +177,7 @@ def target_match(
         raise InputError(f"own: {own.dtype} {own.shape} for {x.shape[0]} rows; give one index each")
     if own.min() < 0 or own.max() >= targets.shape[0]:
         raise InputError(
-            f"own: indices {own.min()} to {own.max()} are out of range for {targets.shape[0]} targets"
+            f"own: rows {own.min()} to {own.max()} of {targets.shape[0]} targets; number them from 0"
         )
     cosine = _own_cosines(x, targets, own)
     figure, num_targets = f"mean cosine to target {cosine.mean():.4f}", targets.shape[0]
