@@ -45,7 +45,7 @@ class AllPairs(NamedTuple):
 
 
 def all_pairs(embeddings: ArrayLike, persons: ArrayLike) -> AllPairs:
-    """Search for each image among the first images of all persons, and score all pairs of images.
+    """Search for all later images among the first image of each person, and score all pairs.
 
     Args:
         embeddings: embeddings of the images, ``[n, d]``; they are normalized here.

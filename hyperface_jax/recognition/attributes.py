@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 
 _SCALE = 4.0
-"""Factor on unit embeddings, so that the map learns in tens of steps but stays stable at the margin
-heads' learning rates."""
+"""Factor on unit embeddings, for fast learning that is stable at the margin heads' learning rates."""
 
 
 class Regression(NamedTuple):
