@@ -1,4 +1,8 @@
-"""What embeddings are worth: verification of pairs and templates, nearest neighbors, diversity."""
+"""Evaluation of embeddings: verification of pairs and templates, nearest neighbors, diversity.
+
+It works on arrays of embeddings and knows no images. It may import the layers up to ``packing``;
+:mod:`hyperface_jax.faces` and the layers above it, such as :mod:`hyperface_jax.runs`, may import it.
+"""
 
 from hyperface_jax.evaluation.curves import Det, Roc, det_points
 from hyperface_jax.evaluation.exhaustive import AllPairs, all_pairs

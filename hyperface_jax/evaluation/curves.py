@@ -1,4 +1,4 @@
-"""Curves of error rates: from scores to rates, and to fewer points for a file."""
+"""Curves of error rates, computed from scores and thinned out for files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _MOST_POINTS = 400
 
 
 class Roc(NamedTuple):
-    """Rates at every score that occurs, the strictest first.
+    """Rates at each distinct score, starting with the strictest threshold.
 
     Attributes:
-        far: share of impostor pairs accepted, ``[p]``, from 0 to 1.
-        tar: share of genuine pairs accepted, ``[p]``, from 0 to 1.
-        threshold: the pairs with this score or a higher one are accepted, ``[p]``; first ``inf``.
+        far: share of impostor pairs that are accepted, ``[p]``, increasing from 0 to 1.
+        tar: share of genuine pairs that are accepted, ``[p]``, increasing from 0 to 1.
+        threshold: lowest score that is accepted, ``[p]``; the first is ``inf``.
     """
 
     far: np.ndarray
@@ -26,7 +26,7 @@ class Roc(NamedTuple):
 
 
 class Det(NamedTuple):
-    """Error rates on normal-deviate axes: scores from two Gaussians give a straight line.
+    """Error rates on normal-deviate axes, where scores from two Gaussians give a straight line.
 
     Attributes:
         far: probit of the false accept rate, ``[p]``.
@@ -38,11 +38,11 @@ class Det(NamedTuple):
 
 
 def roc_of(scores: np.ndarray, is_same: np.ndarray) -> Roc:
-    """Return the rates at every score that occurs.
+    """Return the rates at each distinct score.
 
     Args:
-        scores: one a pair, ``[n]``.
-        is_same: whether a pair shows one person, bool ``[n]``; both kinds occur.
+        scores: score of each pair, ``[n]``.
+        is_same: whether each pair is genuine, bool ``[n]``; both kinds must occur.
     """
     order = np.argsort(-scores, kind="stable")
     scores, is_same = scores[order], is_same[order]
@@ -57,14 +57,14 @@ def roc_of(scores: np.ndarray, is_same: np.ndarray) -> Roc:
 
 
 def det_points(roc: Roc) -> Det:
-    """Move an ROC to normal-deviate axes, without the rates 0 and 1, which lie at infinity."""
+    """Transform an ROC to normal-deviate axes, leaving out rates of 0 and 1, which are at infinity."""
     far, frr = ndtri(roc.far), ndtri(1 - roc.tar)
     known = np.isfinite(far) & np.isfinite(frr)
     return Det(far[known], frr[known])
 
 
 def equal_error_rate(roc: Roc) -> float:
-    """Return the rate at which false accepts and false rejects are equal, between two points."""
+    """Return the rate at which the false accept and false reject rates are equal, by interpolation."""
     excess = roc.far - (1 - roc.tar)
     after = int(np.argmax(excess >= 0))
     share = -excess[after - 1] / (excess[after] - excess[after - 1])
@@ -72,11 +72,11 @@ def equal_error_rate(roc: Roc) -> float:
 
 
 def thinned(roc: Roc, num_impostor: int) -> Roc:
-    """Keep at most 400 points of an ROC, evenly on a logarithmic axis of the false accept rate.
+    """Keep at most 400 points of an ROC, evenly spaced on a logarithmic axis of the false accept rate.
 
     Args:
-        roc: rates at every score.
-        num_impostor: impostor pairs, one of which is the lowest rate.
+        roc: rates at each distinct score.
+        num_impostor: number of impostor pairs; the lowest rate is one of them.
     """
     rates = np.geomspace(1 / num_impostor, 1, _MOST_POINTS)
     # The last rate may round to just below 1.

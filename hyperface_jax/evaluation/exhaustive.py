@@ -1,6 +1,6 @@
-"""Several images of each of many persons, all against all: rank 1, and TAR at small FARs.
+"""Exhaustive comparison of several images of many persons: rank-1 rate, and TAR at small FARs.
 
-The ten-fold accuracy flatters on easy sets; over all pairs even small false accept rates can be told.
+Ten-fold accuracy saturates on easy sets. Over all pairs, even small false accept rates can be measured.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 
 class AllPairs(NamedTuple):
-    """The figures of a set of persons.
+    """Figures of a set of persons.
 
     Attributes:
-        rank_1: share of the other images whose nearest first image is of their person.
-        num_persons: in the set.
-        separation: of all pairs of images.
+        rank_1: rank-1 identification rate, with the first image of each person in the gallery and all
+            other images as probes.
+        num_persons: number of persons in the set.
+        separation: separation of genuine and impostor pairs over all pairs of images.
     """
 
     rank_1: float
@@ -31,7 +32,7 @@ class AllPairs(NamedTuple):
     separation: Separation
 
     def summary(self) -> dict[str, Any]:
-        """Return the figures in terms of JSON."""
+        """Return the figures as JSON values."""
         return {
             "rank_1": self.rank_1,
             "num_persons": self.num_persons,
@@ -44,19 +45,19 @@ class AllPairs(NamedTuple):
 
 
 def all_pairs(embeddings: ArrayLike, persons: ArrayLike) -> AllPairs:
-    """Search the first image of each person for all others, and score all pairs of images.
+    """Search for all later images among the first image of each person, and score all pairs.
 
     Args:
-        embeddings: of the images, ``[n, d]``; normalized here.
-        persons: number of each image's person, ``[n]``.
+        embeddings: embeddings of the images, ``[n, d]``; they are normalized here.
+        persons: person in each image, as a number, ``[n]``.
 
     Returns:
         The figures.
 
     Raises:
-        InputError: the shapes differ, or no person has two images, or there is only one.
+        InputError: the shapes differ, no person has two images, or there is only one person.
 
-    Cost: O(n^2) memory and time: for thousands of images.
+    Cost: O(n^2) memory and time, suitable for thousands of images.
     """
     unit = unit_rows(embeddings, "embeddings")
     labels = np.asarray(persons)
@@ -65,7 +66,7 @@ def all_pairs(embeddings: ArrayLike, persons: ArrayLike) -> AllPairs:
     numbers, first = np.unique(labels, return_index=True)
     others = np.setdiff1d(np.arange(len(unit)), first)
     if len(numbers) < 2 or not len(others):
-        raise InputError("persons: two persons are needed, and one with two images")
+        raise InputError("persons: give two persons or more, at least one with two images")
     found = identify(unit[others], labels[others], unit[first], numbers)
     rows, columns = np.triu_indices(len(unit), 1)
     scores = (unit @ unit.T)[rows, columns]

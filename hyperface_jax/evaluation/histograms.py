@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 _LEAST_SPREAD = 1e-5
-"""Of the largest value: enough for bins that 32 bits tell apart."""
+"""Smallest range relative to the largest value, so that float32 can tell the bins apart."""
 
 
 def bin_edges(values: np.ndarray, num_bins: int) -> np.ndarray:
-    """Return equal bins over all values, wider ones where these are as good as equal.
+    """Return the edges of equal bins over all values, with a wider range if these are nearly equal.
 
     Args:
-        values: finite numbers, one or more.
-        num_bins: the bins.
+        values: finite numbers, at least one.
+        num_bins: number of bins.
 
     Returns:
         Increasing edges, float64 ``[num_bins + 1]``.

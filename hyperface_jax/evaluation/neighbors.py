@@ -1,8 +1,8 @@
-"""The nearest neighbor of every row and the most similar pairs of two sets, by exact search.
+"""Exact search for the nearest neighbor of each row and for the most similar pairs of two sets.
 
-One sweep over all pairs finds the nearest neighbors. The most similar pairs cost little more: k
-pairs at least reach the k-th largest of the nearest cosines, so all of the k most similar pairs
-lie in the rows that reach it, and only these are searched again.
+One sweep over all pairs finds the nearest neighbors. The most similar pairs cost little more: at least k
+pairs reach the k-th largest nearest-neighbor cosine, so the k most similar pairs are all in rows that
+reach it, and only these rows are searched again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 MOST_PAIRS = 1000
-"""Most similar pairs that are searched for at most."""
+"""Largest number of most similar pairs that can be searched for."""
 NUM_BINS = 64
 _SAME = 1e-6
 
@@ -38,9 +38,9 @@ class ClosestPairs(NamedTuple):
     """Pairs of rows, the most similar first.
 
     Attributes:
-        cosine: float64 ``[k]``.
-        row: of the first set, ``[k]``.
-        column: of the second set, ``[k]``; within one set the larger of the two rows.
+        cosine: cosine of each pair, float64 ``[k]``.
+        row: index of the row in the first set, ``[k]``.
+        column: index of the row in the second set, ``[k]``; within one set, the larger index.
     """
 
     cosine: np.ndarray
@@ -49,11 +49,11 @@ class ClosestPairs(NamedTuple):
 
 
 class NearestPairs(NamedTuple):
-    """How near the rows of a set come to those of another, or to each other.
+    """The nearest neighbors of the rows of a set, in another set or in the same one.
 
     Attributes:
-        cosine: of each row to its nearest neighbor, float32 ``[n]``.
-        nearest: that neighbor, ``[n]``.
+        cosine: cosine between each row and its nearest neighbor, float32 ``[n]``.
+        nearest: index of that neighbor, ``[n]``.
         pairs: the most similar pairs.
     """
 
@@ -62,7 +62,7 @@ class NearestPairs(NamedTuple):
     pairs: ClosestPairs
 
     def summary(self, thresholds: Sequence[float]) -> dict[str, Any]:
-        """Return the figures in terms of JSON, with the share of rows above each cosine."""
+        """Return the figures as JSON values, with the share of rows above each threshold."""
         return {
             "num_rows": len(self.cosine),
             **distribution(self.cosine),
@@ -75,18 +75,18 @@ class NearestPairs(NamedTuple):
 
 
 class TargetMatch(NamedTuple):
-    """How well faces hit the embeddings that they were drawn for.
+    """How well faces match the embeddings that they were drawn for.
 
     Attributes:
-        cosine: of each face to its own target, float32 ``[n]``.
-        rank: of the own target among all by cosine, from 1, ``[n]``.
+        cosine: cosine between each face and its own target, float32 ``[n]``.
+        rank: rank of the face's own target among all targets by cosine, counted from 1, ``[n]``.
     """
 
     cosine: np.ndarray
     rank: np.ndarray
 
     def summary(self, thresholds: Sequence[float]) -> dict[str, Any]:
-        """Return the figures in terms of JSON, with the share of faces above each cosine."""
+        """Return the figures as JSON values, with the share of faces above each threshold."""
         return {
             "num_rows": len(self.cosine),
             **distribution(self.cosine),
@@ -106,27 +106,28 @@ def nearest_pairs(
     sweep: Sweep | None = None,
     progress: Update | None = None,
 ) -> NearestPairs:
-    """Find the nearest neighbor of every row and the most similar pairs.
+    """Find the nearest neighbor of each row, and the most similar pairs.
 
-    The result is that of all cosines computed at once, to the rounding of float32: what differs by
-    less than some 2e-7 may change places, or be left out at the end of the list.
+    The result is the same as if all cosines were computed at once, up to float32 rounding: pairs with
+    cosines that differ by less than about 2e-7 may be swapped, or dropped at the end of the list.
 
     Args:
         x: unit rows, float32 ``[n, d]``, in memory or in a file.
-        y: the set to search, ``[m, d]``. None searches ``x`` and leaves out each row itself.
-        num_pairs: how many of the most similar pairs to find; all if there are fewer.
-        sweep: how pairs are visited, and on which devices.
-        progress: told of the rows of ``x`` done, and of the max cosine so far.
+        y: set in which to search, unit rows ``[m, d]``; None searches in ``x``, leaving out each row
+            itself.
+        num_pairs: number of most similar pairs to find; all pairs are returned if there are fewer.
+        sweep: order in which pairs are visited, and the devices to use.
+        progress: called with the number of rows of ``x`` that are done, and the max cosine so far.
 
     Returns:
-        Neighbors and pairs.
+        The neighbors and the pairs.
 
     Raises:
-        InputError: the dimensions differ, there is no pair, or ``num_pairs`` is not between 1 and
+        InputError: the dimensions differ, there are no pairs, or ``num_pairs`` is not between 1 and
             ``MOST_PAIRS``.
 
-    Cost: ``2 n m d`` FLOPs, ``n^2 d`` within one set; the pairs add those of ``num_pairs`` rows.
-        Memory of some blocks of rows and of the result.
+    Cost: ``2 n m d`` FLOPs, or ``n^2 d`` within one set, plus those for about ``num_pairs`` rows to
+        find the pairs. Memory for a few blocks of rows and the result.
     """
     _check(x, y, num_pairs)
     best, share_of_rows = -np.inf, x.shape[0] / count_pairs(x, y)
@@ -151,30 +152,32 @@ def target_match(
     sweep: Sweep | None = None,
     progress: Update | None = None,
 ) -> TargetMatch:
-    """Compare each face with the embedding that it was drawn for, and rank that one among all.
+    """Compare each face with the target that it was drawn for, and rank that target among all.
 
     Args:
         x: unit embeddings of faces, float32 ``[n, d]``.
-        targets: unit embeddings that they were drawn for, ``[m, d]``.
-        own: row of the target of each face, ``[n]``.
-        sweep: how pairs are visited, and on which devices.
-        progress: told of the rows of ``x`` done, and of the mean cosine to the own target.
+        targets: unit embeddings that the faces were drawn for, ``[m, d]``.
+        own: index of each face's own target, ``[n]``.
+        sweep: order in which pairs are visited, and the devices to use.
+        progress: called with the number of rows of ``x`` that are done, and the mean cosine between
+            faces and their own targets.
 
     Returns:
-        Cosines and ranks; a target must be nearer by more than 1e-6 to count as better.
+        Cosines and ranks. A target only counts as closer than a face's own one if its cosine is larger
+        by more than 1e-6.
 
     Raises:
-        InputError: the dimensions differ, or ``own`` is not one row of the targets a face.
+        InputError: the dimensions differ, or ``own`` does not hold one index of a target for each face.
 
-    Cost: ``2 n m d`` FLOPs, memory of two blocks of rows more than the targets.
+    Cost: ``2 n m d`` FLOPs. Memory for the targets and two blocks of rows.
     """
     own = np.asarray(own)
     _check_dims(x, targets)
     if own.shape != (x.shape[0],) or own.dtype.kind not in "iu":
-        raise InputError(f"own: {own.dtype} {own.shape} for {x.shape[0]} rows; one number each")
+        raise InputError(f"own: {own.dtype} {own.shape} for {x.shape[0]} rows; give one index each")
     if own.min() < 0 or own.max() >= targets.shape[0]:
         raise InputError(
-            f"own: names rows {own.min()} to {own.max()} of {targets.shape[0]} targets"
+            f"own: rows {own.min()} to {own.max()} of {targets.shape[0]} targets; number them from 0"
         )
     cosine = _own_cosines(x, targets, own)
     figure, num_targets = f"mean cosine to target {cosine.mean():.4f}", targets.shape[0]
@@ -196,29 +199,32 @@ def target_match(
 
 
 def impostor_threshold(embeddings: ArrayLike, *, far: float) -> float:
-    """Return the cosine that two different persons exceed at a given rate.
+    """Return the cosine that pairs of different persons exceed at a given rate.
 
-    It tells from which cosine on :class:`NearestPairs` count as one person.
+    Pairs in :class:`NearestPairs` above this cosine may be considered the same person.
 
     Args:
-        embeddings: one of each person, ``[n, d]``; normalized here.
-        far: share of the pairs above the threshold.
+        embeddings: one embedding of each person, ``[n, d]``; they are normalized here.
+        far: false accept rate, the share of the pairs above the threshold.
+
+    Returns:
+        The threshold.
 
     Raises:
-        InputError: there are too few pairs to tell that rate.
+        InputError: there are too few pairs to measure that rate.
 
-    Cost: O(n^2) memory and time: for thousands of persons.
+    Cost: O(n^2) memory and time, suitable for thousands of persons.
     """
     unit = np.asarray(normalize(jnp.asarray(embeddings, jnp.float32)))
     num_pairs = len(unit) * (len(unit) - 1) // 2
     if num_pairs * far < 1:
-        raise InputError(f"far={far}: {num_pairs} pairs are too few to tell it; give more persons")
+        raise InputError(f"far={far}: {num_pairs} pairs are too few for it; give more persons")
     scores = (unit @ unit.T)[np.triu_indices(len(unit), 1)]
     return float(np.quantile(scores, 1 - far))
 
 
 def distribution(values: np.ndarray) -> dict[str, Any]:
-    """Summarize cosines in terms of JSON: mean, extremes, quantiles and a histogram."""
+    """Summarize cosines as JSON values: mean, extremes, quantiles and a histogram."""
     counts, edges = np.histogram(values, bin_edges(values, NUM_BINS))
     return {
         "mean_cosine": float(np.mean(values, dtype=np.float64)),
@@ -230,7 +236,7 @@ def distribution(values: np.ndarray) -> dict[str, Any]:
 
 
 def shares_above(values: np.ndarray, thresholds: Sequence[float]) -> list[dict[str, Any]]:
-    """Count the cosines above each threshold, in terms of JSON."""
+    """Return the number and the share of cosines above each threshold, as JSON values."""
     return [
         {
             "threshold": limit,
@@ -242,7 +248,7 @@ def shares_above(values: np.ndarray, thresholds: Sequence[float]) -> list[dict[s
 
 
 class _Relative:
-    """Rows with one more entry: with ``[x, cosine]`` and ``[y, -1]``, ``<x, y> - cosine`` is swept."""
+    """Rows with one more entry, so that ``[x, cosine]`` times ``[y, -1]`` is ``<x, y> - cosine``."""
 
     def __init__(self, rows: RowSource, last: np.ndarray) -> None:
         self._rows, self._last = rows, last
@@ -266,7 +272,7 @@ def _check(x: RowSource, y: RowSource | None, num_pairs: int) -> None:
 
 
 def count_pairs(x: RowSource, y: RowSource | None = None) -> int:
-    """Count the pairs of two sets, or within one."""
+    """Count the pairs between two sets, or within one set."""
     num_rows = x.shape[0]
     return num_rows * (num_rows - 1) // 2 if y is None else num_rows * y.shape[0]
 
@@ -274,7 +280,7 @@ def count_pairs(x: RowSource, y: RowSource | None = None) -> int:
 def _most_similar(
     x: RowSource, y: RowSource | None, cosine: np.ndarray, num_pairs: int, sweep: Sweep | None
 ) -> ClosestPairs:
-    # Within one set one pair may be the nearest of two rows.
+    # Within one set, the same pair may be the nearest for both of its rows.
     num_rows = 2 * num_pairs if y is None else num_pairs
     rows = np.sort(np.argsort(-cosine, kind="stable")[:num_rows])
     other = x if y is None else y
@@ -294,7 +300,7 @@ def _most_similar(
     best = np.lexsort((column, row, -scores))[:num_pairs]
     row, column = row[best], column[best]
     exact = _exact_cosines(_gather(x, row), _gather(other, column))
-    # Copies differ in the last bits of their cosines.
+    # Round, because the cosines of copies differ in their last bits.
     order = np.lexsort((column, row, -exact.round(12)))
     return ClosestPairs(exact[order], row[order], column[order])
 

@@ -1,6 +1,6 @@
-"""Templates: several images and video frames of one person as one embedding, the IJB protocol.
+"""Templates, which represent several images and video frames of a person, as in the IJB protocol.
 
-The frames of one medium are averaged first, so that a long video counts as much as a photograph.
+The frames of each medium are averaged first, so a long video counts as much as a photograph.
 
 References:
     Maze et al., "IARPA Janus Benchmark C", ICB 2018.
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 RANKS = (1, 5, 10)
 FPIRS = (1e-1, 1e-2, 1e-3)
-"""False positive identification rates at which the true positive rate is reported."""
+"""False positive identification rates at which the true positive identification rate is reported."""
 
 _CHUNK_ENTRIES = 2**24
 
 
 class Templates(NamedTuple):
-    """One embedding a template.
+    """The embeddings of templates.
 
     Attributes:
-        ids: template ids, ascending, ``[t]``.
-        embeddings: unit rows, ``[t, d]``, float64.
+        ids: template ids in increasing order, ``[t]``.
+        embeddings: embedding of each template, unit rows, float64 ``[t, d]``.
     """
 
     ids: np.ndarray
@@ -45,15 +45,15 @@ class Templates(NamedTuple):
 
 @dataclass(frozen=True)
 class Identification:
-    """The figures of a search for probes in a gallery.
+    """Figures of a search for probes in a gallery.
 
     Attributes:
-        rank_rates: share of the mated probes whose person is among the best k, for k in ``RANKS``.
-        tpir_at_fpir: share of the mated probes whose person comes first and scores above the
-            threshold that at most each share in ``FPIRS`` of the other probes passes; None where
-            not even one of these may pass, as there are too few.
-        num_mated: probes whose person is in the gallery.
-        num_unmated: the other probes.
+        rank_rates: share of the mated probes with their person among the best k, for k in ``RANKS``.
+        tpir_at_fpir: for each rate in ``FPIRS``, the share of the mated probes with their person ranked
+            first and above the threshold, which at most that share of the unmated probes exceeds; None
+            if there are too few unmated probes for the rate to allow even one.
+        num_mated: number of probes with their person in the gallery.
+        num_unmated: number of the other probes.
     """
 
     rank_rates: dict[int, float]
@@ -65,20 +65,20 @@ class Identification:
 def template_embeddings(
     embeddings: ArrayLike, template_ids: ArrayLike, media_ids: ArrayLike
 ) -> Templates:
-    """Fuse embeddings to templates: mean of each medium, sum of the means, unit length.
+    """Fuse embeddings into templates: average each medium, add up the means, and normalize.
 
     Args:
-        embeddings: one an image or frame, ``[n, d]``; their lengths weigh them.
-        template_ids: template of each, ``[n]``.
-        media_ids: medium of each, ``[n]``; counted within a template.
+        embeddings: embedding of each image or frame, ``[n, d]``; longer ones have more weight.
+        template_ids: template of each embedding, ``[n]``.
+        media_ids: medium of each embedding, ``[n]``; ids need to be unique only within a template.
 
     Returns:
         The templates.
 
     Raises:
-        InputError: lengths differ, or a template sums to zero or is not finite.
+        InputError: the lengths differ, or the sum of a template is zero or not finite.
 
-    Cost: memory of two copies of ``embeddings``.
+    Cost: memory for two copies of ``embeddings``.
     """
     embeddings = np.asarray(embeddings)
     templates, media = np.asarray(template_ids), np.asarray(media_ids)
@@ -102,19 +102,21 @@ def pair_scores(templates: Templates, first_ids: ArrayLike, second_ids: ArrayLik
 
     Args:
         templates: the templates.
-        first_ids: template ids, ``[n]``.
-        second_ids: template ids, ``[n]``.
+        first_ids: id of the first template in each pair, ``[n]``.
+        second_ids: id of the second template in each pair, ``[n]``.
 
     Returns:
         Cosines, ``[n]``.
 
     Raises:
-        InputError: lengths differ, or an id is not among the templates.
+        InputError: the lengths differ, or there is no template with a given id.
     """
     first = _places(templates, first_ids, "first_ids")
     second = _places(templates, second_ids, "second_ids")
     if first.shape != second.shape:
-        raise InputError(f"first_ids and second_ids: {len(first)} and {len(second)}; pair them")
+        raise InputError(
+            f"first_ids and second_ids: {len(first)} and {len(second)} ids; give equal numbers"
+        )
     x, scores = templates.embeddings, np.empty(len(first))
     size = max(1, _CHUNK_ENTRIES // x.shape[1])
     for start in range(0, len(first), size):
@@ -126,16 +128,16 @@ def pair_scores(templates: Templates, first_ids: ArrayLike, second_ids: ArrayLik
 def verify_templates(
     templates: Templates, first_ids: ArrayLike, second_ids: ArrayLike, is_same: ArrayLike
 ) -> Separation:
-    """Verify pairs of templates, 1:1.
+    """Evaluate 1:1 verification of pairs of templates.
 
     Args:
         templates: the templates.
-        first_ids: template ids, ``[n]``.
-        second_ids: template ids, ``[n]``.
-        is_same: whether a pair shows one person, ``[n]``.
+        first_ids: id of the first template in each pair, ``[n]``.
+        second_ids: id of the second template in each pair, ``[n]``.
+        is_same: whether each pair is genuine, ``[n]``.
 
     Returns:
-        The true accept rates and the other figures of the cosines.
+        True accept rates and other figures, computed from the cosines of the pairs.
 
     Raises:
         InputError: as for :func:`pair_scores` and for ``separation``.
@@ -146,22 +148,22 @@ def verify_templates(
 def identify(
     probes: ArrayLike, probe_subjects: ArrayLike, gallery: ArrayLike, gallery_subjects: ArrayLike
 ) -> Identification:
-    """Search a gallery for every probe, 1:N.
+    """Evaluate 1:N identification, a search for each probe in a gallery.
 
-    A person of the gallery with the same score as the right one counts as better.
+    In case of a tie, the wrong person counts as ranked before the right one.
 
     Args:
         probes: embeddings of any length, ``[p, d]``.
-        probe_subjects: person of each, ``[p]``.
-        gallery: embeddings of any length, one a person, ``[g, d]``.
-        gallery_subjects: person of each, all different, ``[g]``.
+        probe_subjects: person of each probe, ``[p]``.
+        gallery: embeddings of any length, one for each person, ``[g, d]``.
+        gallery_subjects: person of each gallery row, all different, ``[g]``.
 
     Returns:
-        Rates of the closed and of the open search.
+        Rates for closed-set and open-set identification.
 
     Raises:
-        InputError: shapes differ, a row is zero or not finite, a person is twice in the gallery,
-            or no probe has its person there.
+        InputError: the shapes differ, a row is zero or not finite, a person is in the gallery twice,
+            or the gallery has no probe's person.
     """
     probes, gallery = unit_rows(probes, "probes"), unit_rows(gallery, "gallery")
     own, people = np.asarray(probe_subjects), np.asarray(gallery_subjects)
@@ -203,13 +205,13 @@ def _check_search(
             f"probes and gallery: dims {probes.shape[1]} and {gallery.shape[1]} differ"
         )
     if len(np.unique(people)) < len(people):
-        raise InputError("gallery_subjects: a person is there twice; fuse these to one template")
+        raise InputError("gallery_subjects: a person is there twice; fuse both into one template")
 
 
 def _search(
     probes: np.ndarray, own: np.ndarray, gallery: np.ndarray, people: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each probe's best score, its score with its own person (or ``-inf``) and the rank."""
+    """Return each probe's best score, its score with its own person (or ``-inf``), and the rank."""
     best, mate = np.empty(len(probes)), np.full(len(probes), -np.inf)
     rank = np.zeros(len(probes), np.int64)
     size = max(1, _CHUNK_ENTRIES // len(gallery))

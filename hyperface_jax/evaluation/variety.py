@@ -1,9 +1,9 @@
-"""How varied a data set is: within its identities, between them, and against a gallery of faces.
+"""Diversity of a data set within and between its identities, and its coverage of a gallery of faces.
 
-A data set trains a recognizer well if images of one identity differ (intra-class variation), if
-identities lie far apart (inter-class separation), and if identities are spread over where faces are
-(coverage). Means over all pairs follow from the sums of the classes; distributions are exact for genuine
-pairs and, for large sets, those of a random sample for impostor pairs.
+A data set is good for training a recognizer if images of one identity differ (intra-class variation),
+identities are far apart (inter-class separation), and identities cover the face manifold (coverage).
+Means over all pairs are computed exactly from the sums of the classes. Distributions are exact for
+genuine pairs up to a large number of them, and come from a random sample for impostor pairs.
 
 References:
     Friedman and Dieng, "The Vendi Score: A Diversity Evaluation Metric for Machine Learning", TMLR 2023.
@@ -31,24 +31,25 @@ if TYPE_CHECKING:
 
 
 IMPOSTOR_ROWS = 5000
-"""Rows between which impostor pairs are scored, at most."""
+"""Largest number of rows between which impostor pairs are scored."""
 MOST_GENUINE = 20_000_000
-"""Genuine pairs that are scored one by one, at most."""
+"""Largest number of genuine pairs that are scored one by one."""
 
 _BLOCK = 8192
 _ZERO_LENGTH = 1e-6
 
 
 class Classes(NamedTuple):
-    """One row an identity.
+    """Figures of each identity.
 
     Attributes:
-        labels: of the identities, sorted, ``[c]``.
-        sizes: images of each, ``[c]``.
-        resultant: mean resultant length of each, ``[c]``: 1 if all its images are the same, about
-            ``1 / sqrt(size)`` if they have nothing in common. That of a single image is 1.
-        centers: unit mean directions, float32 ``[c, d]``.
-        nearest_cosine: of each center to the nearest other one, float32 ``[c]``.
+        labels: labels of the identities, sorted, ``[c]``.
+        sizes: number of images of each identity, ``[c]``.
+        resultant: mean resultant length of each identity, ``[c]``. It is 1 if all of its images have
+            the same embedding or there is only one, and about ``1 / sqrt(size)`` if they have nothing in
+            common.
+        centers: mean direction of each identity, unit rows, float32 ``[c, d]``.
+        nearest_cosine: cosine between each center and the nearest other one, float32 ``[c]``.
     """
 
     labels: np.ndarray
@@ -60,19 +61,20 @@ class Classes(NamedTuple):
 
 @dataclass(frozen=True)
 class Diversity:
-    """The figures of a data set.
+    """Figures of a data set.
 
     Attributes:
-        classes: one row an identity.
-        pairs: the scores of genuine and impostor pairs, and what tells them apart.
-        num_genuine: genuine pairs there are; ``pairs`` holds all unless there are more than
-            ``MOST_GENUINE``.
-        num_impostor: impostor pairs there are; ``pairs`` holds those between the sampled rows.
-        genuine_mean: mean cosine of all genuine pairs.
-        impostor_mean: mean cosine of all impostor pairs.
+        classes: figures of each identity.
+        pairs: scores of genuine and impostor pairs, and how well they separate the two kinds.
+        num_genuine: total number of genuine pairs; ``pairs`` holds all of them unless there are more
+            than ``MOST_GENUINE``.
+        num_impostor: total number of impostor pairs; ``pairs`` holds those between sampled rows.
+        genuine_mean: mean cosine over all genuine pairs.
+        impostor_mean: mean cosine over all impostor pairs.
         vendi_images: Vendi score of all images, from 1 to ``min(n, d)``.
-        vendi_identities: that of the centers, from 1 to ``min(c, d)``.
-        gallery_cosine: of each row of the gallery to the nearest center, float32; None without one.
+        vendi_identities: Vendi score of the centers, from 1 to ``min(c, d)``.
+        gallery_cosine: cosine between each row of the gallery and the nearest center, float32 ``[g]``;
+            None without a gallery.
     """
 
     classes: Classes
@@ -86,7 +88,7 @@ class Diversity:
     gallery_cosine: np.ndarray | None
 
     def summary(self, thresholds: Sequence[float]) -> dict[str, Any]:
-        """Return the figures in terms of JSON, without those of ``pairs``."""
+        """Return the figures as JSON values, except those of ``pairs``."""
         sizes, several = self.classes.sizes, self.classes.sizes > 1
         return {
             "num_identities": len(sizes),
@@ -128,24 +130,25 @@ def diversity(
     sweep: Sweep | None = None,
     progress: Update | None = None,
 ) -> Diversity:
-    """Describe a data set by the embeddings of its images.
+    """Measure the diversity of a data set from the embeddings of its images.
 
     Args:
-        x: unit rows, float32 ``[n, d]``, in memory or in a file.
-        labels: identity of each, numbers or strings ``[n]``.
-        gallery: unit rows ``[g, d]`` that stand for all faces, to measure coverage.
-        seed: of the rows that impostor pairs are drawn from, and of genuine ones if they are too many.
-        sweep: how pairs of centers and gallery rows are visited, and on which devices.
-        progress: told of the rows done, of ``2 n``.
+        x: embeddings of the images, unit rows, float32 ``[n, d]``, in memory or in a file.
+        labels: identity of each image, ``[n]``, as numbers or strings.
+        gallery: unit rows ``[g, d]`` that represent the face manifold, for measuring coverage.
+        seed: seed for sampling the rows of impostor pairs, and of genuine pairs if there are too many.
+        sweep: order in which pairs of centers and gallery rows are visited, and the devices to use.
+        progress: called with the number of rows that are done, out of ``2 n``.
 
     Returns:
         The figures.
 
     Raises:
-        InputError: shapes differ, or there are not two identities and one with two images.
+        InputError: the shapes differ, there are fewer than two identities, or none has two images.
 
-    Cost: ``2 n d^2`` FLOPs, the genuine pairs, ``c^2 d`` for the centers and ``2 g c d`` for the
-        gallery. Memory of the centers, of some blocks of rows and of some 100 bytes a scored pair.
+    Cost: FLOPs for the genuine pairs, ``2 n d^2`` for the images, ``c^2 d`` for the centers and
+        ``2 g c d`` for the gallery. Memory for the centers, a few blocks of rows, and about 100 bytes
+        per scored pair.
     """
     names, index, sizes = _classes(x, labels)
     rows = _Rows(x, progress)
@@ -170,28 +173,30 @@ def diversity(
 
 
 def check_labels(labels: np.ndarray) -> None:
-    """Check that identities can be compared.
+    """Check that there are genuine and impostor pairs.
 
     Raises:
-        InputError: there are not two identities and one with two images.
+        InputError: there are fewer than two identities, or none has two images.
     """
     _, sizes = np.unique(labels, return_counts=True)
     if len(sizes) < 2 or sizes.max() < 2:
         raise InputError(
-            f"labels: identities: {len(sizes)}, images of each at most: {sizes.max(initial=0)}; two "
-            "identities are needed, and one with two images"
+            f"labels: identities: {len(sizes)}, images of each at most: {sizes.max(initial=0)}; give "
+            "two or more identities, at least one of them with two images"
         )
 
 
 def vendi_score(kernel: np.ndarray) -> float:
-    """Return the effective number of rows: exp of the entropy of a kernel's eigenvalues.
+    """Return the Vendi score, the exponential of the entropy of a kernel's eigenvalues.
+
+    It is the effective number of different rows.
 
     Args:
-        kernel: ``K / n`` of the cosines of n rows, ``[n, n]``, or the second moment ``x.T @ x / n`` of
-            unit rows, ``[d, d]``, which has the same eigenvalues but for zeros.
+        kernel: ``K / n`` for the cosines K of n rows, ``[n, n]``; or the second moment ``x.T @ x / n``
+            of unit rows, ``[d, d]``, which has the same nonzero eigenvalues.
 
     Returns:
-        1 if all rows are the same, at most the smaller of n and d.
+        The score, from 1 if all rows are the same to at most the smaller of n and d.
 
     Examples:
         >>> round(vendi_score(np.eye(4) / 4), 6)
@@ -204,13 +209,13 @@ def vendi_score(kernel: np.ndarray) -> float:
 
 
 class _Rows:
-    """Rows that are read in blocks, and counted."""
+    """Rows that are read in blocks and counted for the progress."""
 
     def __init__(self, source: RowSource, progress: Update | None) -> None:
         self.shape, self._source, self._progress, self._done = source.shape, source, progress, 0
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """Read rows in any order; those that follow one another are read at once."""
+        """Read rows in any order, each run of consecutive rows at once."""
         cuts = np.flatnonzero(np.diff(rows) != 1) + 1
         runs = np.split(rows, cuts)
         return np.concatenate([self[int(run[0]) : int(run[-1]) + 1] for run in runs])
@@ -240,7 +245,7 @@ def _check_lengths(names: np.ndarray, lengths: np.ndarray) -> None:
 
 
 def _moments(rows: _Rows, index: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Add up the rows of each class, ``[c, d]``, and the outer products of all, ``[d, d]``."""
+    """Return the sum of the rows of each class, ``[c, d]``, and of all outer products, ``[d, d]``."""
     dim = rows.shape[1]
     sums, covariance = np.zeros((num_classes, dim)), np.zeros((dim, dim))
     for start in range(0, len(index), _BLOCK):
@@ -254,7 +259,7 @@ def _moments(rows: _Rows, index: np.ndarray, num_classes: int) -> tuple[np.ndarr
 
 
 def _genuine(rows: _Rows, index: np.ndarray, sizes: np.ndarray, seed: int) -> np.ndarray:
-    """Score the pairs of images of each class, of a random part of its images if need be."""
+    """Score the pairs of images in each class, sampling the images of large classes if necessary."""
     most = _most_images(sizes)
     rng = np.random.default_rng(seed)
     order, ends = np.argsort(index, kind="stable"), np.cumsum(sizes)
@@ -270,7 +275,7 @@ def _genuine(rows: _Rows, index: np.ndarray, sizes: np.ndarray, seed: int) -> np
 
 
 def _most_images(sizes: np.ndarray) -> int:
-    """Choose how many images of a class at most give ``MOST_GENUINE`` pairs."""
+    """Return the number of images per class that gives at most ``MOST_GENUINE`` pairs."""
     low, high = 2, int(sizes.max())
     while low < high:
         middle = (low + high + 1) // 2
@@ -284,7 +289,7 @@ def _num_pairs(sizes: np.ndarray) -> int:
 
 
 def _impostor(x: RowSource, index: np.ndarray, seed: int) -> np.ndarray:
-    """Score the pairs of two identities between random rows."""
+    """Score the impostor pairs between randomly sampled rows."""
     count = min(IMPOSTOR_ROWS, len(index))
     chosen = np.sort(np.random.default_rng(seed).choice(len(index), count, replace=False))
     if len(np.unique(index[chosen])) < 2:  # nearly all images are of one identity
@@ -296,7 +301,7 @@ def _impostor(x: RowSource, index: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _means(sums: np.ndarray, lengths: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:
-    """Count all pairs and average their cosines: the squared length of a sum adds up all cosines."""
+    """Count all pairs, and average their cosines from the squared lengths of sums of rows."""
     num_rows, squares = int(sizes.sum()), float(np.sum(lengths**2))
     num_genuine = _num_pairs(sizes.astype(np.int64))
     num_impostor = num_rows * (num_rows - 1) // 2 - num_genuine
@@ -310,7 +315,7 @@ def _means(sums: np.ndarray, lengths: np.ndarray, sizes: np.ndarray) -> dict[str
 
 
 def _kernel(rows: np.ndarray) -> np.ndarray:
-    """Return the smaller of the two matrices that :func:`vendi_score` takes."""
+    """Return the smaller of the two matrices that :func:`vendi_score` accepts."""
     rows = rows.astype(np.float64)
     return (rows.T @ rows if len(rows) > rows.shape[1] else rows @ rows.T) / len(rows)
 

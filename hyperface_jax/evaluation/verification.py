@@ -1,7 +1,7 @@
-"""Face verification: do two images show one person? The figures of the published protocol.
+"""Face verification (do two images show the same person?), with the figures of the published protocol.
 
-A pair is accepted if its score is high. The accuracy is cross-validated: the threshold that is best
-on nine folds decides on the tenth. The other figures describe the scores of all pairs.
+A pair is accepted if its score is above a threshold. The accuracy is cross-validated: the threshold that
+is best on nine folds is applied to the tenth. The other figures describe the scores of all pairs.
 
 References:
     Huang et al., "Labeled Faces in the Wild", 2007 (the ten folds); Schroff et al., "FaceNet", 2015
@@ -34,12 +34,12 @@ _FAR_STEPS = np.arange(0, 4, 0.001) / 4
 
 
 class FoldTar(NamedTuple):
-    """A true accept rate whose threshold comes from the other folds.
+    """A cross-validated true accept rate, with the threshold for each fold chosen on the other folds.
 
     Attributes:
-        tar: mean over the folds that hold genuine pairs.
-        tar_std: standard deviation over these folds.
-        far: the false accept rate that was met, mean over the folds that hold impostor pairs.
+        tar: mean true accept rate over the folds with genuine pairs.
+        tar_std: standard deviation of the true accept rate over these folds.
+        far: mean of the resulting false accept rate over the folds with impostor pairs.
     """
 
     tar: float
@@ -49,18 +49,18 @@ class FoldTar(NamedTuple):
 
 @dataclass(frozen=True)
 class Separation:
-    """How well scores tell genuine pairs from impostor pairs.
+    """How well scores separate genuine pairs from impostor pairs.
 
     Attributes:
-        genuine: scores of the pairs of one person, ``[g]``.
-        impostor: scores of the pairs of two persons, ``[i]``.
-        roc: rates at every score.
-        tar_at_far: highest true accept rate whose false accept rate is at most each of ``FARS``;
-            None where not even one impostor pair may be accepted, as too few were scored.
-        eer: equal error rate, on the line between two points of the ROC.
-        auc: area under the ROC; ties count a half.
-        d_prime: distance of the means over the root mean square of the standard deviations.
-        fisher_ratio: squared distance of the means over the sum of the variances.
+        genuine: scores of the genuine pairs, ``[g]``.
+        impostor: scores of the impostor pairs, ``[i]``.
+        roc: rates at each distinct score.
+        tar_at_far: for each rate in ``FARS``, the highest true accept rate with a false accept rate of
+            at most that; None if there are too few impostor pairs for the rate to allow even one.
+        eer: equal error rate, interpolated between two points of the ROC.
+        auc: area under the ROC, with ties counted as one half.
+        d_prime: difference of the means over the root mean square of the standard deviations.
+        fisher_ratio: squared difference of the means over the sum of the variances.
     """
 
     genuine: np.ndarray
@@ -73,12 +73,12 @@ class Separation:
     fisher_ratio: float
 
     def summary(self) -> dict[str, Any]:
-        """Return the result in terms of JSON, with the scores binned and the curves thinned.
+        """Return the result as JSON values, with the scores binned and the curves thinned out.
 
         Returns:
             ``num_genuine``, ``num_impostor``, ``eer``, ``auc``, ``d_prime``, ``fisher_ratio``,
-            ``tar_at_far`` by ``"1e-03"`` and the like, ``histogram``, ``roc`` and ``det``. A rate that
-            too few pairs were scored for is None.
+            ``tar_at_far`` with keys such as ``"1e-03"``, ``histogram``, ``roc`` and ``det``. A rate is
+            None if there are too few pairs to measure it.
         """
         roc = thinned(self.roc, len(self.impostor))
         det = det_points(roc)
@@ -103,15 +103,16 @@ class Separation:
 
 @dataclass(frozen=True)
 class Verification:
-    """The figures of one verification benchmark.
+    """Figures of one verification benchmark.
 
     Attributes:
-        accuracy: mean over the folds.
-        accuracy_std: standard deviation over the folds.
-        fold_accuracies: one a fold, ``[k]``.
-        fold_thresholds: pairs with a higher score were accepted, ``[k]``.
-        fold_tar_at_far: rates by cross-validation at ``FARS``, None as in ``Separation.tar_at_far``.
-        separation: what needs no folds.
+        accuracy: mean accuracy over the folds.
+        accuracy_std: standard deviation of the accuracy over the folds.
+        fold_accuracies: accuracy of each fold, ``[k]``.
+        fold_thresholds: threshold of each fold, above which pairs were accepted, ``[k]``.
+        fold_tar_at_far: cross-validated true accept rate for each rate in ``FARS``; None as in
+            ``Separation.tar_at_far``.
+        separation: figures that do not depend on folds.
     """
 
     accuracy: float
@@ -122,11 +123,11 @@ class Verification:
     separation: Separation
 
     def summary(self) -> dict[str, Any]:
-        """Return the result in terms of JSON.
+        """Return the result as JSON values.
 
         Returns:
             ``accuracy``, ``accuracy_std``, ``fold_accuracies``, ``fold_thresholds``,
-            ``fold_tar_at_far``, and what :meth:`Separation.summary` returns.
+            ``fold_tar_at_far``, and the items of :meth:`Separation.summary`.
         """
         rates = {
             f"{far:.0e}": None if tar is None else tar._asdict()
@@ -150,7 +151,7 @@ def flip_fused(raw: ArrayLike, raw_flipped: ArrayLike) -> np.ndarray:
         raw_flipped: embeddings of the mirror images, not normalized, ``[n, d]``.
 
     Returns:
-        Unit rows along the sums, ``[n, d]``, float64.
+        Normalized sums, unit rows, float64 ``[n, d]``.
 
     Raises:
         InputError: the shapes differ, or a sum is zero or not finite.
@@ -165,13 +166,13 @@ def unit_rows(x: ArrayLike, name: str) -> np.ndarray:
 
     Args:
         x: vectors, ``[n, d]``.
-        name: what an error calls them.
+        name: name of the vectors in error messages.
 
     Returns:
-        Unit rows, ``[n, d]``, float64.
+        Unit rows, float64 ``[n, d]``.
 
     Raises:
-        InputError: ``x`` is no matrix, or a row is zero or not finite.
+        InputError: ``x`` is not a matrix, or a row is zero or not finite.
     """
     x = np.asarray(x, np.float64)
     if x.ndim != 2:
@@ -187,23 +188,24 @@ def unit_rows(x: ArrayLike, name: str) -> np.ndarray:
 def verify(
     first: ArrayLike, second: ArrayLike, is_same: ArrayLike, *, num_folds: int = 10
 ) -> Verification:
-    """Verify pairs of embeddings by their squared distances, as the published protocol does.
+    """Evaluate verification of pairs of embeddings by their squared distances.
 
-    The folds are consecutive; thresholds are ``np.arange(0, 4, 0.01)`` for the accuracy, of which
-    the first best one counts, and ``np.arange(0, 4, 0.001)`` for the rates. The results hold
-    cosines, ``1 - distance / 2``.
+    As in the published protocol, the folds are consecutive. The thresholds are
+    ``np.arange(0, 4, 0.01)`` for the accuracy, where the first of several best ones is used, and
+    ``np.arange(0, 4, 0.001)`` for the rates. The results are in terms of cosines,
+    ``1 - distance / 2``.
 
     Args:
         first: embeddings of the first images, ``[n, d]``, of any length.
-        second: embeddings of the second images, ``[n, d]``.
-        is_same: whether both show one person, ``[n]``.
-        num_folds: parts for the cross-validation.
+        second: embeddings of the second images, ``[n, d]``, of any length.
+        is_same: whether each pair is genuine, ``[n]``.
+        num_folds: number of folds for the cross-validation.
 
     Returns:
         All figures.
 
     Raises:
-        InputError: shapes differ, a row is zero or not finite, genuine or impostor pairs are
+        InputError: the shapes differ, a row is zero or not finite, genuine or impostor pairs are
             missing, or there are too few pairs for the folds.
     """
     first, second = unit_rows(first, "first"), unit_rows(second, "second")
@@ -223,14 +225,14 @@ def verify_scores(
     num_folds: int = 10,
     score_range: tuple[float, float] = COSINE_RANGE,
 ) -> Verification:
-    """Verify pairs by any score that is high for pairs of one person.
+    """Evaluate verification of pairs by any score that is high for genuine pairs.
 
     Args:
-        scores: one a pair, ``[n]``.
-        is_same: whether a pair shows one person, ``[n]``.
-        num_folds: parts for the cross-validation.
-        score_range: lowest and highest possible score; 400 even thresholds in it are tried for the
-            accuracy, 4000 for the rates.
+        scores: score of each pair, ``[n]``.
+        is_same: whether each pair is genuine, ``[n]``.
+        num_folds: number of folds for the cross-validation.
+        score_range: lowest and highest possible score; 400 evenly spaced thresholds in this range are
+            tried for the accuracy, and 4000 for the rates.
 
     Returns:
         All figures.
@@ -239,25 +241,25 @@ def verify_scores(
         InputError: as for :func:`verify`, or the range is empty or too small for the scores.
     """
     if not -math.inf < score_range[0] < score_range[1] < math.inf:
-        raise InputError(f"score_range: {score_range} is no range; give (lowest, highest)")
+        raise InputError(f"score_range: {score_range} is not a range; give (lowest, highest)")
     scores, is_same = _checked_pairs(scores, is_same)
     spare = 1e-3 * (score_range[1] - score_range[0])
     if scores.min() < score_range[0] - spare or scores.max() > score_range[1] + spare:
-        raise InputError(f"score_range: scores lie outside of {score_range}; give their range")
+        raise InputError(f"score_range: scores lie outside of {score_range}; give their full range")
     folds = _Folds(scores, is_same, num_folds, score_range)
     accuracies, thresholds = folds.accuracies()
     return _verification(accuracies, thresholds, folds.tar_at_far(), separation(scores, is_same))
 
 
 def separation(scores: ArrayLike, is_same: ArrayLike) -> Separation:
-    """Describe how well scores tell genuine pairs from impostor pairs.
+    """Measure how well scores separate genuine pairs from impostor pairs.
 
     Args:
-        scores: one a pair, high for pairs of one person, ``[n]``.
-        is_same: whether a pair shows one person, ``[n]``.
+        scores: score of each pair, high for genuine pairs, ``[n]``.
+        is_same: whether each pair is genuine, ``[n]``.
 
     Returns:
-        The figures that need no folds.
+        The figures that do not depend on folds.
 
     Raises:
         InputError: a score is not finite, or genuine or impostor pairs are missing.
@@ -281,12 +283,12 @@ def separation(scores: ArrayLike, is_same: ArrayLike) -> Separation:
 
 
 def num_allowed(rate: float, num_trials: int) -> int:
-    """Return how many of ``num_trials`` errors a rate allows; at 0 the rate cannot be resolved."""
+    """Return how many errors in ``num_trials`` a rate allows; if 0, the rate cannot be measured."""
     return math.floor(rate * num_trials + 1e-9)
 
 
 class _Folds:
-    """Consecutive folds of pairs, sized as scikit-learn's KFold sizes them."""
+    """Consecutive folds of pairs, with the same sizes as in scikit-learn's KFold."""
 
     def __init__(
         self,
@@ -307,7 +309,7 @@ class _Folds:
         self.num_impostors = np.array([len(part) for part in self.impostor])
 
     def accuracies(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return each fold's accuracy at the threshold that is best on the others, and that one."""
+        """Return each fold's accuracy at the threshold that is best on the others, and the threshold."""
         thresholds = self.high - (self.high - self.low) * _ACCURACY_STEPS
         rejected = self.num_impostors[:, None] - _num_above(self.impostor, thresholds)
         correct = _num_above(self.genuine, thresholds) + rejected
@@ -330,7 +332,7 @@ class _Folds:
         }
 
     def _tar(self, far: np.ndarray, thresholds: np.ndarray, rate: float) -> FoldTar:
-        """Interpolate each fold's threshold between those of the others' false accept rates."""
+        """Return the rates with each fold's threshold interpolated from the other folds' FARs."""
         chosen = [
             float(np.interp(rate, row, thresholds)) if row[-1] >= rate else self.high for row in far
         ]
@@ -364,7 +366,7 @@ def _tar(genuine: np.ndarray, impostor: np.ndarray, far: float) -> float | None:
 
 
 def _moments(x: np.ndarray) -> tuple[float, float]:
-    """Return mean and variance, the latter exactly zero where all are equal."""
+    """Return the mean and the variance, which is exactly zero if all values are equal."""
     offsets = x - x[0]
     return float(x[0] + offsets.mean()), float(offsets.var())
 
@@ -377,7 +379,7 @@ def _ratio(value: float, scale: float) -> float:
 
 def _check_same_shape(name: str, x: np.ndarray, other_name: str, other: np.ndarray) -> None:
     if x.shape != other.shape:
-        raise InputError(f"{name} and {other_name}: shapes {x.shape}, {other.shape}; pair the rows")
+        raise InputError(f"{name} and {other_name}: shapes {x.shape} and {other.shape} differ")
 
 
 def _checked_pairs(scores: ArrayLike, is_same: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -388,7 +390,9 @@ def _checked_pairs(scores: ArrayLike, is_same: ArrayLike) -> tuple[np.ndarray, n
     if bad.size:
         raise InputError(f"scores: pair {bad[0]} is {scores[bad[0]]}; check its embeddings")
     if labels.dtype != bool and not np.isin(labels, (0, 1)).all():
-        raise InputError("is_same: holds other values than 0 and 1; give 1 for one person, else 0")
+        raise InputError(
+            "is_same: holds other values than 0 and 1; give 1 for genuine pairs, else 0"
+        )
     same = labels.astype(bool)
     if same.all() or not same.any():
         missing = "impostor" if same.any() else "genuine"

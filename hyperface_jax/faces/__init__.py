@@ -1,8 +1,11 @@
-"""From face images to a gallery of embeddings: random faces, detection, recognizers, extraction.
+"""Face images and their embeddings: random faces, detection, recognizers and extraction.
 
-Everything that reads faces lives here: images, landmarks, detectors, recognizers of any kind
-(:mod:`.flax_recognizer`, which needs the extra ``recognition`` and is loaded when it is asked for; ONNX
-files), and the embeddings that they give. It may import all domains but toyfaces and reports.
+Everything that reads faces lives here: sets of images, landmarks, detectors, recognizers from ONNX files
+and from trained networks, and the extraction of embeddings. :mod:`.flax_recognizer` needs the extra
+``recognition`` and is imported on first use.
+
+This package may import the layers up to ``packing``, as well as ``planning``, ``synthesis``,
+``recognition`` and ``evaluation``. Only ``toyfaces`` and the layers above it may import this package.
 """
 
 from hyperface_jax.faces.detectors import ScrfdDetector, landmarks_of, largest_central_face

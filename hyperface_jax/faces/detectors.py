@@ -1,4 +1,4 @@
-"""Faces in images, and their five landmarks, by the SCRFD detectors that insightface publishes.
+"""Detection of faces and their five landmarks with the SCRFD detectors published by insightface.
 
 References:
     Guo et al., "Sample and Computation Redistribution for Efficient Face Detection", ICLR 2022.
@@ -22,23 +22,26 @@ if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
 
 MAX_OVERLAP = 0.4
-"""Of two faces whose intersection over union is larger, only the better one counts."""
+"""Largest intersection over union of two faces; if it is larger, only the better one is kept."""
 BORDERS = (0.0, 0.25, 0.5, 1.0)
-"""Widths of the black border, in longer sides of the image, that :func:`landmarks_of` tries."""
+"""Widths of the black border that :func:`landmarks_of` tries, relative to the image's longer side."""
 
 _WIDTHS = (1, 4, 10)
 _SCALING = {"signed": (127.5, 128.0), "unit": (0.0, 255.0), "pixels": (0.0, 1.0)}
-"""What is taken off a pixel, and what the rest is divided by."""
+"""Offset to subtract from pixels, and divisor for the result, for each input range."""
 
 
 class Detections(NamedTuple):
-    """The faces in an image, the best first, in pixels; (0, 0) is the first pixel.
+    """The faces in an image, the best first.
+
+    Coordinates are in pixels, and (0, 0) is the first pixel.
 
     Attributes:
-        boxes: left, top, right and bottom, float64 ``[k, 4]``; they may reach beyond the image.
-        scores: between 0 and 1, float64 ``[k]``.
-        landmarks: left eye, right eye, nose, left and right corner of the mouth as seen in the image,
-            float64 ``[k, 5, 2]`` as (x, y).
+        boxes: left, top, right and bottom of each face, float64 ``[k, 4]``; boxes may extend beyond the
+            image.
+        scores: score of each face between 0 and 1, float64 ``[k]``.
+        landmarks: left eye, right eye, nose, and left and right corner of the mouth, as seen in the
+            image, float64 ``[k, 5, 2]`` as (x, y).
     """
 
     boxes: np.ndarray
@@ -55,7 +58,7 @@ class Detector(Protocol):
 
 
 class _Levels(NamedTuple):
-    """The grids that a network predicts on: their steps in pixels, and predictions a place."""
+    """The grids of a network's predictions: their steps in pixels, and predictions per grid point."""
 
     strides: tuple[int, ...]
     num_anchors: int
@@ -65,20 +68,21 @@ _BY_NUM_OUTPUTS = {9: _Levels((8, 16, 32), 2), 15: _Levels((8, 16, 32, 64, 128),
 
 
 class ScrfdDetector:
-    """A detector in an ONNX file, in the way of insightface's ``det_10g.onnx``.
+    """A detector in an ONNX file with the same interface as insightface's ``det_10g.onnx``.
 
-    The image is scaled to fit the upper left of a black square, with averaging where it shrinks;
-    insightface does not average.
+    The image is scaled to fit into the upper left of a black square. Unlike in insightface, pixels are
+    averaged when the image shrinks.
 
     Args:
-        path: the file; it needs outputs for landmarks, as those named ``..._kps`` or in the buffalo
-            packs have.
-        input_size: side of the square, pixels, a multiple of 32; it counts only where the file leaves
-            the size of its input open.
-        threshold: least score of a face, between 0 and 1.
+        path: the ONNX file. It must have outputs for landmarks, like files named ``..._kps`` and those
+            in the buffalo packs.
+        input_size: side of the square in pixels, a multiple of 32; used only if the file does not fix
+            the size of its input.
+        threshold: smallest score of a face, between 0 and 1.
 
     Raises:
-        InputError: onnxruntime is not installed, the file is no such model, or a value is out of range.
+        InputError: onnxruntime is not installed, the file is not an SCRFD detector, or a value is out
+            of range.
     """
 
     def __init__(self, path: StrPath, *, input_size: int = 640, threshold: float = 0.5) -> None:
@@ -100,10 +104,10 @@ class ScrfdDetector:
             image: uint8 RGB, ``[h, w, 3]``.
 
         Returns:
-            The faces, none that overlaps a better one by more than ``MAX_OVERLAP``.
+            The faces, without those that overlap a better one by more than ``MAX_OVERLAP``.
 
         Raises:
-            InputError: the array is no such image, or the model fails.
+            InputError: the array has the wrong type or shape, or the model fails.
         """
         _check_image(image)
         square, scale = _letterbox(image, self._size)
@@ -113,7 +117,7 @@ class ScrfdDetector:
         return Detections(boxes[best] / np.tile(scale, 2), scores[best], landmarks[best] / scale)
 
     def _run(self, square: np.ndarray) -> list[np.ndarray]:
-        """Return the outputs as matrices: scores a stride, then boxes, then landmarks."""
+        """Return the outputs as matrices: the scores for each stride, then boxes, then landmarks."""
         pixels = square.transpose(2, 0, 1)[None].astype(np.float32)
         inputs = (pixels - self._offset) / self._divisor
         try:
@@ -132,7 +136,7 @@ class ScrfdDetector:
         num_rows = np.prod(self._size) // stride**2 * self._levels.num_anchors
         if output.shape not in ((num_rows, width), (1, num_rows, width)):
             raise InputError(
-                f"{self._name}: an output for stride {stride} has shape {output.shape}; SCRFD's have "
+                f"{self._name}: an output for stride {stride} has shape {output.shape}; SCRFD's has "
                 f"[{num_rows}, {width}]: give a detector such as det_10g.onnx"
             )
         if not np.isfinite(output).all():
@@ -159,8 +163,8 @@ def _levels(session: Any, name: str) -> _Levels:
     num_outputs = len(session.get_outputs())
     if num_outputs in (6, 10):
         raise InputError(
-            f"{name}: a detector without landmarks ({num_outputs} outputs); give one with them, such as "
-            "det_10g.onnx"
+            f"{name}: a detector without landmarks ({num_outputs} outputs); give one with landmarks, "
+            "such as det_10g.onnx"
         )
     if num_outputs not in _BY_NUM_OUTPUTS:
         raise InputError(
@@ -171,15 +175,15 @@ def _levels(session: Any, name: str) -> _Levels:
 
 
 def _input_size(session: Any, name: str, input_size: int, multiple: int) -> tuple[int, int]:
-    """Return the height and width that the file fixes, or ``input_size`` where it leaves them open."""
+    """Return the height and width of the input, or ``input_size`` if the file does not fix them."""
     first, *others = session.get_inputs()
     shape = first.shape
     takes_one = shape[:1] == [1] or not isinstance(shape[0], int)
     is_image = takes_one and len(shape) == 4 and shape[1] == 3
     if others or not is_image or first.type != "tensor(float)":
         raise InputError(
-            f"{name}: input {first.name!r} is {first.type} {shape}, one of {len(others) + 1}; one float "
-            "input [1, 3, h, w] is needed"
+            f"{name}: input {first.name!r}, one of {len(others) + 1}, is {first.type} {shape}; one "
+            "float input [1, 3, h, w] is needed"
         )
     height, width = (side if isinstance(side, int) else input_size for side in shape[2:])
     if min(height, width) < 1 or height % multiple or width % multiple:
@@ -197,7 +201,7 @@ def _check_image(image: np.ndarray) -> None:
 
 
 def _letterbox(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Scale an image into the upper left of a black one; also return the factors of x and y."""
+    """Scale an image into the upper left of a black one; also return the scale factors of x and y."""
     (height, width), (most_high, most_wide) = image.shape[:2], size
     if height * most_wide > width * most_high:
         new_height, new_width = most_high, max(1, width * most_high // height)
@@ -209,12 +213,12 @@ def _letterbox(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np
 
 
 def _centers(places: np.ndarray, num_columns: int) -> np.ndarray:
-    """Return the (column, row) of each place on a grid, ``[k, 2]``."""
+    """Return the (column, row) of each point of a grid, ``[k, 2]``."""
     return np.stack([places % num_columns, places // num_columns], axis=1).astype(np.float64)
 
 
 def _apart(boxes: np.ndarray) -> np.ndarray:
-    """Return the indices of the boxes that overlap none before them that is kept, best first."""
+    """Return the indices of the boxes, best first, that do not overlap a better box that is kept."""
     kept = []
     left = np.arange(len(boxes))
     areas = _areas(boxes)
@@ -237,17 +241,18 @@ def _areas(boxes: np.ndarray) -> np.ndarray:
 
 
 def largest_central_face(faces: Detections, shape: Sequence[int]) -> int | None:
-    """Choose the face that an image is of, as insightface's ``FaceAnalysis.get(max_num=1)`` does.
+    """Choose the main face of an image, as in insightface's ``FaceAnalysis.get(max_num=1)``.
 
-    It is the one with the largest area less twice the squared distance between the centers of the box
-    and of the image, ``(w // 2, h // 2)``.
+    The main face maximizes the area of its box minus twice the squared distance between the center of
+    the box and that of the image, ``(w // 2, h // 2)``.
 
     Args:
-        faces: those in the image.
-        shape: of the image, ``(h, w, ...)``.
+        faces: the faces in the image.
+        shape: shape of the image, ``(h, w, ...)``.
 
     Returns:
-        Its index, the better one of equals; None if there is no face.
+        The index of the face, the one with the better score in case of a tie; None if there are no
+        faces.
     """
     if not len(faces.boxes):
         return None
@@ -257,21 +262,21 @@ def largest_central_face(faces: Detections, shape: Sequence[int]) -> int | None:
 
 
 def landmarks_of(detector: Detector, image: np.ndarray) -> np.ndarray | None:
-    """Find the landmarks of the face that an image is of.
+    """Find the landmarks of the main face of an image.
 
-    Detectors miss faces that fill the image, as generated ones may, so where none is found the image
-    is tried again with a black border, wider every time.
+    Detectors miss faces that fill the whole image, as generated ones may. If no face is found, the image
+    is tried again with wider and wider black borders.
 
     Args:
-        detector: finds the faces.
+        detector: the detector.
         image: uint8 RGB, ``[h, w, 3]``.
 
     Returns:
-        float64 ``[5, 2]`` in pixels of the image, as :class:`Detections` has them, perhaps beyond it;
-        None if no face is found.
+        float64 ``[5, 2]`` in pixels of the image, in the order of :class:`Detections`, possibly beyond
+        its borders; None if no face is found.
 
     Raises:
-        InputError: the array is no such image, or the detector fails.
+        InputError: the array has the wrong type or shape, or the detector fails.
     """
     _check_image(image)
     for border in BORDERS:

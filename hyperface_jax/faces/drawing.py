@@ -1,4 +1,4 @@
-"""Random faces for a gallery, from a diffusion model without condition or from a function."""
+"""Random faces for a gallery, drawn by an unconditional diffusion model or a function."""
 
 from __future__ import annotations
 
@@ -34,32 +34,33 @@ _KIND = "set of faces"
 _INDEX = "model_index.json"
 _ARGUMENTS = {"batch_size", "generator", "output_type", "return_dict"}
 _ENOUGH = 32
-"""Images of one color, and no other, that end a call."""
+"""Number of images after which a call stops if all of them have a single color."""
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
 def random_faces(
     source: StrPath, num: int, *, seed: int = 0, batch_size: int = 16
 ) -> Iterator[np.ndarray]:
-    """Draw faces that are of nobody in particular.
+    """Draw random faces of nobody in particular.
 
-    Face i depends on the source, the seed and i, not on ``num`` and ``batch_size``, but for rounding in
-    the network.
+    Apart from rounding in the network, face i depends only on the source, the seed and i, not on ``num``
+    or ``batch_size``.
 
     Args:
-        source: a folder with a pipeline of diffusers that needs no prompt, such as
-            ``CompVis/ldm-celebahq-256``; or ``module:function``, whose code is run: it takes the seed
-            and indices, int64 ``[b]``, and returns uint8 RGB ``[b, h, w, 3]``.
+        source: a folder with a diffusers pipeline that needs no prompt, such as
+            ``CompVis/ldm-celebahq-256``; or ``module:function``, a function that takes the seed and
+            int64 indices ``[b]`` and returns uint8 RGB ``[b, h, w, 3]``. The code of that module is run.
         num: number of faces.
-        seed: 0 or more.
-        batch_size: faces a step.
+        seed: seed of the faces, 0 or more.
+        batch_size: number of faces per step.
 
     Returns:
-        Batches of faces, uint8 RGB ``[b, h, w, 3]``, in the order of i; the source is open already.
+        An iterator over batches of faces, uint8 RGB ``[b, h, w, 3]``, in the order of i. The source is
+        opened before this function returns.
 
     Raises:
-        InputError: the source cannot be used, or a number is out of range; later, if it returns no
-            such images.
+        InputError: the source cannot be used, or a number is out of range; during iteration, if the
+            source returns an array of the wrong type or shape.
     """
     _check_numbers(num, seed, batch_size)
     return _batches(_open(source, seed), np.arange(num), batch_size, one_line(source))
@@ -76,23 +77,24 @@ def write_faces(
 ) -> list[str]:
     """Write random faces as PNG files ``000000.png``, ``000001.png``, ...
 
-    A folder grows file by file, and whole files in it are kept, so an interrupted call can be repeated
-    and a finished one extended. A .tar file appears when it is whole, and replaces an older one.
+    A folder is filled file by file, and complete files in it are kept, so an interrupted call can be
+    repeated and a finished one extended. A .tar file appears only when it is complete, and replaces an
+    older one.
 
     Args:
-        source: of the faces, as for :func:`random_faces`.
-        path: a folder, made if need be, or a file with the suffix ``.tar``.
-        num: number of faces; a folder keeps those that it has beyond.
-        seed: 0 or more.
-        batch_size: faces a step.
-        progress: called with the number of faces there are, also of those kept.
+        source: source of the faces, as for :func:`random_faces`.
+        path: a folder, which is created if missing, or a file with the suffix ``.tar``.
+        num: number of faces; a folder that has more of them keeps the others.
+        seed: seed of the faces, 0 or more.
+        batch_size: number of faces per step.
+        progress: called with the number of faces that exist, including kept ones.
 
     Returns:
-        The names of files that were left out, since the images came out of one color.
+        The names of files that were left out because the image had a single color.
 
     Raises:
-        InputError: as for :func:`random_faces`; all images are of one color, the path cannot be
-            written, or the folder holds anything but faces of the same source and seed.
+        InputError: as for :func:`random_faces`; or all images have a single color, the path cannot be
+            written, or the folder holds anything but faces from the same source and seed.
     """
     _check_numbers(num, seed, batch_size)
     path = Path(path)
@@ -165,12 +167,12 @@ def _import(spec: str) -> Callable[[int, np.ndarray], Any]:
             f"{_INDEX}, or module:function with the module on PYTHONPATH"
         ) from error
     if not callable(function):
-        raise InputError(f"{name}: no function; give one of the seed and the indices")
+        raise InputError(f"{name}: no function; give one that takes the seed and the indices")
     return function
 
 
 def _pipeline_draw(folder: Path, seed: int) -> Draw:
-    """Return a function of indices that draws with the pipeline in a folder."""
+    """Return a function that draws the faces of given indices with the pipeline in a folder."""
     pipeline = _load_pipeline(folder)
     name = one_line(folder)
     import torch
@@ -178,7 +180,7 @@ def _pipeline_draw(folder: Path, seed: int) -> Draw:
     pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def draw(indices: np.ndarray) -> np.ndarray:
-        # On the CPU the noise is the same for all devices.
+        # Noise that is drawn on the CPU is the same for all devices.
         generators = [torch.Generator().manual_seed(s) for s in generator_seeds(seed, indices)]
         before = _rng_states(pipeline.device)
         images = _call(pipeline, generators, name)
@@ -209,7 +211,7 @@ def _call(pipeline: Any, generators: list[Any], name: str) -> np.ndarray:
 
 
 def _rng_states(device: Any) -> list[Any]:
-    """Return the states of the generators that PyTorch falls back on."""
+    """Return the states of PyTorch's default random generators."""
     import torch
 
     states = [torch.random.get_rng_state()]
@@ -217,14 +219,15 @@ def _rng_states(device: Any) -> list[Any]:
 
 
 def generator_seeds(seed: int, indices: np.ndarray) -> list[int]:
-    """Return a seed of PyTorch's generator for each index, all different below index 2**32.
+    """Return a seed for PyTorch's generator for each index, all different for indices below 2**32.
 
-    PyTorch's CPU generator uses the lower 32 bits of its seed only: of 100,000 hashed ones, two would
-    be equal more often than not, and so would the faces. Here they are a permutation of the indices.
+    PyTorch's CPU generator uses only the lower 32 bits of its seed. Of 100,000 hashed seeds, two would
+    more likely than not be equal and give the same face. These seeds are a permutation of the indices
+    instead.
 
     Args:
         seed: chooses the permutation.
-        indices: of the images, from 0.
+        indices: indices of the images, counted from 0.
 
     Returns:
         Numbers below 2**32.
@@ -234,9 +237,9 @@ def generator_seeds(seed: int, indices: np.ndarray) -> list[int]:
 
 
 def _load_pipeline(folder: Path) -> Any:
-    """Build the pipeline of a folder from its parts.
+    """Build the pipeline in a folder from its parts.
 
-    ``DiffusionPipeline.from_pretrained`` would do, but it runs Python files that it finds in there.
+    ``DiffusionPipeline.from_pretrained`` is not used, because it runs Python files in the folder.
     """
     name = one_line(folder / _INDEX)
     diffusers = _import_diffusers(one_line(folder))
@@ -267,13 +270,13 @@ def _import_diffusers(name: str) -> Any:
 
 
 def _pipeline_class(diffusers: Any, settings: Mapping[str, Any], name: str) -> Any:
-    """Return the class that the index names, if it needs no more than a batch size."""
+    """Return the pipeline class that the index names, if it draws images without a condition."""
     label = settings.get("_class_name")
     kind = getattr(diffusers, label, None) if isinstance(label, str) else None
     if not (isinstance(kind, type) and issubclass(kind, diffusers.DiffusionPipeline)):
         raise InputError(
-            f"{name}: {one_line(label)} is no pipeline of diffusers, and code from elsewhere is not "
-            "run; give one that is, such as LDMPipeline"
+            f"{name}: {one_line(label)} is not a pipeline of diffusers, and code from elsewhere is not "
+            "run; give one from diffusers, such as LDMPipeline"
         )
     _, *parameters = inspect.signature(kind.__call__).parameters.values()
     is_complete = all(p.default is not p.empty or p.kind is p.VAR_KEYWORD for p in parameters)
@@ -288,7 +291,7 @@ def _pipeline_class(diffusers: Any, settings: Mapping[str, Any], name: str) -> A
 def _part_classes(
     diffusers: Any, settings: Mapping[str, Any], kind: Any, name: str
 ) -> dict[str, Any]:
-    """Return the classes of the parts, networks and schedulers of diffusers alone."""
+    """Return the classes of the parts, which must be networks or schedulers of diffusers."""
     expected = inspect.signature(kind.__init__).parameters
     classes = {}
     for key, value in settings.items():
@@ -299,15 +302,15 @@ def _part_classes(
         bases = diffusers.ModelMixin, diffusers.SchedulerMixin
         if not (isinstance(found, type) and issubclass(found, bases)):
             raise InputError(
-                f"{name}: part {one_line(key)} is {one_line(value)}, no network or scheduler of "
-                "diffusers, and code from elsewhere is not run; give a pipeline without"
+                f"{name}: part {one_line(key)} is {one_line(value)}, not a network or scheduler of "
+                "diffusers, and code from elsewhere is not run; give a pipeline without it"
             )
         classes[key] = found
     return classes
 
 
 def _load_part(diffusers: Any, part: Any, folder: Path, key: str) -> Any:
-    """Load a part; diffusers would only warn if the file of a network does not fill all of it."""
+    """Load a part, and check that its file has all tensors, for which diffusers only warns."""
     options = {"subfolder": key, "local_files_only": True}
     if not issubclass(part, diffusers.ModelMixin):
         return part.from_pretrained(str(folder), **options)
@@ -325,13 +328,13 @@ def _name(index: int) -> str:
 
 
 def _label(source: StrPath) -> str:
-    """Return what a source is called, wherever its folder is."""
+    """Return a name for a source that does not depend on the location of its folder."""
     path = Path(source)
     return path.resolve().name if path.is_dir() else str(source)
 
 
 def _check_folder(path: Path, record: Mapping[str, Any]) -> None:
-    """Refuse a folder of anything else: its images would be taken for faces of this source."""
+    """Refuse a folder of anything else, since its images would be taken for faces of this source."""
     if (path / RECORD).exists():
         claim(path, RECORD, record, kind=_KIND)
         return
@@ -354,7 +357,7 @@ def _make_folder(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def _is_whole(path: Path) -> bool:
-    """Tell whether a PNG file has its first and its last bytes."""
+    """Tell whether a PNG file is complete, by its first and last bytes."""
     try:
         with path.open("rb") as file:
             start = file.read(len(_PNG_START))
@@ -367,7 +370,7 @@ def _is_whole(path: Path) -> bool:
 def _named(
     batches: Iterator[np.ndarray], indices: np.ndarray, num_kept: int, progress: Update | None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the name and the image of each face; report a batch when its files are written."""
+    """Yield the name and the image of each face, and report progress after each batch."""
     num_drawn = 0
     for batch in batches:
         for image in batch:
@@ -380,7 +383,7 @@ def _named(
 def _files(
     named: Iterator[tuple[str, np.ndarray]], flat: list[str], source: str
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield the name and the content of each file; ``flat`` collects the names of those left out."""
+    """Yield the name and the content of each file, and add the names of those left out to ``flat``."""
     num_good = 0
     for name, image in named:
         if not is_flat(image):
@@ -392,7 +395,7 @@ def _files(
             break
     if flat and not num_good:
         raise InputError(
-            f"{source}: all of the first {len(flat)} faces came out of one color; mend the generator"
+            f"{source}: all of the first {len(flat)} faces came out of one color; fix the generator"
         )
 
 

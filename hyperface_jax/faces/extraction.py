@@ -1,4 +1,4 @@
-"""Images in, unit embeddings out: decoded by threads ahead of the recognizer, batch by batch."""
+"""Extraction of unit embeddings from images, which threads decode ahead of the recognizer."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Extracted(NamedTuple):
 
     Attributes:
         embeddings: unit rows, float32 ``[n, d]``.
-        names: of the images that they are of, ``[n]``, in the order of the set.
-        norms: lengths that the rows had, float32 ``[n]``.
-        skipped: name and reason of every image that could not be used.
-        num_unaligned: images without landmarks that are not of a size that aligned ones have, and
-            were cropped in the middle.
+        names: name of each embedding's image, ``[n]``, in the order of the set.
+        norms: norms of the embeddings before scaling, float32 ``[n]``.
+        skipped: name of each image that could not be used, and the reason.
+        num_unaligned: number of images that were cropped to the central square, without landmarks,
+            although they do not have the size of aligned images.
     """
 
     embeddings: np.ndarray
@@ -46,7 +46,7 @@ class Extracted(NamedTuple):
 
 
 class _Image(NamedTuple):
-    """An image as the recognizer takes it, or the reason why there is none."""
+    """An image in the form that the recognizer expects, or the reason why there is none."""
 
     name: str
     pixels: np.ndarray | None
@@ -71,23 +71,25 @@ def extract(
 ) -> Extracted:
     """Embed images.
 
-    With landmarks, a face is warped to 112 x 112; without, the largest square in the middle is cut.
-    Either is scaled to the size that the recognizer takes.
+    With landmarks, each face is aligned to 112 x 112 pixels. Without landmarks, each image is cropped to
+    its central square. The result is resized to the recognizer's image size.
 
     Args:
         image_set: the images.
-        recognizer: the network.
-        batch_size: images a step.
-        landmarks: by name, ``[5, 2]`` pixels; an image without is skipped.
-        flip: add the raw embedding of the mirrored image, as is usual in verification.
-        is_strict: refuse the set if an image cannot be used, instead of skipping it.
+        recognizer: the recognizer.
+        batch_size: number of images per step.
+        landmarks: landmarks of each image by name, ``[5, 2]`` in pixels; images without landmarks are
+            skipped. None crops all images.
+        flip: whether to add the raw embedding of the mirrored image, as is usual in verification.
+        is_strict: whether to raise an error if an image cannot be used, instead of skipping it.
         progress: called with the number of images done.
 
     Returns:
-        The embeddings, and what was skipped.
+        The embeddings, and the images that were skipped.
 
     Raises:
-        InputError: no image can be used, or one cannot and ``is_strict``; an embedding is not finite.
+        InputError: no image can be used, one image cannot be used and ``is_strict`` is set, or an
+            embedding is not finite.
     """
     if batch_size < 1:
         raise InputError(f"`batch_size={batch_size}`: must be 1 or more")
@@ -126,7 +128,7 @@ def _reason(skipped: tuple[str, str]) -> str:
 
 
 def _ahead(function: Callable[[int], _Image], count: int, depth: int) -> Generator[_Image]:
-    """Yield ``function`` of 0, 1, ..., computed by threads at most ``depth`` ahead of the reader."""
+    """Yield ``function(i)`` for i from 0, computed in threads at most ``depth`` ahead of the reader."""
     pool = ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1))
     pending: deque[Future[_Image]] = deque()
     try:
@@ -158,7 +160,7 @@ def _prepare(image_set: ImageSet, index: int, *, size: int, landmarks: Landmarks
 def _embedded(
     batch: list[_Image], recognizer: Recognizer, flip: bool
 ) -> tuple[list[_Image], list[_Rows], list[tuple[str, str]]]:
-    """Return the images that have an embedding, the embeddings, and the images that have none."""
+    """Return the images with an embedding, the embeddings, and the images without one."""
     reasons = {i: image.reason for i, image in enumerate(batch) if image.pixels is None}
     parts = []
     if pixels := [image.pixels for image in batch if image.pixels is not None]:

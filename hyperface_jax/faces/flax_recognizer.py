@@ -1,4 +1,4 @@
-"""Trained backbones as recognizers: uint8 RGB images in, raw embeddings out."""
+"""Recognizers from trained backbones, which map uint8 RGB images to raw embeddings."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _CONFIG = "config.json"
 
 
 class FlaxRecognizer:
-    """A backbone that embeds images in evaluation mode, with the weights that it has now.
+    """A backbone that embeds images in evaluation mode, with a snapshot of its current weights.
 
     Args:
-        model: the backbone; stays as it is.
-        digest: of the file of its weights.
-        mesh: devices to cut each batch over; None uses one.
-        color: channel order that it was trained with; None takes that of its variant.
-        unused: names in that file that are not of the backbone, such as a classifier's.
+        model: the backbone, which is not changed.
+        digest: SHA-256 of its weight file, hexadecimal.
+        mesh: devices to shard each batch over; None uses one device.
+        color: channel order of the backbone's training images; None uses that of its variant.
+        unused: names in the weight file that do not belong to the backbone, such as a classifier's.
     """
 
     def __init__(
@@ -61,7 +61,9 @@ class FlaxRecognizer:
         self._batch = 0
 
     def __call__(self, images: np.ndarray, /) -> np.ndarray:
-        """Embed images; a batch is filled up to the largest so far, so that one program serves all.
+        """Embed images.
+
+        A batch is padded to the size of the largest one so far, to avoid compiling again.
 
         Args:
             images: uint8 RGB, ``[n, s, s, 3]``.
@@ -89,30 +91,30 @@ def load_recognizer(
     """Read a recognizer from a weight file or a training run.
 
     Args:
-        path: a .pt, .pth, .ckpt or .safetensors file of an IR network, or the folder of a run.
-        mesh: devices to cut each batch over; None uses one.
-        color: channel order that it was trained with; None takes that of its variant.
+        path: a .pt, .pth, .ckpt or .safetensors file of an IR network, or the folder of a training run.
+        mesh: devices to shard each batch over; None uses one device.
+        color: channel order of the network's training images; None uses that of its variant.
 
     Returns:
-        The recognizer; ``unused`` lists what the file holds beside it.
+        The recognizer; its ``unused`` lists the other names in the file.
 
     Raises:
-        InputError: there is nothing of the kind at ``path``, it is damaged, or it is a weight file
-            of a network that cannot tell images apart.
+        InputError: there is no weight file or training run at ``path``, it is damaged, or it is a
+            weight file of a network that cannot tell images apart.
     """
     path = Path(path)
     weights = path / RUN_WEIGHTS if path.is_dir() else path
     if path.is_dir() and not weights.exists():
         raise InputError(
-            f"{one_line(path)}: holds no {RUN_WEIGHTS}; give the folder of a training run that has "
-            "finished, or a weight file"
+            f"{one_line(path)}: holds no {RUN_WEIGHTS}; give the folder of a finished training run, "
+            "or a weight file"
         )
     model, report = load_model(weights)
     color = color or _stated_color(weights, is_needed=report.is_cvlface)
     if (weights.parent / RUN_SETTINGS).exists() and path.is_dir():
         _apply_settings(model, path / RUN_SETTINGS)
     else:
-        # By one of its own: a recognizer fills every later batch up to its largest.
+        # Use a separate recognizer, because it pads all later batches to its largest one.
         probe = FlaxRecognizer(model, color=color)
         check_tells_apart(probe, probe.image_size, one_line(path))
     return FlaxRecognizer(
@@ -142,12 +144,12 @@ def _stated_color(weights: Path, *, is_needed: bool) -> Color | None:
 
 
 def _apply_settings(model: IResNet, path: Path) -> None:
-    """Take over the size of the images, which weights tell only roughly."""
+    """Set the model's image size from the settings, because the weights give it only roughly."""
     settings = read_json(path)
     name, found = one_line(path), model.config
     size = settings.get("image_size")
     if not isinstance(size, int) or size < 1:
-        raise InputError(f"{name}: image_size is {size!r}; write the pixels of a side")
+        raise InputError(f"{name}: image_size is {size!r}; give the side in pixels")
     config = dataclasses.replace(found, image_size=size)
     if config.map_size != found.map_size or settings.get("variant") != found.variant:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Images to embed, in a folder or a .tar file, and the landmarks that go with them."""
+"""Sets of images in a folder or a .tar file, and their landmarks."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     Landmarks = Mapping[str, np.ndarray]
 
 NUM_COORDINATES = 10
-"""Of five landmarks, x before y."""
+"""Number of coordinates of five landmarks."""
 
 _ROW = "a name and 10 numbers x1,y1,...,x5,y5"
 
 
 class ImageSet(Protocol):
-    """Encoded images, each with a name; threads may read at the same time."""
+    """Encoded images with names, which several threads may read at the same time."""
 
     @property
     def names(self) -> Sequence[str]:
@@ -45,15 +45,15 @@ class ImageSet(Protocol):
         ...
 
     def read(self, index: int, /) -> bytes:
-        """Return an encoded image; an ``InputError`` if it cannot be read."""
+        """Return an encoded image; raise an ``InputError`` if it cannot be read."""
         ...
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The images under a folder; a name is the path from there, with slashes.
+    """The images in a folder and its sub-folders.
 
-    ``skipped`` are the files that are no images.
+    Names are paths relative to the folder, with slashes. ``skipped`` lists files that are not images.
     """
 
     root: Path
@@ -71,9 +71,10 @@ class ImageFolder:
 
 @dataclass(frozen=True)
 class ImageTar:
-    """The images in a .tar file; ``places`` holds the first byte and the size of each.
+    """The images in a .tar file.
 
-    ``skipped`` are the members that are no images.
+    ``places`` holds the offset of the first byte and the size of each image. ``skipped`` lists members
+    that are not images.
     """
 
     path: Path
@@ -93,17 +94,17 @@ class ImageTar:
 
 
 def open_images(path: StrPath) -> ImageFolder | ImageTar:
-    """List the images of a folder, however deep and through links, or of a .tar file.
+    """List the images in a .tar file, or in a folder with its sub-folders and links.
 
     Args:
-        path: the folder or file. A file is an image by its ending, or by its first bytes.
+        path: the folder or file. Images are recognized by their suffixes or first bytes.
 
     Returns:
-        The images, sorted by name, and what is left out: files whose name starts with a dot, and those
-        that are no images.
+        The images, sorted by name. Files with names that start with a dot and files that are not images
+        are listed as skipped.
 
     Raises:
-        InputError: there is nothing there, or no image in it, or it is neither folder nor .tar.
+        InputError: the path does not exist, is neither a folder nor a .tar file, or holds no images.
     """
     path = Path(path)
     images = _folder(path) if path.is_dir() else _tar(path)
@@ -139,7 +140,7 @@ def _tar(path: Path) -> ImageTar:
         raise os_input_error(path, "cannot read", error) from error
     except tarfile.TarError as error:
         raise InputError(
-            f"{one_line(path)}: no folder, and no whole .tar ({one_line(error)}); unpack it and "
+            f"{one_line(path)}: not a folder, and no whole .tar file ({one_line(error)}); unpack it and "
             "give the folder"
         ) from error
     names = sorted(name for name, (_, reason) in members.items() if not reason)
@@ -149,7 +150,7 @@ def _tar(path: Path) -> ImageTar:
 
 
 def _reason(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
-    """Say why a member is no image; nothing where it is one."""
+    """Say why a member is not an image; return an empty string if it is one."""
     if PurePosixPath(member.name).name.startswith("."):
         return HIDDEN
     if not member.isreg() or member.issparse():
@@ -161,24 +162,27 @@ def _reason(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
 
 
 def read_landmarks(path: StrPath) -> Landmarks:
-    """Read five landmarks an image: left eye, right eye, nose, left and right corner of the mouth.
+    """Read the five landmarks of each image from a file.
+
+    They are the left eye, the right eye, the nose, and the left and right corners of the mouth, as seen
+    in the image, in pixels.
 
     Args:
-        path: a .csv of lines ``name,x1,y1,...,x5,y5``, with a header or without; or an .npz of
-            ``names``, ``[n]``, and ``landmarks``, ``[n, 5, 2]`` or ``[n, 10]``. Names are those of
-            the images; left and right are as seen in the image; numbers are pixels.
+        path: a .csv file with lines ``name,x1,y1,...,x5,y5``, with or without a header; or an .npz file
+            with ``names``, ``[n]``, and ``landmarks``, ``[n, 5, 2]`` or ``[n, 10]``. Names must be
+            those of the images.
 
     Returns:
-        By name, ``[5, 2]`` float64 as (x, y).
+        Landmarks by name, float64 ``[5, 2]`` as (x, y).
 
     Raises:
-        InputError: the file cannot be read, is not as above, or names an image twice.
+        InputError: the file cannot be read, has another format, or names an image twice.
     """
     name = one_line(path)
     readers = {".csv": _csv_rows, ".npz": _npz_rows}
     read = readers.get(Path(path).suffix.lower())
     if read is None:
-        raise InputError(f"{name}: landmarks are a .csv or .npz; give one with {_ROW}")
+        raise InputError(f"{name}: landmarks must be a .csv or .npz; give one with {_ROW}")
     landmarks: dict[str, np.ndarray] = {}
     try:
         for image, values in read(Path(path), name):
@@ -188,7 +192,7 @@ def read_landmarks(path: StrPath) -> Landmarks:
     except OSError as error:
         raise os_input_error(path, "cannot read", error) from error
     if not landmarks:
-        raise InputError(f"{name}: holds no landmarks; give {_ROW}, one line an image")
+        raise InputError(f"{name}: holds no landmarks; give {_ROW} for each image")
     return landmarks
 
 
@@ -202,7 +206,7 @@ def _csv_rows(path: Path, name: str) -> Iterator[tuple[str, np.ndarray]]:
                     yield row[0].strip(), values
                 elif number or len(row) != 1 + NUM_COORDINATES:
                     raise InputError(
-                        f"{name}: line {reader.line_num} is not {_ROW}; mend that line"
+                        f"{name}: line {reader.line_num} is not {_ROW}; correct that line"
                     )
         except csv.Error as error:
             raise csv_input_error(path, reader.line_num, error) from error
@@ -224,7 +228,7 @@ def _npz_rows(path: Path, name: str) -> Iterator[tuple[str, np.ndarray]]:
         raise
     except Exception as error:  # damage makes the parsers raise nearly anything
         raise InputError(
-            f"{name}: no .npz with 'names' and 'landmarks' ({one_line(error)}); write it again"
+            f"{name}: not an .npz with 'names' and 'landmarks' ({one_line(error)}); write it again"
         ) from error
     is_text = names.dtype.kind == "U" and names.ndim == 1
     if not is_text or values.dtype.kind not in "fiu" or values.size != 10 * names.size:

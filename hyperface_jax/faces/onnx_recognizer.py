@@ -1,4 +1,4 @@
-"""Recognizers in ONNX files."""
+"""Recognizers from ONNX files."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from hyperface_jax.io.images import Color
 
 _ROUNDING = 0.01
-"""Of the largest number of an embedding: what batches of other sizes may differ by."""
+"""Allowed difference between batches of different sizes, relative to the largest value."""
 _SCALING = {"signed": (127.5, 127.5), "unit": (0.0, 255.0), "pixels": (0.0, 1.0)}
-"""What is taken off a pixel, and what the rest is divided by."""
+"""Offset to subtract from pixels, and divisor for the result, for each input range."""
 
 
 class OnnxRecognizer:
-    """A recognizer in an ONNX file, in the way of insightface's ``w600k_r50.onnx``.
+    """A recognizer in an ONNX file with the same interface as insightface's ``w600k_r50.onnx``.
 
-    Its input is ``[n, 3, s, s]``; n may be open or fixed. A file that leaves n open but works with one
-    image alone, as careless exports do, gets one at a time. The input holds ``(x - 127.5) / 127.5``, or
-    what a model that starts with a scaling of its own expects, as some from MXNet do: see
-    :func:`hyperface_jax.io.onnx_files.find_input_range`.
+    Its input is ``[n, 3, s, s]``, where n may be variable or fixed. If n is variable but the model only
+    works for a single image, as in some careless exports, images are passed one at a time. Pixels are
+    scaled to ``(x - 127.5) / 127.5``, unless the model itself starts with a scaling, as some from MXNet
+    do; see :func:`hyperface_jax.io.onnx_files.find_input_range`.
 
     Args:
-        path: the file.
-        color: channel order that the network was trained with; the file does not say.
+        path: the ONNX file.
+        color: channel order of the network's training images, which the file does not tell.
 
     Raises:
-        InputError: onnxruntime is not installed, the file is no such model, or it cannot tell images
-            apart.
+        InputError: onnxruntime is not installed, the file is not a recognizer, or the model cannot tell
+            images apart.
     """
 
     def __init__(self, path: StrPath, *, color: Color = "rgb") -> None:
@@ -63,14 +63,14 @@ class OnnxRecognizer:
             Raw embeddings, float32 ``[n, d]``.
 
         Raises:
-            InputError: the model fails, or its output is no matrix of one row an image.
+            InputError: the model fails, or its output is not a matrix with one row per image.
         """
         size = self._batch or len(images)
         parts = [self._run(images[start : start + size]) for start in range(0, len(images), size)]
         return np.concatenate(parts)
 
     def _takes_batches(self) -> bool:
-        """Tell whether two images at once get the embeddings that each gets alone."""
+        """Tell whether two images get the same embeddings in one batch as one at a time."""
         images = probe_images(self.image_size)
         try:
             together = self._run(images)
@@ -103,13 +103,13 @@ class OnnxRecognizer:
 
 
 def _input_shape(session: Any, name: str) -> tuple[int | None, int]:
-    """Return the size of the batch, None if it is open, and that of the images."""
+    """Return the batch size, which is None if it is variable, and the image size."""
     first, *others = session.get_inputs()
     shape = first.shape
     is_face = len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]
     if others or not is_face or not isinstance(shape[2], int) or first.type != "tensor(float)":
         raise InputError(
-            f"{name}: input {first.name!r} is {first.type} {shape}, one of {len(others) + 1}; export "
+            f"{name}: input {first.name!r}, one of {len(others) + 1}, is {first.type} {shape}; export "
             "a recognizer with one float input [n, 3, size, size] of a fixed size"
         )
     return shape[0] if isinstance(shape[0], int) else None, shape[2]

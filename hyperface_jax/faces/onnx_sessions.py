@@ -1,4 +1,4 @@
-"""ONNX files, opened by onnxruntime."""
+"""Sessions of onnxruntime for ONNX files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SILENT = 4
 
 
 def open_session(path: StrPath) -> Any:
-    """Open a file on a GPU if onnxruntime has one, else on the CPU.
+    """Open an ONNX file on a GPU if onnxruntime supports one, otherwise on the CPU.
 
     Raises:
-        InputError: onnxruntime is not installed, or the file is no ONNX model.
+        InputError: onnxruntime is not installed, or the file is not an ONNX model.
     """
     name = one_line(path)
     try:

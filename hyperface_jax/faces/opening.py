@@ -1,4 +1,4 @@
-"""Recognizers of any kind, opened by what is at a path."""
+"""Opening of recognizers of any kind."""
 
 from __future__ import annotations
 
@@ -23,18 +23,20 @@ _ONNX_SUFFIX = ".onnx"
 def open_recognizer(
     path: StrPath, *, mesh: Mesh | None = None, color: Color | None = None
 ) -> Recognizer:
-    """Open a recognizer by what is there.
+    """Open a recognizer of the kind found at ``path``.
 
     Args:
         path: the folder of a training run, a weight file of an IR network, or an ONNX file.
-        mesh: devices to cut each batch over; an ONNX file runs where onnxruntime puts it.
-        color: channel order of its training; None takes the variant's, and RGB for an ONNX file.
+        mesh: devices to shard each batch over; None uses one device. It is ignored for an ONNX file,
+            which runs where onnxruntime puts it.
+        color: channel order of the recognizer's training images; None uses RGB for an ONNX file, and
+            that of the variant otherwise.
 
     Returns:
-        The recognizer; one of a weight file lists in ``unused`` what the file holds beside it.
+        The recognizer. If it comes from a weight file, its ``unused`` lists the other names in the file.
 
     Raises:
-        InputError: there is none, or what it needs is not installed.
+        InputError: there is no recognizer at ``path``, or a library that it needs is not installed.
     """
     path = Path(path)
     name = one_line(path)

@@ -1,4 +1,4 @@
-"""What a recognizer is."""
+"""The interface of a recognizer."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Recognizer(Protocol):
 
     @property
     def image_size(self) -> int:
-        """Height and width of its images, pixels."""
+        """Height and width of the images in pixels."""
         ...
 
     @property
     def color(self) -> Color:
-        """Channel order that the network was trained with; images come as RGB all the same."""
+        """Channel order of the network's training images; it is still called with RGB images."""
         ...
 
     @property
@@ -30,9 +30,9 @@ class Recognizer(Protocol):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the file of its weights, hexadecimal."""
+        """SHA-256 of the weight file, hexadecimal."""
         ...
 
     def __call__(self, images: np.ndarray, /) -> np.ndarray:
-        """Embed uint8 RGB images, ``[n, s, s, 3]``; raw embeddings, float32 ``[n, d]``."""
+        """Embed uint8 RGB images, ``[n, s, s, 3]``, as raw embeddings, float32 ``[n, d]``."""
         ...

@@ -1,10 +1,13 @@
-"""Training of face recognition networks: images in, a network with published names of weights out.
+"""Training of face recognition networks, from labeled images to weights under their published names.
 
-Here are the backbones, margin heads, losses and recipes, the readers of labeled images, and
-:func:`.fit`, which trains in a few lines without files. Knows neither how identities are chosen nor how
-images are drawn or judged: these meet it as arrays and files, in :mod:`hyperface_jax.faces` and
-:mod:`hyperface_jax.runs`, which import it. A name is loaded when it is first asked for, as Flax and
-grain take a second and come with the extra ``recognition``.
+This package holds the backbones, margin heads, losses and recipes, the readers of labeled images, and
+:func:`.fit`, which trains a network in a few lines without writing files. It does not know how
+identities are chosen or how images are generated or evaluated. It may import the layers up to
+``packing``; :mod:`hyperface_jax.faces` and the layers above it, such as :mod:`hyperface_jax.runs`, may
+import it.
+
+Each name is loaded on first use, because Flax and grain take a second to import and are installed only
+with the extra ``recognition``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Known attributes of the identities, which an embedding can be made to tell by a linear map.
+"""Known attributes of the identities, which a linear map can learn to predict from the embedding.
 
-Rendered data sets know the parameters of their faces. To regress them beside the margin loss makes
-training on few images faster and better; a recognizer that is to be compared with others on images
-alone must do without.
+In a rendered data set, the parameters of each face are known. Regressing them in addition to the margin
+loss makes training on few images faster and better. Do not use them for a recognizer that will be
+compared with others trained on images alone.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 
 _SCALE = 4.0
-"""Of unit embeddings: learns in tens of steps, and is stable at the rates of the margin heads."""
+"""Factor on unit embeddings, for fast learning that is stable at the margin heads' learning rates."""
 
 
 class Regression(NamedTuple):
     """The linear map from unit embeddings to attributes.
 
     Attributes:
-        weight: ``[d, k]``.
-        bias: ``[k]``.
+        weight: matrix of the map, ``[d, k]``.
+        bias: offset of the map, ``[k]``.
     """
 
     weight: Float[Array, "d k"]
@@ -44,7 +44,7 @@ class Regression(NamedTuple):
 
 
 def init_regression(embedding_dim: int, num_attributes: int) -> Regression:
-    """Return the map that knows nothing: zeros."""
+    """Return the initial map, all zeros."""
     return Regression(jnp.zeros((embedding_dim, num_attributes)), jnp.zeros(num_attributes))
 
 
@@ -54,16 +54,16 @@ def attribute_loss(
     attributes: Float[Array, "n k"],
     labels: Indices,
 ) -> Scalar:
-    """Return the mean squared error of the attributes that the unit embeddings tell.
+    """Return the mean squared error of the attributes predicted from the embeddings.
 
     Args:
-        regression: the map.
-        embeddings: as the network gives them, ``[n, d]``; normalized here, in float32.
-        attributes: of each face, of mean 0 and deviation 1 over the identities.
-        labels: class of each, ``[n]``; -1 marks a row that stands for no face.
+        regression: the linear map.
+        embeddings: the network's raw output, ``[n, d]``; it is normalized here, in float32.
+        attributes: attributes of each face, with mean 0 and standard deviation 1 over the identities.
+        labels: class of each face, ``[n]``; -1 marks a padding row without a face.
 
     Returns:
-        The error; 1 for a map that knows nothing.
+        The error, which is 1 for the initial map.
     """
     x = embeddings.astype(jnp.float32)
     length = jnp.sqrt(jnp.sum(x * x, axis=1, keepdims=True) + 1e-12)
@@ -74,33 +74,35 @@ def attribute_loss(
 
 
 def read_attributes(path: StrPath, classes: Sequence[Any] | np.ndarray) -> np.ndarray:
-    """Read what is known of identities: a .csv file with a line of names, then a line an identity.
+    """Read attributes of identities from a .csv file with a header and one line for each identity.
 
-    The first column is the identity as the data calls it, the others are numbers. Identities that the
-    data does not have are passed over.
+    The first column names the identity as the data does; the other columns are numbers. Lines of
+    identities that are not in the data are ignored.
 
     Args:
-        path: the file.
-        classes: the identities of the data, ``[C]``.
+        path: the .csv file.
+        classes: the identities in the data, ``[C]``.
 
     Returns:
-        float32 ``[C, k]``, each attribute brought to mean 0 and deviation 1.
+        float32 ``[C, k]``, with each attribute standardized to mean 0 and standard deviation 1.
 
     Raises:
-        InputError: it cannot be read, an identity is missing, or a value is no number.
+        InputError: the file cannot be read, an identity is missing, or a value is not a finite number.
     """
     name = one_line(path)
     rows = _rows(path)
     header = rows[0] if rows else None
     if header is None or len(header) < 2:
-        raise InputError(f"{name}: no attributes; begin with a line identity,NAME,NAME,...")
+        raise InputError(
+            f"{name}: no attributes; start the file with a header identity,NAME,NAME,..."
+        )
     found = {row[0]: _numbers(name, header, row) for row in rows[1:] if row}
     wanted = [str(identity) for identity in classes]
     missing = [identity for identity in wanted if identity not in found]
     if missing:
         raise InputError(
             f"{name}: no line for {len(missing)} of {len(wanted)} identities, such as "
-            f"{one_line(missing[0])!r}; the first column must be the folder or class of the data"
+            f"{one_line(missing[0])!r}; the first column must name the folder or class in the data"
         )
     values = np.stack([found[identity] for identity in wanted])
     spread = values.std(axis=0)
@@ -113,7 +115,7 @@ def _rows(path: StrPath) -> list[list[str]]:
     except OSError as error:
         raise os_input_error(path, "cannot read", error) from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{one_line(path)}: is not text; give a .csv file") from error
+        raise InputError(f"{one_line(path)}: is not a text file; give a .csv file") from error
     reader = csv.reader(io.StringIO(text))
     try:
         return list(reader)
@@ -124,8 +126,8 @@ def _rows(path: StrPath) -> list[list[str]]:
 def _numbers(name: str, header: list[str], row: list[str]) -> np.ndarray:
     if len(row) != len(header):
         raise InputError(
-            f"{name}: the line of {one_line(row[0])!r} has {len(row)} columns, the first line "
-            f"{len(header)}"
+            f"{name}: the line of {one_line(row[0])!r} has {len(row)} columns, but the first "
+            f"line has {len(header)}"
         )
     try:
         values = np.array(row[1:], np.float64)

@@ -1,8 +1,8 @@
-"""AdaFace's augmentations of aligned faces, on uint8 images and from an explicit generator.
+"""AdaFace's augmentations of aligned faces, for uint8 images and with an explicit random generator.
 
-An augmentation is a function of an image and a ``np.random.Generator`` that returns an image of the
-same shape. A new one needs that function, a probability in :class:`Augmentation`, and a row in its
-table.
+An augmentation is a function that takes an image and a ``np.random.Generator`` and returns an image of
+the same shape. To add one, write that function, and add a probability to :class:`Augmentation` and a row
+to its table.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def flip(image: np.ndarray, rng: Generator) -> np.ndarray:
 
 
 def crop(image: np.ndarray, rng: Generator) -> np.ndarray:
-    """Black out all but a random rectangle, which stays in its place at its scale.
+    """Black out all but a random rectangle, without moving or scaling it.
 
-    Its area is 0.2 to 1 of the image and its width over height 3/4 to 4/3. Where ten draws do not fit
-    the image, all of it stays.
+    The rectangle covers 0.2 to 1 of the image's area and has an aspect ratio (width / height) of 3/4 to
+    4/3. If ten draws in a row do not fit into the image, it is returned unchanged.
     """
     height, width = image.shape[:2]
     for _ in range(_NUM_CROP_TRIES):
@@ -64,9 +64,10 @@ def crop(image: np.ndarray, rng: Generator) -> np.ndarray:
 
 
 def low_resolution(image: np.ndarray, rng: Generator) -> np.ndarray:
-    """Shrink to 0.2 to 1 of each side and enlarge again, each with a random filter.
+    """Shrink both sides by a factor of 0.2 to 1 and enlarge again, each time with a random filter.
 
-    Pillow's filters average where they shrink; of OpenCV's, which AdaFace uses, only area does.
+    Pillow's filters average when they shrink an image. Of OpenCV's filters, which AdaFace uses, only
+    ``INTER_AREA`` does.
     """
     height, width = image.shape[:2]
     share = rng.uniform(_MIN_SCALE, 1)
@@ -77,7 +78,7 @@ def low_resolution(image: np.ndarray, rng: Generator) -> np.ndarray:
 
 
 def photometric(image: np.ndarray, rng: Generator) -> np.ndarray:
-    """Scale brightness, contrast and saturation by 0.5 to 1.5 each, in random order."""
+    """Scale brightness, contrast and saturation by a factor of 0.5 to 1.5 each, in random order."""
     factors = rng.uniform(1 - _JITTER, 1 + _JITTER, size=len(_ENHANCERS))
     result = Image.fromarray(image)
     for i in rng.permutation(len(_ENHANCERS)):
@@ -87,7 +88,7 @@ def photometric(image: np.ndarray, rng: Generator) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Each augmentation with a probability of its own; the defaults are AdaFace's.
+    """The probability of each augmentation; the defaults are AdaFace's.
 
     Attributes:
         flip: probability of :func:`flip`.
@@ -108,7 +109,7 @@ class Augmentation:
         for field in fields(self):
             value = getattr(self, field.name)
             if not 0 <= value <= 1:
-                raise InputError(f"{field.name}: {value} is no probability; use 0 to 1")
+                raise InputError(f"{field.name}: {value} is not a probability; use 0 to 1")
 
     def _table(self) -> tuple[tuple[float, Step], ...]:
         return (
@@ -122,8 +123,8 @@ class Augmentation:
         """Augment an image.
 
         Args:
-            image: uint8 RGB, ``[h, w, 3]``; it is not changed.
-            rng: decides everything.
+            image: uint8 RGB, ``[h, w, 3]``; it is not modified.
+            rng: the only source of randomness.
 
         Returns:
             uint8 RGB, ``[h, w, 3]``.
@@ -135,4 +136,4 @@ class Augmentation:
 
 
 NO_AUGMENTATION = Augmentation(flip=0, crop=0, low_resolution=0, photometric=0)
-"""Leave images as they are."""
+"""Settings that leave images unchanged."""

@@ -1,14 +1,14 @@
 """Improved ResNets (IR): the backbones of ArcFace and AdaFace, in Flax NNX.
 
-The published networks differ in little, and both are here so that published weights fit:
+The two published networks differ only in details. Both are available, so that published weights fit:
 
 * ``"insightface"``: RGB images, a strided 1 x 1 convolution in the first shortcut, no dropout, and a
-  last batch norm whose weight stays 1.
+  last batch norm with its weight fixed to 1.
 * ``"adaface"``: BGR images, a strided copy in the first shortcut, dropout 0.4, and a last batch norm
   without weight and bias.
 
-Images are ``[n, size, size, 3]`` and hold ``(x / 255 - 0.5) / 0.5``. Parameters are float32; the
-convolutions compute in ``dtype``, the last linear layer and batch norm in float32.
+Images are ``[n, size, size, 3]`` with values ``(x / 255 - 0.5) / 0.5``. Parameters are float32. The
+convolutions compute in ``dtype``; the last linear layer and batch norm compute in float32.
 
 References:
     Deng et al., "ArcFace: additive angular margin loss for deep face recognition", CVPR 2019; Kim,
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 Variant = Literal["insightface", "adaface"]
 
 DROPOUT: Mapping[str, float] = {"insightface": 0.0, "adaface": 0.4}
-"""Of each variant, as published."""
+"""Published dropout rate of each variant."""
 
 COLOR_ORDER: Mapping[str, Color] = {"insightface": "rgb", "adaface": "bgr"}
-"""Of the channels that each variant's published weights expect."""
+"""Channel order that each variant's published weights expect."""
 
 _MOMENTUM, _EPSILON = 0.9, 1e-5
 _FAN_OUT = nnx.initializers.variance_scaling(2, "fan_out", "normal")
@@ -57,15 +57,15 @@ class BackboneConfig:
     """The shape of a backbone.
 
     Args:
-        depths: blocks of each stage; each stage halves the image.
-        widths: channels of each stage, growing; the stem has those of the first.
-        variant: whose network.
-        image_size: height and width, pixels.
+        depths: number of blocks in each stage; each stage halves the image.
+        widths: number of channels in each stage, increasing; the stem has as many as the first stage.
+        variant: which published network to follow.
+        image_size: height and width of the images in pixels.
         embedding_dim: dimension of the embedding.
-        dropout: share of the last feature map that training drops.
+        dropout: share of the last feature map that is dropped in training.
 
     Raises:
-        InputError: a value that no network can have.
+        InputError: a value is not possible for a network.
     """
 
     depths: tuple[int, ...]
@@ -79,7 +79,7 @@ class BackboneConfig:
         if self.variant not in DROPOUT:
             raise InputError(f"`variant={self.variant}`: choose one of {', '.join(DROPOUT)}")
         if not self.depths or len(self.depths) != len(self.widths):
-            raise InputError(f"depths={self.depths}: give one a width, {len(self.widths)} in all")
+            raise InputError(f"depths={self.depths}: give {len(self.widths)}, one for each width")
         if list(self.widths) != sorted({*self.widths}):
             raise InputError(f"widths={self.widths}: must grow from stage to stage")
         if min(*self.depths, *self.widths, self.image_size, self.embedding_dim) < 1:
@@ -102,7 +102,7 @@ BACKBONES: Mapping[str, BackboneConfig] = {
     "iresnet_tiny": BackboneConfig((1, 1, 1, 1), (32, 64, 128, 256), image_size=32),
     "iresnet_nano": BackboneConfig((1, 1, 1, 1), (16, 32, 64, 128), image_size=32),
 }
-"""The backbones by name; the last two are for images of 32 to 64 pixels and train on a CPU."""
+"""The backbones by name. The last two are for images of 32 to 64 pixels and can be trained on a CPU."""
 
 
 class _Setup(NamedTuple):
@@ -112,11 +112,11 @@ class _Setup(NamedTuple):
 
 
 class FixedScale(nnx.BatchStat):
-    """A batch norm's weight that stays 1: it counts as a parameter and is not trained."""
+    """A batch norm's weight that stays 1. It counts as a parameter but is not trained."""
 
 
 class Conv(nnx.Module):
-    """A convolution without bias, padded by half its size on both sides as PyTorch does."""
+    """A convolution without bias, padded by half its kernel size on both sides as in PyTorch."""
 
     def __init__(
         self, in_features: int, out_features: int, setup: _Setup, *, size: int = 3, stride: int = 1
@@ -133,13 +133,14 @@ class Conv(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """Batch norm with PyTorch's running statistics: their variance is the unbiased one.
+    """Batch norm with PyTorch's running statistics, which use the unbiased variance.
 
-    Statistics are taken in float32, over the whole batch whatever devices it is cut over.
+    Statistics are computed in float32 over the whole batch, even if it is sharded over devices.
 
     Args:
-        num_features: channels, the last axis.
-        weight: learnt with a bias ("learnt"), 1 with a learnt bias ("fixed"), or neither ("none").
+        num_features: number of channels, the size of the last axis.
+        weight: "learnt" trains a weight and a bias, "fixed" trains only a bias and keeps the weight at
+            1, and "none" has neither.
     """
 
     def __init__(self, num_features: int, *, weight: str = "learnt") -> None:
@@ -152,7 +153,7 @@ class BatchNorm(nnx.Module):
         self.use_running_average = False
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalize each channel, and follow the statistics when training."""
+        """Normalize each channel, and update the running statistics in training mode."""
         wide = x.astype(jnp.float32)
         mean, var = self.mean[...], self.var[...]
         if not self.use_running_average:
@@ -177,18 +178,18 @@ class BatchNorm(nnx.Module):
 
 
 class PReLU(nnx.Module):
-    """A ReLU with a learnt slope below zero for each channel."""
+    """A ReLU with a learned slope below zero for each channel."""
 
     def __init__(self, num_features: int) -> None:
         self.slope = nnx.Param(jnp.full(num_features, 0.25, jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Scale what is below zero."""
+        """Multiply negative values by the slope."""
         return jnp.where(x >= 0, x, x * _channels(self.slope[...].astype(x.dtype), x))
 
 
 class Linear(nnx.Module):
-    """A linear layer in float32; its input is the flattened last feature map, channels last."""
+    """A linear layer in float32. Its input is the flattened last feature map, channels last."""
 
     def __init__(self, in_features: int, out_features: int, variant: str, rngs: nnx.Rngs) -> None:
         shape = (in_features, out_features)
@@ -201,13 +202,13 @@ class Linear(nnx.Module):
         self.bias[...] = draw(rngs.params(), shape[1:])
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Multiply at full precision."""
+        """Apply the layer at full float32 precision."""
         y = jnp.matmul(x.astype(jnp.float32), self.kernel[...], precision=lax.Precision.HIGHEST)
         return y + _channels(self.bias[...], y)
 
 
 def _channels(values: jax.Array, x: jax.Array) -> jax.Array:
-    """Give one value a channel as many axes as ``x`` has."""
+    """Reshape one value per channel so that it broadcasts against ``x``."""
     return values.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
@@ -241,12 +242,12 @@ class Block(nnx.Module):
 class IResNet(nnx.Module):
     """An improved ResNet that maps face images to embeddings.
 
-    It is made in training mode; ``model.eval()`` and ``model.train()`` switch.
+    A new model is in training mode; ``model.eval()`` and ``model.train()`` switch the mode.
 
     Args:
-        config: its shape.
-        dtype: of the convolutions: float32 or bfloat16.
-        rngs: the ``params`` stream draws the weights.
+        config: the shape of the network.
+        dtype: type in which the convolutions compute, float32 or bfloat16.
+        rngs: random streams; the weights are drawn from ``params``.
     """
 
     def __init__(self, config: BackboneConfig, *, dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
@@ -273,14 +274,14 @@ class IResNet(nnx.Module):
         """Embed images.
 
         Args:
-            images: ``[n, size, size, 3]``, values in [-1, 1], channels in the variant's order.
-            key: for dropout; needed in training mode if the dropout is not 0.
+            images: ``[n, size, size, 3]`` with values in [-1, 1] and channels in the variant's order.
+            key: random key for dropout, required in training mode if the dropout rate is not 0.
 
         Returns:
-            Raw embeddings, ``[n, embedding_dim]``, float32.
+            Raw embeddings, float32 ``[n, embedding_dim]``.
 
         Raises:
-            InputError: images of another shape, or a key is missing.
+            InputError: the images have another shape, or the key is missing.
         """
         self._check(images, key)
         x = self.prelu(self.norm(self.conv(images)))
@@ -297,7 +298,7 @@ class IResNet(nnx.Module):
         if images.ndim != 4 or images.shape[1:] != (size, size, 3):
             raise InputError(f"images: shape {images.shape}; resize to [n, {size}, {size}, 3]")
         if key is None and not self.deterministic and self.config.dropout:
-            raise InputError("key: dropout needs one in training; pass it or call model.eval()")
+            raise InputError("key: dropout needs one in training; pass a key or call model.eval()")
 
 
 def backbone_config(
@@ -310,16 +311,16 @@ def backbone_config(
     """Return the shape of a backbone by its name.
 
     Args:
-        name: one of ``BACKBONES``.
-        variant: whose network.
-        image_size: height and width, pixels; None takes the one of the backbone, 112 or 32.
-        embedding_dim: dimension of the embedding; None takes 512.
+        name: a key of ``BACKBONES``.
+        variant: which published network to follow.
+        image_size: height and width of the images in pixels; None uses the backbone's own, 112 or 32.
+        embedding_dim: dimension of the embedding; None uses 512.
 
     Returns:
-        The shape, with the dropout of the variant.
+        The shape, with the variant's dropout rate.
 
     Raises:
-        InputError: an unknown name or variant, or a size below 1.
+        InputError: the name or variant is unknown, or a size is below 1.
     """
     if name not in BACKBONES:
         raise InputError(f"`backbone={name}`: choose one of {', '.join(BACKBONES)}")
@@ -341,33 +342,36 @@ def make_backbone(
     dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
 ) -> IResNet:
-    """Make a backbone with new weights, drawn as published.
+    """Make a backbone with random weights, initialized as published.
 
     Args:
-        name: one of ``BACKBONES``.
-        variant: whose network.
-        image_size: height and width, pixels; None takes the one of the backbone, 112 or 32.
-        dtype: of the convolutions: float32 or bfloat16.
-        rngs: the ``params`` stream draws the weights.
+        name: a key of ``BACKBONES``.
+        variant: which published network to follow.
+        image_size: height and width of the images in pixels; None uses the backbone's own, 112 or 32.
+        dtype: type in which the convolutions compute, float32 or bfloat16.
+        rngs: random streams; the weights are drawn from ``params``.
 
     Returns:
         The model, in training mode.
 
     Raises:
-        InputError: an unknown name or variant.
+        InputError: the name or variant is unknown.
     """
     config = backbone_config(name, variant=variant, image_size=image_size)
     return IResNet(config, dtype=dtype, rngs=rngs)
 
 
 def num_parameters(model: nnx.Module) -> int:
-    """Count parameters as PyTorch does: the weight that stays 1 is one of them."""
+    """Count parameters as PyTorch does, including the batch norm weight that stays 1."""
     state = nnx.state(model, nnx.Any(nnx.Param, FixedScale))
     return sum(leaf.size for leaf in jax.tree.leaves(state))
 
 
 class Embedded(NamedTuple):
-    """Unit vectors, ``[n, d]``, and the norms that they had, ``[n]``; a norm of 0 leaves zeros."""
+    """Unit embeddings, ``[n, d]``, and their norms before scaling, ``[n]``.
+
+    An embedding of norm 0 stays a row of zeros.
+    """
 
     unit: Any
     norm: Any
@@ -375,7 +379,7 @@ class Embedded(NamedTuple):
 
 @jax.jit
 def unit_and_norm(raw: jax.Array) -> Embedded:
-    """Split raw embeddings, ``[n, d]``, into directions and norms."""
+    """Split raw embeddings, ``[n, d]``, into unit vectors and norms."""
     norm = jnp.linalg.norm(raw, axis=1)
     return Embedded(raw / jnp.where(norm > 0, norm, 1)[:, None], norm)
 
@@ -388,20 +392,20 @@ def embed(
     batch_size: int = 256,
     flip: bool = False,
 ) -> Embedded:
-    """Embed images in evaluation mode, batch by batch; the model stays as it is.
+    """Embed images in evaluation mode, batch by batch, without changing the model.
 
     Args:
         model: the backbone.
-        images: ``[n, size, size, 3]`` as the model takes them, an array or a memory map.
-        mesh: devices to cut each batch over; None uses one.
-        batch_size: images a step over all devices, filled up to a multiple of them.
-        flip: add the raw embedding of the mirrored image, as is usual in verification.
+        images: array or memory map ``[n, size, size, 3]``, scaled and ordered as the model expects.
+        mesh: devices to shard each batch over; None uses one device.
+        batch_size: images per step over all devices, rounded up to a multiple of their number.
+        flip: whether to add the raw embedding of the mirrored image, as is usual in verification.
 
     Returns:
-        Unit embeddings and norms, NumPy arrays in float32.
+        Unit embeddings and norms, as float32 NumPy arrays.
 
     Raises:
-        InputError: no images, or images of another shape.
+        InputError: there are no images, or they have the wrong shape.
     """
     num_images = images.shape[0]
     if num_images < 1 or batch_size < 1:
@@ -416,7 +420,7 @@ def embed(
         raw = _raw(graph, state, batch)
         if flip:
             raw = raw + _raw(graph, state, batch[:, :, ::-1])
-        # The devices compute this batch while the host reads the next, and no further ahead.
+        # Let the host read the next batch while the devices compute this one, but not run further ahead.
         jax.block_until_ready(results[-1:])
         results.append(unit_and_norm(raw))
     parts = [jax.tree.map(meshes.gathered, result) for result in results]

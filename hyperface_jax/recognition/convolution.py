@@ -1,11 +1,12 @@
-"""A convolution whose gradients are fast on a CPU too.
+"""A convolution with gradients that are fast on CPUs too.
 
-XLA differentiates a convolution by its weights as one more convolution, whose kernel is as large as
-the image, and by the images as one over zeros wherever there is a stride. On accelerators that is what
-the vendor's library does best; the CPU code is many times slower than for an ordinary kernel. There
-the weight gradient is a matrix product over a few rows of the image at a time, small enough that the
-unfolded patches stay in the cache, and the other one an ordinary convolution for each phase of the
-stride. ``benchmarks/convolutions.py`` compares the formulations.
+XLA computes the weight gradient of a convolution as another convolution, with a kernel as large as the
+image. It computes the image gradient of a strided convolution as a convolution over an array that is
+mostly zeros. Vendor libraries for accelerators handle both well, but XLA's CPU code is many times slower
+there than for an ordinary kernel. On a CPU, this module therefore computes the weight gradient as a
+matrix product over a few image rows at a time, so few that the unfolded patches stay in the cache, and
+the image gradient as one ordinary convolution for each phase of the stride.
+``benchmarks/convolutions.py`` compares the formulations.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from jax import lax
 
 _AXES = ("NHWC", "HWIO", "NHWC")
 _PATCH_BYTES = 2 << 20
-"""Of the unfolded patches of a step: about one core's share of the cache."""
+"""Size of the unfolded patches in one step, about one core's share of the cache."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Convolve images, padded by half the kernel on both sides as PyTorch does.
+    """Convolve images, padded by half the kernel size on both sides as in PyTorch.
 
-    "SAME" would pad a strided convolution on one side only.
+    JAX's "SAME" would pad a strided convolution on one side only. Only reverse-mode derivatives are
+    supported.
 
     Args:
-        x: ``[n, h, w, c]``.
-        kernel: ``[k, k, c, d]``, k odd, of the dtype of ``x``.
-        stride: of both axes.
+        x: images, ``[n, h, w, c]``.
+        kernel: ``[k, k, c, d]`` with odd k, in the dtype of ``x``.
+        stride: stride along both axes.
 
     Returns:
-        ``[n, ceil(h / stride), ceil(w / stride), d]``, in the dtype of ``x``. Reverse-mode
-        derivatives only.
+        ``[n, ceil(h / stride), ceil(w / stride), d]``, in the dtype of ``x``.
     """
     return _convolve(x, kernel, stride)
 
@@ -75,13 +76,13 @@ convolve.defvjp(_forward, _backward)
 
 
 def by_rows(x: jax.Array, force: jax.Array, *, size: int, stride: int) -> jax.Array:
-    """Differentiate :func:`convolve` by its kernel, a few rows of the result at a time.
+    """Compute the kernel gradient of :func:`convolve`, a few rows of the result at a time.
 
     Args:
-        x: what was convolved, ``[n, h, w, c]``.
-        force: the gradient by the result, ``[n, h', w', d]``.
-        size: of the kernel, k.
-        stride: of the convolution.
+        x: input of the convolution, ``[n, h, w, c]``.
+        force: gradient with respect to the result, ``[n, h', w', d]``.
+        size: kernel size, k.
+        stride: stride of the convolution.
 
     Returns:
         ``[k, k, c, d]`` in the dtype of ``x``, summed in float32.
@@ -116,7 +117,7 @@ def by_rows(x: jax.Array, force: jax.Array, *, size: int, stride: int) -> jax.Ar
 
 
 def _rows_a_step(height: int, row_bytes: int) -> int:
-    """Return the largest divisor of ``height`` whose patches fit, or 1."""
+    """Return the largest divisor of ``height`` with patches that fit into the cache, or 1."""
     fitting = max(1, _PATCH_BYTES // row_bytes)
     return max(rows for rows in range(1, min(fitting, height) + 1) if height % rows == 0)
 
@@ -124,16 +125,16 @@ def _rows_a_step(height: int, row_bytes: int) -> int:
 def by_phases(
     kernel: jax.Array, force: jax.Array, *, size: tuple[int, int], stride: int
 ) -> jax.Array:
-    """Differentiate :func:`convolve` by the images, one phase of the stride at a time.
+    """Compute the image gradient of :func:`convolve`, one phase of the stride at a time.
 
-    Pixels of equal ``(row % stride, column % stride)`` meet the same taps of the kernel, so each
-    phase is an ordinary convolution of the force, with no zeros between its values.
+    Pixels with the same ``(row % stride, column % stride)`` are multiplied by the same kernel taps, so
+    each phase is an ordinary convolution of the force, without zeros between its values.
 
     Args:
         kernel: ``[k, k, c, d]``.
-        force: the gradient by the result, ``[n, h', w', d]``.
+        force: gradient with respect to the result, ``[n, h', w', d]``.
         size: height and width of the images.
-        stride: of the convolution.
+        stride: stride of the convolution.
 
     Returns:
         ``[n, h, w, c]``.
@@ -157,7 +158,7 @@ class _Phase(NamedTuple):
 
 
 def _phases(size: int, stride: int) -> list[_Phase]:
-    """Return which taps each phase meets, and how the forces are padded for them."""
+    """Return the kernel taps that apply to each phase, and the padding of the force for them."""
     phases = []
     for phase in range(stride):
         first = (phase + size // 2) % stride

@@ -1,9 +1,9 @@
-"""Batches of training images on grain: the same for any number of workers, resumed bit for bit.
+"""Batches of training images from grain: the same for any number of workers, and resumed bit for bit.
 
-A batch is a function of the seed and its number alone: grain shuffles each epoch anew by index, and the
-generator of an augmentation is seeded by the place of its image in the run. So the whole state of a
-:class:`Loader` is the number of the next batch, which suits any number of workers, and any number of
-processes as long as the batch of all of them together keeps its size.
+A batch depends only on the seed and its number. Grain reshuffles the indices in each epoch, and the
+random generator of an augmentation is seeded by the position of the image in the run. The whole state of
+a :class:`Loader` is therefore the number of the next batch. A run can resume from it with any number of
+workers, and with any number of processes as long as the global batch size stays the same.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hyperface_jax.recognition.labeled import Source
 
 MAX_BAD_SHARE = 0.1
-"""Of the images drawn, those that cannot be read; more stop the run."""
+"""Largest share of unreadable images among those drawn; a run with more stops."""
 _MIN_DRAWN = 1000
 _MAX_TRIES = 20
 _MAX_LISTED = 1000
@@ -40,11 +40,11 @@ _WORKER_BUFFER = 2
 
 
 class Batch(NamedTuple):
-    """Images and classes of one process.
+    """One process's images of a batch, with their classes.
 
     Attributes:
-        images: ``[b, h, w, 3]``, float32 in [-1, 1] or uint8, in the color order asked for.
-        labels: int32 ``[b]``.
+        images: ``[b, h, w, 3]``, float32 in [-1, 1] or uint8, in the requested color order.
+        labels: class of each image, int32 ``[b]``.
     """
 
     images: np.ndarray
@@ -52,7 +52,7 @@ class Batch(NamedTuple):
 
 
 class _Drawn(NamedTuple):
-    """A sample, and how it was found: the index drawn first, and how many were bad."""
+    """A sample, the index that was drawn first, and the number of bad images before the sample."""
 
     image: np.ndarray
     label: Any
@@ -62,7 +62,7 @@ class _Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class _Read:
-    """Reads, fits and augments one sample; it goes to the worker processes."""
+    """Reads, resizes and augments one sample. It is pickled and sent to the worker processes."""
 
     source: Source
     image_size: int
@@ -74,7 +74,7 @@ class _Read:
     def __call__(self, place: int, index: int) -> _Drawn:
         index = int(index)
         image, label, num_bad = self._first_good(index)
-        # The place among all processes: how many there are does not change the images.
+        # The global position, so that the number of processes does not change the images.
         rng = np.random.default_rng([self.seed, place * self.num_processes + self.process])
         image = self.augmentation(image, rng)
         return _Drawn(image, np.int32(label), np.int64(index), np.int64(num_bad))
@@ -86,7 +86,7 @@ class _Read:
             except InputError:
                 continue
             return center_square(image, self.image_size), label, num_bad
-        # The loader raises: an error does not come whole out of every worker process.
+        # The loader raises the error, because one raised here may not survive the trip from a worker.
         return np.zeros((self.image_size, self.image_size, 3), np.uint8), 0, _MAX_TRIES
 
 
@@ -98,7 +98,7 @@ def _decoded(source: Source, index: int) -> tuple[np.ndarray, int]:
 
 
 def _candidates(index: int, size: int) -> list[int]:
-    """List a sample and those that replace it, far apart: bad images come in runs."""
+    """List a sample and its replacements, spaced far apart because bad images come in runs."""
     stride = max(int(size * 0.618), 1)
     while math.gcd(stride, size) != 1:
         stride += 1
@@ -111,13 +111,13 @@ def center_square(image: np.ndarray, size: int) -> np.ndarray:
 
 
 class Loader:
-    """Iterator over the batches of one process, made by :func:`make_loader`.
+    """An iterator over the batches of one process, made by :func:`make_loader`.
 
     Attributes:
-        source: the images.
-        batch_size: images in a batch of this process.
-        steps_per_epoch: batches in an epoch.
-        num_steps: batches in all, nothing if there is no end.
+        source: the labeled images.
+        batch_size: number of images in a batch of this process.
+        steps_per_epoch: number of batches in an epoch.
+        num_steps: total number of batches; None if the iterator is endless.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Loader:
 
         Raises:
             InputError: more than a tenth of the images drawn cannot be read.
-            StopIteration: the epochs or steps asked for are over.
+            StopIteration: the requested epochs or steps are done.
         """
         if self.num_steps is not None and self._step >= self.num_steps:
             raise StopIteration
@@ -167,7 +167,7 @@ class Loader:
     def _started(self) -> Any:
         dataset = self._batches[self._step :].to_iter_dataset(_READ)
         if self._num_workers:
-            if not flags.FLAGS.is_parsed():  # Grain reads its own on the way to its workers.
+            if not flags.FLAGS.is_parsed():  # Grain reads absl flags when it starts its workers.
                 flags.FLAGS.mark_as_parsed()
             dataset = dataset.mp_prefetch(
                 grain.MultiprocessingOptions(self._num_workers, _WORKER_BUFFER)
@@ -179,11 +179,11 @@ class Loader:
             pixels = np.array(images.in_color(drawn.image, self._color), order="C")
         else:
             pixels = np.asarray(images.normalize(drawn.image, self._color), order="C")
-        # Copied, as pixels are: what comes from a worker lies in shared memory, which is scarce.
+        # Copy the labels (the pixels are copied above) to free the worker's scarce shared memory.
         return Batch(pixels, np.array(drawn.label))
 
     def _note(self, drawn: _Drawn) -> None:
-        """Keep account of bad images, and stop where there are too many."""
+        """Count the bad images, and raise an error if there are too many."""
         self._num_drawn += len(drawn.first) + int(drawn.num_bad.sum())
         self._num_bad += int(drawn.num_bad.sum())
         for i in np.flatnonzero(drawn.num_bad):
@@ -199,26 +199,26 @@ class Loader:
 
     @property
     def num_skipped(self) -> int:
-        """How often a bad image was read, and another took its place."""
+        """Number of times that a bad image was drawn and replaced by another."""
         return self._num_bad
 
     def skipped(self) -> list[str]:
-        """Say what is wrong with each bad image that this process has drawn, 1000 at most."""
+        """Say what is wrong with each bad image that this process has drawn, at most 1000 of them."""
         return [_fault(self.source, index) for index in sorted(self._bad)]
 
     def get_state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: a small dictionary of numbers, strings and a list.
+        """Return the state for a checkpoint, a small dictionary of numbers, strings and a list.
 
-        All of it but the account of bad images is the same on every process.
+        Everything in it except the record of bad images is the same on every process.
         """
         account = {"num_drawn": self._num_drawn, "num_bad": self._num_bad, "bad": sorted(self._bad)}
         return {"step": self._step, **self._settings, **account}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, with the batch that followed it.
+        """Resume from a state, with the batch that comes after it.
 
         Args:
-            state: from :meth:`get_state`, of this or another process and any number of workers.
+            state: from :meth:`get_state`, on this or another process, with any number of workers.
 
         Raises:
             InputError: the state belongs to other data, another seed or another batch size.
@@ -234,13 +234,13 @@ class Loader:
         self._bad = set(map(int, state["bad"]))
 
     def seek(self, step: int) -> None:
-        """Go on with batch ``step``, counted from 0."""
+        """Continue with batch ``step``, counted from 0."""
         if step != self._step:
             self.close()
             self._step = step
 
     def close(self) -> None:
-        """End the workers; the next batch starts them again."""
+        """Stop the workers; the next batch starts them again."""
         if self._iterator is not None:
             self._iterator.close()
             self._iterator = None
@@ -251,7 +251,7 @@ def _fault(source: Source, index: int) -> str:
         _decoded(source, index)
     except InputError as error:
         return str(error)
-    return f"{one_line(source.name(index))}: could not be read before, and can now"
+    return f"{one_line(source.name(index))}: could not be read before, but can be now"
 
 
 def make_loader(
@@ -270,30 +270,30 @@ def make_loader(
 ) -> Loader:
     """Shuffle, read, augment and batch a source.
 
-    Every epoch has another order, and leaves out the few images that do not fill a batch of all
-    processes. An image that cannot be read is replaced by another one, always the same.
+    Each epoch has a new order, and drops the few images at its end that do not fill a global batch. An
+    image that cannot be read is replaced by another one, which is always the same.
 
     Args:
-        source: the images, the same on every process.
-        batch_size: images in a batch of this process.
-        image_size: side of the images; others are cut square and scaled.
-        seed: of the order and the augmentations, below 2^32.
-        augmentation: of each image, anew in each epoch.
-        color: the channel order that the network takes.
-        dtype: float32 for images in [-1, 1], or uint8 for a quarter of the bytes, to be given to
+        source: the labeled images, the same on every process.
+        batch_size: number of images in a batch of this process.
+        image_size: height and width of the images in pixels; others are cropped to a square and resized.
+        seed: seed of the order and the augmentations, below 2^32.
+        augmentation: augmentation that is applied to each image, with new draws in each epoch.
+        color: channel order that the network expects.
+        dtype: float32 for images in [-1, 1], or uint8 for a quarter of the bytes, to be passed to
             :func:`hyperface_jax.io.images.normalize` on the device.
-        num_epochs: end after so many; no end if there are no ``num_steps`` either.
-        num_steps: end after so many batches.
-        num_workers: processes that read; 0 reads in threads of this one. A script that asks for them
-            needs the usual ``if __name__ == "__main__":``.
-        shard: index of this process, and their number.
+        num_epochs: number of epochs; None sets no limit.
+        num_steps: number of batches; None sets no limit.
+        num_workers: number of processes that read images; 0 reads in threads of this process. A script
+            that uses them needs the usual ``if __name__ == "__main__":``.
+        shard: index of this process, and the number of processes.
 
     Returns:
         The iterator.
 
     Raises:
-        InputError: a setting is out of range, the source holds a single class, or it is smaller than
-            one batch.
+        InputError: a setting is out of range, the source has only one class, or it has fewer images
+            than one batch.
     """
     process, num_processes = shard
     counts = {"batch_size": batch_size, "image_size": image_size}
@@ -358,5 +358,5 @@ def _check_source(source: Source, batch_size: int, num_processes: int) -> None:
     if len(source) < needed:
         raise InputError(
             f"batch_size: {batch_size} on {num_processes} processes needs {needed} images, but "
-            f"there are {len(source)}; lower it"
+            f"there are {len(source)}; lower the batch size"
         )

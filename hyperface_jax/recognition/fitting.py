@@ -1,7 +1,7 @@
-"""Training without files: a source, a network and a recipe go in, a trained network comes out.
+"""Training without files: from a source, a network and a recipe to a trained network.
 
-:func:`make_training` brings the three together, and :func:`fit` takes the steps. A caller that keeps
-checkpoints, a log or figures of held-out images does so in the callbacks of :func:`fit`.
+:func:`make_training` brings these three together, and :func:`fit` runs the steps. To keep checkpoints or
+a log, or to evaluate held-out images, use the callbacks of :func:`fit`.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ _PAPER = RECIPES["hyperface"]
 
 
 class NotFiniteError(InputError):
-    """The loss or its gradient is not a finite number; the weights are those before the step."""
+    """The loss or its gradient is not finite. The weights are still those from before the step."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A network on its way.
+    """A network and its training state after some number of steps.
 
     Attributes:
-        trainer: what a step needs to know.
-        state: of the network and its optimizers; the next step uses it up.
+        trainer: the fixed settings of a training step.
+        state: state of the network and its optimizers; the next step donates its buffers.
         step: number of steps done.
-        loss: of the last step that was looked at; NaN before the first.
+        loss: loss at the last step for which it was read; NaN before the first.
     """
 
     trainer: Trainer
@@ -75,19 +75,19 @@ class Fitted:
         return self.step > 0 and self.step % self.trainer.steps_per_epoch == 0
 
     def model(self) -> IResNet:
-        """Return the network in evaluation mode: its running mean, where the recipe keeps one."""
+        """Return the network in evaluation mode, with averaged weights if the recipe keeps them."""
         return self.trainer.model(self.state)
 
 
 @dataclass(frozen=True)
 class Training:
-    """A network that is to be trained, and its batches; made by :func:`make_training`.
+    """A network to train and its batches, made by :func:`make_training`.
 
     Attributes:
-        trainer: what a step needs to know.
+        trainer: the fixed settings of a training step.
         loader: the batches of this process.
-        seed: of everything random.
-        attributes: known of each identity, ``[C, k]``; None if nothing is.
+        seed: seed of everything random.
+        attributes: known attributes of each identity, ``[C, k]``; None if there are none.
     """
 
     trainer: Trainer
@@ -100,7 +100,7 @@ class Training:
         return Fitted(self.trainer, self.trainer.init(jax.random.key(self.seed)))
 
     def batch(self) -> tuple[Any, ...]:
-        """Return what the next step trains on, on its devices."""
+        """Return the next batch, placed on the devices."""
         images, labels = next(self.loader)
         known = () if self.attributes is None else (self.attributes[labels],)
         return self.trainer.put((images, labels, *known))
@@ -117,24 +117,26 @@ def make_training(
     dtype: Any = jnp.float32,
     num_workers: int = 0,
 ) -> Training:
-    """Bring images, a network and a recipe together. All processes of a job call it.
+    """Bring images, a network and a recipe together.
+
+    All processes of a job must call this function.
 
     Args:
-        source: the images and their identities, see :func:`.open_source` and :class:`.ArraySource`.
-        backbone: a name of ``BACKBONES``, or a shape, see :func:`.backbone_config`.
+        source: the labeled images; see :func:`.open_source` and :class:`.ArraySource`.
+        backbone: a key of ``BACKBONES``, or a shape from :func:`.backbone_config`.
         recipe: loss, optimizer, schedule and augmentation.
-        seed: of everything random, below 2^32.
-        attributes: known of each identity, ``[C, k]``, see :func:`.read_attributes`; the embedding
-            learns to tell them too.
-        mesh: devices to cut batch and classes over; None trains on one.
-        dtype: of the convolutions: float32 or bfloat16.
-        num_workers: processes that read images; 0 reads in threads.
+        seed: seed of everything random, below 2^32.
+        attributes: known attributes of each identity, ``[C, k]``, from :func:`.read_attributes`; the
+            embedding is also trained to predict them.
+        mesh: devices to shard the batch and the classes over; None trains on one device.
+        dtype: type in which the convolutions compute, float32 or bfloat16.
+        num_workers: number of processes that read images; 0 reads in threads.
 
     Returns:
-        What :func:`fit` takes.
+        The training to pass to :func:`fit`.
 
     Raises:
-        InputError: a setting is out of range, or the images are too few for it.
+        InputError: a setting is out of range, or there are too few images for it.
     """
     shape = backbone_config(backbone) if isinstance(backbone, str) else backbone
     num_devices = mesh.size if mesh else 1
@@ -182,24 +184,25 @@ def fit(
     is_save_due: Callable[[], bool] = _never,
     is_asked: Callable[[], bool] = _never,
 ) -> Fitted:
-    """Train a network. All processes of a job call it.
+    """Train a network.
 
-    A callback may read the state that it is given, but not keep it: the next step uses it up. What goes
-    on in another process is ``to_tree(fitted.state)``, see :func:`.to_tree`, with ``fitted.step``.
+    All processes of a job must call this function. A callback may read the state in its argument but
+    must not keep it, because the next step donates its buffers. To resume later in another process, save
+    ``to_tree(fitted.state)`` (see :func:`.to_tree`) and ``fitted.step``.
 
     Args:
         training: the network and its batches.
-        start: what to go on from, whose state is used up; None starts anew.
-        num_steps: step to end at; None takes all steps of the recipe.
-        log_every: steps between two calls of ``on_log``.
-        on_log: takes the network and the figures of its last step, also at the end of each epoch.
-        on_epoch: takes the network at the end of each epoch, after ``on_log``.
-        on_save: takes the network at the end, and where it is time to save it.
-        is_save_due: tells after each step whether it is time to save.
-        is_asked: tells after each step whether to stop; the network is then saved first.
+        start: the state to continue from, with buffers that are donated; None starts from the beginning.
+        num_steps: number of the step to stop at; None runs all steps of the recipe.
+        log_every: number of steps between two calls of ``on_log``.
+        on_log: called with the network and the figures of its last step, also at the end of each epoch.
+        on_epoch: called with the network at the end of each epoch, after ``on_log``.
+        on_save: called with the network at the end, and whenever a save is due.
+        is_save_due: called after each step; returns whether to save now.
+        is_asked: called after each step; returns whether to save and stop.
 
     Returns:
-        The network as it is after the last step.
+        The network after the last step.
 
     Raises:
         NotFiniteError: the loss or its gradient is not finite.
@@ -233,7 +236,7 @@ def fit(
 
 
 class _Rate:
-    """Steps a second since the last time that was asked."""
+    """Measures steps per second since the previous call."""
 
     def __init__(self, step: int) -> None:
         self._step, self._time = step, time.perf_counter()
@@ -254,7 +257,7 @@ def _figures(trainer: Trainer, metrics: Metrics, steps_per_second: float) -> Fig
 
 
 def _checked(fitted: Fitted, metrics: Metrics) -> Fitted:
-    """Note the loss, and stop with a diagnosis where it is not finite."""
+    """Record the loss, or raise an error with a diagnosis if the step was not finite."""
     loss = float(metrics.loss)
     if bool(metrics.is_finite):
         return replace(fitted, loss=loss)

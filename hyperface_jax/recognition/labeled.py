@@ -1,7 +1,7 @@
-"""Labeled face images at random access: what sources are, and the one of arrays.
+"""Labeled face images with random access: the interface of a source, and a source of arrays.
 
-Every source is a sequence of :class:`Sample`. It keeps its labels as 0..C-1 and goes to worker processes
-by pickle.
+Every source is a sequence of :class:`Sample`. Its labels are numbered 0..C-1, and it can be pickled for
+worker processes.
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
 
 EXPECTED = (
-    "expected a folder with one sub-folder of images an identity, .tar shards with KEY.jpg and KEY.cls"
-    " (or a pattern such as 'train-{000..012}.tar'), .array_record files, or a .rec file with its .idx"
+    "expected a folder with one sub-folder of images for each identity, .tar shards with KEY.jpg and "
+    "KEY.cls (or a pattern such as 'train-{000..012}.tar'), .array_record files, or a .rec file with "
+    "its .idx"
 )
-"""What training data on disk looks like."""
+"""Layouts of training data that can be read, for error messages."""
 
 
 class Sample(NamedTuple):
-    """An image, encoded or as uint8 RGB ``[h, w, 3]``, and its class, 0..C-1."""
+    """An image, either encoded or as uint8 RGB ``[h, w, 3]``, and its class in 0..C-1."""
 
     image: bytes | np.ndarray
     label: int
 
 
 class Source(Protocol):
-    """Labeled images at random access.
+    """Labeled images with random access.
 
     Attributes:
-        labels: int32 ``[n]`` in 0..C-1, each class used.
-        classes: what the classes are called in the files, ``[C]``, sorted.
-        fingerprint: the same for the same names, sizes and labels, wherever they lie.
-        skipped: the files that are not read, and why.
+        labels: class of each image, int32 ``[n]`` in 0..C-1, with at least one image in each class.
+        classes: names of the classes in the files, ``[C]``, sorted.
+        fingerprint: a hash of the names, sizes and labels that does not depend on their location.
+        skipped: files that are ignored, with the reason for each.
     """
 
     labels: np.ndarray
@@ -56,7 +57,7 @@ class Source(Protocol):
     def __getitem__(self, index: int, /) -> Sample: ...
 
     def name(self, index: int) -> str:
-        """Return what reports call a sample."""
+        """Return the name of a sample in messages."""
         ...
 
     @property
@@ -66,12 +67,12 @@ class Source(Protocol):
 
 
 class LabeledSource:
-    """What the sources share: classes without gaps, and the fingerprint.
+    """The base of all sources, which numbers the classes without gaps and computes the fingerprint.
 
     Args:
-        path: what messages call the source.
-        labels: identity of each image, ``[n]``: whole numbers from 0, or names.
-        content: further arrays that tell one source from another.
+        path: name of the source in messages.
+        labels: identity of each image, ``[n]``, as whole numbers from 0 or as names.
+        content: further arrays that go into the fingerprint.
     """
 
     skipped: Sequence[Skipped] = ()
@@ -96,7 +97,7 @@ class LabeledSource:
         return len(self.labels)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what a worker process has no use for."""
+        """Leave out the list of skipped files, which worker processes do not need."""
         return {name: value for name, value in self.__dict__.items() if name != "skipped"}
 
     @property
@@ -106,15 +107,15 @@ class LabeledSource:
 
 
 class ArraySource(LabeledSource):
-    """Images in memory, or in a memory map.
+    """A source of images in memory or in a memory map.
 
     Args:
         images: uint8 RGB, ``[n, h, w, 3]``.
-        labels: identity of each, ``[n]``: whole numbers from 0, or names.
-        name: what messages call the source.
+        labels: identity of each image, ``[n]``, as whole numbers from 0 or as names.
+        name: name of the source in messages.
 
     Raises:
-        InputError: the arrays are of other shapes or types, or do not fit together.
+        InputError: an array has the wrong shape or type, or the numbers of images and labels differ.
     """
 
     def __init__(self, images: np.ndarray, labels: ArrayLike, *, name: str = "images") -> None:
@@ -125,26 +126,26 @@ class ArraySource(LabeledSource):
             )
         if labels.shape != images.shape[:1]:
             raise InputError(
-                f"{name}: labels of shape {labels.shape} for {len(images)} images; give one each"
+                f"{name}: labels of shape {labels.shape} for {len(images)} images; give one per image"
             )
         self._images, self._name = images, name
         super().__init__(name, labels, images)
 
     def name(self, index: int) -> str:
-        """Return the name of the source and the number of an image."""
+        """Return the name of an image, made of the source's name and the image's number."""
         return f"{self._name}/{index}"
 
     def __getitem__(self, index: int) -> Sample:
-        """Return an image as it is."""
+        """Return an image unchanged, with its class."""
         return Sample(self._images[index], int(self.labels[index]))
 
 
 def summary(source: Source) -> dict[str, int]:
-    """Count what a report on training data names.
+    """Count the images and identities of a source, for reports.
 
     Returns:
-        The images, the identities, and the identities with one image only, which show a network no
-        variation within an identity.
+        The numbers of images, of identities, and of identities with a single image, from which a
+        network cannot learn how images of one identity vary.
     """
     counts = np.bincount(source.labels)
     return {

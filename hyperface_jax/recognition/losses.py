@@ -1,16 +1,16 @@
-"""Soft-max cross-entropy over face identities, with the classes on one device or cut over many.
+"""Softmax cross-entropy over face identities, with the classes on one device or sharded over many.
 
-Logits are cosines times a scale, the target's with a margin from
-:mod:`hyperface_jax.recognition.margins`. On a mesh both the faces of a batch and the class weights
-are cut into rows over the same axis. Every device gathers all embeddings, which are small, and
-meets them with its own classes; the soft-max is put together from one maximum and one sum a face,
-and autodiff turns the gather into a reduce-scatter. No array holds all logits of all classes.
+Logits are cosines times a scale; the target's logit also has a margin from
+:mod:`hyperface_jax.recognition.margins`. On a mesh, both the faces of a batch and the class weights are
+sharded by rows over the same axis. Every device gathers all embeddings, which are small, and computes
+their cosines to its own classes. The softmax then needs only one maximum and one sum per face over the
+devices, and autodiff turns the gather into a reduce-scatter. No array holds the logits of all classes.
 
-Sampling (Partial FC) keeps on each device the classes that the batch needs and fills them up with
-random others, so that the logits shrink as well and most class weights get no gradient.
+With sampling (Partial FC), each device uses the classes that occur in the batch and fills up the rest
+with random other classes. The logits become smaller, and most class weights get no gradient.
 
-Lengths and labels of the whole batch are ``[n]`` and known to every device, so a head's statistics
-over the batch are plain sums there.
+The norms and labels of the whole batch are ``[n]`` arrays on every device, so a head can compute its
+batch statistics as plain sums.
 
 References:
     An et al., Killing Two Birds with One Stone: Efficient and Robust Training of Face Recognition
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
 
 
 class _Batch(NamedTuple):
-    """Whole batch: lengths of the embeddings and labels, ``[n]``."""
+    """The norms of the embeddings and the labels of the global batch, ``[n]`` each."""
 
     norms: PerRow
     labels: Indices
 
 
 class _Targets(NamedTuple):
-    """Where the faces' own classes are among those of a device, ``[n]``.
+    """The positions of the target classes among a device's classes, ``[n]``.
 
     Attributes:
-        column: of the face's class.
-        is_here: whether this device has it.
+        column: column of each face's class.
+        is_here: whether this device holds that class.
     """
 
     column: Indices
@@ -69,25 +69,29 @@ def margin_loss(
     sample_rate: float = 1.0,
     key: PRNGKey | None = None,
 ) -> tuple[Scalar, Any]:
-    """Return the mean loss of the faces of a batch, and the head's next state.
+    """Return the mean loss over the faces of a batch, and the head's next state.
 
-    Embeddings and class weights are normalized here, in float32. The value is the same on any mesh;
-    with sampling it depends on the number of devices, each of which draws its own classes.
+    Embeddings and class weights are normalized here, in float32. The loss is the same on any mesh,
+    except that with sampling it depends on the number of devices, each of which draws its own classes.
 
     Args:
-        head: the margin.
-        state: of the head.
-        embeddings: as the network gives them, ``[n, d]``; ``n`` is that of the global batch.
-        labels: class of each face, ``[n]``, less than ``C``; -1 marks a row that stands for no face.
-        class_weights: ``[C, d]``; a row of zeros is no class. If ``C`` does not divide by the number
-            of devices, rows of zeros are added, which costs a copy: a large array should come so.
+        head: the margin head.
+        state: state of the head.
+        embeddings: the network's raw output, ``[n, d]``, where ``n`` is the global batch size.
+        labels: class of each face, ``[n]``, less than ``C``; -1 marks a padding row without a face.
+        class_weights: ``[C, d]``; a row of zeros is not a class. If ``C`` is not a multiple of the
+            number of devices, rows of zeros are appended, which costs a copy: pad large arrays before.
         mesh: from :func:`hyperface_jax.meshes.make_mesh`; None computes on one device.
-        sample_rate: share of the classes of each device that take part, more if the batch has more
-            rows than that: see :func:`sample_size`. 1 takes all.
-        key: draws the classes; needed if ``sample_rate`` is less than 1.
+        sample_rate: share of each device's classes that take part; 1 uses all. More take part if the
+            batch has more rows than that; see :func:`sample_size`.
+        key: random key for drawing classes, required if ``sample_rate`` is less than 1.
+
+    Returns:
+        The loss and the next state.
 
     Raises:
-        InputError: the sample rate, the key or the size of the batch does not fit.
+        InputError: the sample rate is out of range, the key is missing, or the batch size is not a
+            multiple of the number of devices.
     """
     num_devices = 1 if mesh is None else mesh.size
     _check(embeddings.shape[0], num_devices, sample_rate, key)
@@ -115,7 +119,7 @@ def _check(batch_size: int, num_devices: int, sample_rate: float, key: Any) -> N
         raise InputError(f"sample_rate={sample_rate}: must be more than 0 and at most 1")
     if sample_rate < 1 and key is None:
         raise InputError(
-            f"sample_rate={sample_rate}: sampling needs a key; pass one, new each step"
+            f"sample_rate={sample_rate}: sampling needs a key; pass a new one at each step"
         )
     if batch_size % num_devices:
         raise InputError(
@@ -127,13 +131,13 @@ def _check(batch_size: int, num_devices: int, sample_rate: float, key: Any) -> N
 def sample_size(num_local: int, batch_size: int, sample_rate: float) -> int:
     """Return how many classes of a device take part in a step, at most ``num_local``.
 
-    All classes of the batch may be on one device, and the number is fixed, so it is never less than
-    the batch size.
+    The number is fixed, and all classes of a batch may be on the same device, so it is at least the
+    batch size unless the device has fewer classes.
 
     Args:
-        num_local: classes of the device.
-        batch_size: rows of the global batch.
-        sample_rate: share of the classes.
+        num_local: number of classes on the device.
+        batch_size: number of rows in the global batch.
+        sample_rate: share of the classes to draw.
 
     Examples:
         >>> sample_size(125_000, 64, 0.1), sample_size(100, 64, 0.1), sample_size(30, 64, 0.1)
@@ -143,17 +147,17 @@ def sample_size(num_local: int, batch_size: int, sample_rate: float) -> int:
 
 
 def sample_classes(key: PRNGKey, local_labels: Indices, num_local: int, size: int) -> Indices:
-    """Draw classes of one device: all that the batch needs, and random others.
+    """Draw classes of one device: all that occur in the batch, and random others.
 
     Args:
-        key: of the device: ``jax.random.fold_in(key, number)`` with its place in the mesh.
-        local_labels: labels of the global batch less the device's first class, ``[n]``; whatever is
-            not in ``[0, num_local)`` belongs to another device.
-        num_local: classes of the device.
-        size: how many to draw, ``[size]``, from :func:`sample_size`.
+        key: the device's random key, ``jax.random.fold_in(key, index)`` with its index in the mesh.
+        local_labels: labels of the global batch minus the device's first class, ``[n]``; values
+            outside ``[0, num_local)`` belong to other devices.
+        num_local: number of classes on the device.
+        size: number of classes to draw, from :func:`sample_size`.
 
     Returns:
-        The classes in rising order, counted from the device's first.
+        The classes in increasing order, counted from the device's first class, ``[size]``.
     """
     is_here = (local_labels >= 0) & (local_labels < num_local)
     column = jnp.where(is_here, local_labels, num_local)
@@ -170,15 +174,15 @@ def memory_bytes(
 ) -> int:
     """Return the bytes that a training step needs for the classes, on each device.
 
-    In float32: class weights, their gradient and one momentum, ``3 [C/D, d]``; logits and their
-    gradient, ``2 [n, S]``, with ``S`` the classes that take part; and if these are sampled, their
-    weights and the gradient of these, ``2 [S, d]``. The network and its activations come on top.
+    These are float32 arrays: the class weights, their gradient and one momentum, ``3 [C/D, d]``; the
+    logits and their gradient, ``2 [n, S]``, for the ``S`` classes that take part; and with sampling, the
+    sampled weights and their gradient, ``2 [S, d]``. The network and its activations are not included.
 
     Args:
-        num_classes: ``C``, over all devices.
-        dim: ``d`` of the embeddings.
-        batch_size: ``n`` of the global batch.
-        num_devices: ``D``.
+        num_classes: number of classes over all devices, ``C``.
+        dim: dimension of the embeddings, ``d``.
+        batch_size: size of the global batch, ``n``.
+        num_devices: number of devices, ``D``.
         sample_rate: share of the classes that take part.
 
     Examples:
@@ -196,7 +200,7 @@ def _squared_norms(x: Points) -> PerRow:
 
 
 def _normalized(x: Points) -> tuple[Points, PerRow]:
-    """Return unit rows and lengths in float32; a row of zeros stays, with length and gradient 0."""
+    """Return unit rows and norms in float32; a row of zeros stays zero, with norm and gradient 0."""
     x = x.astype(jnp.float32)
     squared = _squared_norms(x)
     is_long = squared > 0
@@ -214,7 +218,7 @@ def _local_loss(
     key: PRNGKey | None,
     mesh: Mesh | None,
 ) -> tuple[Scalar, Any]:
-    """Return loss and state, the same on every device, from its faces and its classes."""
+    """Return the loss and the state, equal on all devices, from this device's faces and classes."""
     device = 0 if mesh is None else lax.axis_index(ROWS)
     unit = unit if mesh is None else lax.all_gather(unit, ROWS, tiled=True)
     weights, targets = _taking_part(weights, batch.labels, size, key, device)
@@ -232,7 +236,7 @@ def _local_loss(
 def _taking_part(
     weights: Points, labels: Indices, size: int, key: PRNGKey | None, device: Any
 ) -> tuple[Points, _Targets]:
-    """Choose the classes of this device, and find the faces' own among them."""
+    """Choose the classes of this device that take part, and find the target classes among them."""
     num_local = weights.shape[0]
     local = labels - device * num_local
     is_here = (labels >= 0) & (local >= 0) & (local < num_local)
@@ -247,11 +251,11 @@ def _taking_part(
 
 
 def _cosines(unit: Points, weights: Points) -> tuple[Float[Array, "n C"], Mask]:
-    """Return cosines of all faces to classes, and which of the classes are any."""
+    """Return the cosines of all faces to the classes, and which rows are classes, not padding."""
     weights = weights.astype(jnp.float32)
     squared = _squared_norms(weights)
     is_class = squared > 0
-    # Scaling columns of the product spares a normalized copy of the weights.
+    # Scaling the columns of the product avoids a normalized copy of the weights.
     product = jnp.matmul(unit, weights.T, precision=lax.Precision.HIGHEST)
     return product * lax.rsqrt(jnp.where(is_class, squared, 1))[None], is_class
 
@@ -259,7 +263,7 @@ def _cosines(unit: Points, weights: Points) -> tuple[Float[Array, "n C"], Mask]:
 def _log_sum_exp(
     logits: Float[Array, "n C"], is_other: Mask, target: PerRow, mesh: Mesh | None
 ) -> PerRow:
-    """Return the log of the soft-max's denominator: the target and all other classes."""
+    """Return the log of the softmax denominator over the target and all other classes."""
     logits = jnp.where(is_other, logits, -jnp.inf)
     highest = _over_devices(lax.pmax, jnp.max(lax.stop_gradient(logits), axis=1), mesh)
     highest = jnp.maximum(highest, lax.stop_gradient(target))

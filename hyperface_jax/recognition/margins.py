@@ -1,10 +1,10 @@
-"""Margin heads: what a target's cosine becomes before the soft-max.
+"""Margin heads, which turn the cosine to the target class into a logit for the softmax.
 
-A head sees one cosine a face, that to its own class, and the length of the face's embedding; every
-other logit is ``scale`` times its cosine. A new head is a small class with ``scale`` and the two
-methods of :class:`MarginHead`; :mod:`hyperface_jax.recognition.losses` needs no change for it.
+For each face, a head gets the cosine to the face's own class and the norm of its embedding. Every
+other logit is ``scale`` times its cosine. To add a head, write a small class with ``scale`` and the two
+methods of :class:`MarginHead`; :mod:`hyperface_jax.recognition.losses` needs no change.
 
-Heads compute in float32 whatever they are given.
+Heads compute in float32 for any input type.
 """
 
 from __future__ import annotations
@@ -27,32 +27,31 @@ class MarginHead(Protocol):
 
     @property
     def scale(self) -> float:
-        """Factor from cosine to logit."""
+        """Factor by which cosines are multiplied to give logits."""
         ...
 
     def init_state(self) -> Any:
-        """Return the state to start from: arrays in a NamedTuple."""
+        """Return the initial state, a NamedTuple of arrays."""
         ...
 
     def target_logits(
         self, cosine: PerRow, norms: PerRow, is_face: Mask, state: Any
     ) -> tuple[PerRow, Any]:
-        """Return the scaled logits of the targets, margin included, and the next state.
+        """Return the scaled logits of the targets, with the margin, and the next state.
 
-        Statistics over the batch are plain sums over the arrays given, so these must be those of the
-        whole (global) batch.
+        Batch statistics are plain sums over the arguments, so these must hold the global batch.
 
         Args:
-            cosine: between each embedding and its class, ``[n]``.
-            norms: lengths of the embeddings, ``[n]``.
-            is_face: False where a row only fills up the batch, ``[n]``.
-            state: from :meth:`init_state` or the step before.
+            cosine: cosine between each embedding and its class, ``[n]``.
+            norms: norms of the embeddings, ``[n]``.
+            is_face: False for padding rows, ``[n]``.
+            state: from :meth:`init_state` or the previous step.
         """
         ...
 
 
 class NoState(NamedTuple):
-    """The state of a head that has none."""
+    """The empty state of a head without state."""
 
 
 class _Stateless:
@@ -65,14 +64,14 @@ class _Stateless:
 class ArcFace(_Stateless):
     """Additive angular margin, ``scale cos(theta + margin)``.
 
-    The gradient is that of insightface: the margin moves the logit but is a constant to the
-    derivative, which is ``scale`` everywhere. Beyond ``theta + margin = pi`` the cosine rises again,
-    as in insightface since December 2022; before, it fell back on
-    ``scale (cos theta - margin sin margin)`` there, a jump of the logit by 7.7 at the usual margin.
+    The gradient follows insightface: the margin shifts the logit but is treated as a constant by the
+    derivative, which is ``scale`` everywhere. Beyond ``theta + margin = pi`` the logit rises again, as
+    in insightface since December 2022. Earlier versions switched to
+    ``scale (cos theta - margin sin margin)`` there, so the logit jumped by 7.7 at the usual margin.
 
     Attributes:
-        scale: factor from cosine to logit.
-        margin: in radians.
+        scale: factor by which cosines are multiplied to give logits.
+        margin: margin on the angle in radians.
 
     References:
         Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, CVPR 2019.
@@ -98,8 +97,8 @@ class CosFace(_Stateless):
     """Additive cosine margin, ``scale (cos theta - margin)``.
 
     Attributes:
-        scale: factor from cosine to logit.
-        margin: in units of cosine.
+        scale: factor by which cosines are multiplied to give logits.
+        margin: margin that is subtracted from the cosine.
 
     References:
         Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition, CVPR 2018.
@@ -117,7 +116,7 @@ class CosFace(_Stateless):
 
 
 class AdaFaceState(NamedTuple):
-    """Running statistics of embedding lengths.
+    """Running statistics of the embedding norms.
 
     Attributes:
         mean: running mean, a scalar.
@@ -130,19 +129,21 @@ class AdaFaceState(NamedTuple):
 
 @dataclass(frozen=True)
 class AdaFace:
-    """A margin that grows with image quality, for which the embedding's length stands.
+    """A margin that grows with image quality, as measured by the norm of the embedding.
 
-    With ``z`` the length, standardized by its running mean and deviation, times ``h`` and cut to
-    ``[-1, 1]``, the target logit is ``scale (cos(theta - margin z) - margin - margin z)``. The
-    gradient goes through the angle, as in the published code, but not through ``z``; it is zero where
-    the cosine lies beyond ``1 - 1e-3``. The running statistics are updated before they are used, by
-    the real faces of the batch, and stay as they are if these are fewer than two.
+    Let ``z`` be the norm, standardized by its running mean and standard deviation, multiplied by ``h``
+    and clipped to ``[-1, 1]``. The target logit is
+    ``scale (cos(theta - margin z) - margin - margin z)``. As in the published code, the gradient flows
+    through the angle but not through ``z``, and it is zero where the cosine exceeds ``1 - 1e-3`` in
+    absolute value. The running statistics are updated from the real faces of the batch before they are
+    used, and stay unchanged if there are fewer than two.
 
     Attributes:
-        scale: factor from cosine to logit.
-        margin: the base margin.
-        h: how much of a standard deviation reaches the full margin.
-        t_alpha: share of the batch in the running statistics.
+        scale: factor by which cosines are multiplied to give logits.
+        margin: base margin.
+        h: factor on the standardized norm; ``z`` reaches its limits ``1 / h`` standard deviations from
+            the mean.
+        t_alpha: weight of the current batch in the running statistics.
 
     References:
         Kim, Jain and Liu, AdaFace: Quality Adaptive Margin for Face Recognition, CVPR 2022.
@@ -154,7 +155,7 @@ class AdaFace:
     t_alpha: float = 0.01
 
     def init_state(self) -> AdaFaceState:
-        """Return the published start, mean 20 and deviation 100."""
+        """Return the published initial state, mean 20 and standard deviation 100."""
         return AdaFaceState(jnp.float32(20), jnp.float32(100))
 
     def target_logits(

@@ -1,4 +1,4 @@
-"""Training recipes: the published settings by name. The next one is an entry here."""
+"""Training recipes: published settings by name. To add one, add an entry to ``RECIPES``."""
 
 from __future__ import annotations
 
@@ -22,27 +22,29 @@ _AUGMENTATION = Augmentation()
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: loss, optimizer, schedule, augmentation.
+    """Training settings: loss, optimizer, schedule and augmentation.
 
     Attributes:
-        head: one of ``HEADS``.
-        margin: of the head; None takes the published one.
-        batch_size: images a step, over all devices.
-        num_epochs: passes over the data.
-        learning_rate: the highest.
-        decay: "steps" divides by 10 at the milestones, "linear" falls to 0 at the end.
-        milestones: epochs, for "steps".
-        warmup_epochs: over which the learning rate rises from 0; helps against early NaNs.
-        momentum: of SGD.
-        weight_decay: added to the gradient, before the momentum.
-        decay_norms: whether it also acts on batch norms.
-        max_gradient_norm: to which the backbone's gradient is clipped; None does not.
-        ema: decay of a running mean of the weights, which is then the result; None keeps none.
+        head: margin head, a key of ``HEADS``.
+        margin: margin of the head; None uses the published one.
+        batch_size: number of images per step, over all devices.
+        num_epochs: number of passes over the data.
+        learning_rate: highest learning rate of the schedule.
+        decay: "steps" divides the learning rate by 10 at each milestone; "linear" decreases it to 0.
+        milestones: epochs at which the decay "steps" lowers the learning rate.
+        warmup_epochs: epochs over which the learning rate rises from 0, which helps against early NaNs.
+        momentum: momentum of SGD.
+        weight_decay: weight decay of SGD, added to the gradient before the momentum.
+        decay_norms: whether weight decay also applies to batch norms.
+        max_gradient_norm: norm to which the backbone's gradient is clipped; None does not clip.
+        ema: decay of an exponential moving average of the weights, which then becomes the result; None
+            keeps no average.
         sample_rate: share of the classes that take part in a step (Partial FC).
-        class_norm: length of each class weight at the start, in a random direction, as AdaFace has it;
-            None draws them from N(0, 0.01^2), as insightface does: a length of 0.2 in 512 dimensions.
-        attribute_weight: of the error of known attributes in the loss, where they are given.
-        augmentation: of each image.
+        class_norm: length of each class weight at the start, in a random direction, as in AdaFace; None
+            draws the weights from N(0, 0.01^2) as insightface does, which have length 0.2 in 512
+            dimensions.
+        attribute_weight: weight of the attribute error in the loss, if attributes are given.
+        augmentation: augmentation that is applied to each image.
     """
 
     head: str = "adaface"
@@ -126,11 +128,11 @@ RECIPES: Mapping[str, Recipe] = {
 }
 """The recipes by name.
 
-hyperface: of the HyperFace paper, for synthetic data.
+hyperface: the recipe of the HyperFace paper, for synthetic data.
     ``hyperface train --data DIR --out RUN --backbone iresnet50``
-casia: AdaFace's, for CASIA-WebFace. Published for R50, in per cent: LFW 99.42, CFP-FP 96.41,
-    CPLFW 89.97, CALFW 93.23, AgeDB 94.38 (not reproduced here).
+casia: AdaFace's recipe for CASIA-WebFace. Published accuracy of R50, in percent: LFW 99.42,
+    CFP-FP 96.41, CPLFW 89.97, CALFW 93.23, AgeDB 94.38 (not reproduced here).
     ``hyperface train --data casia.rec --out RUN --backbone iresnet50 --recipe casia``
-insightface: ArcFace with a linear schedule and gradient clipping, for the large sets.
+insightface: ArcFace with a linear schedule and gradient clipping, for large data sets.
     ``hyperface train --data ms1m.rec --out RUN --recipe insightface --variant insightface``
 """

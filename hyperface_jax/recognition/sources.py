@@ -1,7 +1,7 @@
 """Labeled face images on disk: folders, WebDataset shards, ArrayRecord and RecordIO files.
 
-A source reads all labels and no pixels when it is made, see :mod:`hyperface_jax.recognition.labeled`.
-:func:`open_source` picks by what it finds.
+When a source is opened, it reads all labels but no pixels; see :mod:`hyperface_jax.recognition.labeled`.
+:func:`open_source` chooses the kind of source by what it finds.
 """
 
 from __future__ import annotations
@@ -37,16 +37,17 @@ if TYPE_CHECKING:
 
 ARRAY_RECORD_SUFFIXES = (".array_record", ".arrayrecord")
 _BESIDE = (".idx", ".lst", ".bin")
-"""Of files that belong to a .rec: its index, its list, and insightface's test pairs."""
-_STRANGE = "beside files of training data, which alone are read"
-_NO_PICTURE = "labels without an image of an ending that is read"
+"""Suffixes of files that belong to a .rec: its index, its list, and insightface's test pairs."""
+_STRANGE = "next to files of training data; only those are read"
+_NO_PICTURE = "labels without an image in a supported format"
 
 
 class ImageFolder(LabeledSource):
-    """A folder with one sub-folder of images an identity, both in sorted order.
+    """A folder with one sub-folder of images for each identity, both in sorted order.
 
-    Sub-folders without images are no identities. Names that start with a dot are left out, and so are
-    images beside the folders or deeper in them, whose identity is not clear; ``skipped`` lists them.
+    A sub-folder without images is not an identity. Files are left out if their names start with a dot,
+    or if they are not directly in a sub-folder, because their identity is not clear; ``skipped`` lists
+    them.
     """
 
     def __init__(self, path: StrPath) -> None:
@@ -69,7 +70,7 @@ class ImageFolder(LabeledSource):
             raise os_input_error(error.filename or path, "cannot read", error) from error
         found.sort()
         self.skipped: Sequence[Skipped] = sorted(skipped)
-        # Fixed-width bytes: ten million Python strings would take gigabytes in every worker.
+        # Fixed-width bytes, because ten million Python strings would take gigabytes in every worker.
         self._folders = np.array([os.fsencode(folder) for folder, _, _ in found], np.bytes_)
         self._names = np.array([os.fsencode(name) for _, name, _ in found], np.bytes_)
         sizes = np.array([size for _, _, size in found], np.int64)
@@ -96,7 +97,7 @@ class ImageFolder(LabeledSource):
 
 
 def _reason(file: FoundFile, folder: str, name: str) -> str:
-    """Say why a file is no image of an identity; nothing where it is one."""
+    """Say why a file is not an image of an identity; return an empty string if it is one."""
     if folder.startswith("."):
         return HIDDEN
     if file.reason:
@@ -107,14 +108,15 @@ def _reason(file: FoundFile, folder: str, name: str) -> str:
 
 
 class TarShards(LabeledSource):
-    """WebDataset shards: ``KEY.jpg|png|webp|bmp`` beside ``KEY.cls`` or ``KEY.json`` in a .tar file.
+    """WebDataset shards, .tar files with ``KEY.jpg|png|webp|bmp`` and ``KEY.cls`` or ``KEY.json``.
 
-    ``KEY.cls`` holds a whole number, ``KEY.json`` an object whose ``identity`` is one or a string.
-    Files of a key without image are passed over; ``skipped`` lists those with a label.
+    ``KEY.cls`` holds a whole number. ``KEY.json`` holds an object with an ``identity``, which is a whole
+    number or a string. Files of a key without an image are ignored; ``skipped`` lists those with a
+    label.
     """
 
     def __init__(self, paths: Sequence[StrPath]) -> None:
-        """Index the members of every shard, which reads their headers and labels.
+        """Index the members of all shards by reading their headers and labels.
 
         Raises:
             InputError: a shard is missing, compressed or damaged, or an image has no label.
@@ -130,7 +132,7 @@ class TarShards(LabeledSource):
         super().__init__(_common(paths), labels, self._places[:, 2], self._names)
 
     def name(self, index: int) -> str:
-        """Return the shard and the member."""
+        """Return the path of an image, made of its shard and its member."""
         file = self._files[self._places[index, 0]]
         return f"{file.path}/{os.fsdecode(self._names[index])}"
 
@@ -145,7 +147,7 @@ class TarShards(LabeledSource):
 
 
 def _as_array(labels: list[int | str]) -> np.ndarray:
-    """Sort numbers as numbers; a mixture sorts as text."""
+    """Return an array of numbers, or of strings if any label is one."""
     is_text = any(isinstance(label, str) for label in labels)
     return np.array([str(label) for label in labels]) if is_text else np.array(labels, np.int64)
 
@@ -157,7 +159,7 @@ def _common(paths: Sequence[StrPath]) -> StrPath:
 def _members(
     shard: int, file: PositionalFile, skipped: list[Skipped]
 ) -> Iterator[tuple[int, int, int, str, int | str]]:
-    """Yield (shard, offset, size, name, label) of each image, and note what is left out."""
+    """Yield (shard, offset, size, name, label) of each image, and add what is left out to a list."""
     images: dict[str, tuple[str, int, int]] = {}
     labels: dict[str, int | str] = {}
     for member in _tar_members(file):
@@ -171,7 +173,7 @@ def _members(
             if key in images:
                 raise InputError(
                     f"{one_line(file.path)}: {one_line(member.name)} has the key of "
-                    f"{one_line(images[key][0])}; give each image a key of its own"
+                    f"{one_line(images[key][0])}; give each image its own key"
                 )
             images[key] = member.name, member.offset_data, member.size
         elif extension in ("cls", "json"):
@@ -195,7 +197,7 @@ def _tar_members(file: PositionalFile) -> Iterator[tarfile.TarInfo]:
             while (member := tar.next()) is not None:
                 if not member.isdir():
                     yield member
-                # It would keep a kilobyte for each image.
+                # The list would keep a kilobyte for each image.
                 tar.members = []  # pyright: ignore[reportAttributeAccessIssue]
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise InputError(
@@ -205,7 +207,7 @@ def _tar_members(file: PositionalFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _label(file: PositionalFile, member: tarfile.TarInfo, extension: str) -> int | str | None:
-    """Return a label, or nothing from a .json file that names none."""
+    """Return the label in a file, or None if a .json file has no identity."""
     content = file.read(member.offset_data, member.size)
     try:
         if extension == "cls":
@@ -220,10 +222,10 @@ def _label(file: PositionalFile, member: tarfile.TarInfo, extension: str) -> int
 
 
 class ArrayRecords(LabeledSource):
-    """ArrayRecord files, as :func:`hyperface_jax.io.recordio.write_array_record` makes them."""
+    """ArrayRecord files, as written by :func:`hyperface_jax.io.recordio.write_array_record`."""
 
     def __init__(self, paths: Sequence[StrPath]) -> None:
-        """Read all records once, for their labels.
+        """Read all records once to get their labels.
 
         Raises:
             InputError: a file is missing or damaged, or a record has no label.
@@ -239,7 +241,7 @@ class ArrayRecords(LabeledSource):
         return self._files[file], int(index - self._starts[file])
 
     def name(self, index: int) -> str:
-        """Return the file and the record."""
+        """Return the name of an image, made of its file and its record."""
         file, record = self._place(index)
         return f"{file.path}/{record}"
 
@@ -254,7 +256,7 @@ class ArrayRecords(LabeledSource):
 
 
 class Records(LabeledSource):
-    """A RecordIO file of insightface, see :mod:`hyperface_jax.io.recordio`."""
+    """A RecordIO file as used by insightface; see :mod:`hyperface_jax.io.recordio`."""
 
     def __init__(self, path: StrPath) -> None:
         """Read the index and the labels.
@@ -266,7 +268,7 @@ class Records(LabeledSource):
         super().__init__(path, self._records.labels(), self._records.keys, self._records.offsets)
 
     def name(self, index: int) -> str:
-        """Return the file and the key."""
+        """Return the name of an image, made of its file and its key."""
         return f"{self._records.path}/{self._records.keys[index]}"
 
     def __getitem__(self, index: int) -> Sample:
@@ -279,7 +281,7 @@ class Records(LabeledSource):
 
 
 def open_source(path: StrPath) -> Source:
-    """Open training data by what lies at ``path``.
+    """Open training data in the format found at ``path``.
 
     Args:
         path: a folder, a file, or a pattern of .tar shards with ``{000..012}`` or ``{a,b}``.
@@ -288,7 +290,7 @@ def open_source(path: StrPath) -> Source:
         The source.
 
     Raises:
-        InputError: nothing fits, more than one format does, or the data is damaged.
+        InputError: no format or more than one is found, or the data is damaged.
     """
     text = os.fspath(path)
     if "{" in text and text.endswith(".tar"):
@@ -326,7 +328,7 @@ def _open_files(path: Path, files: list[Path]) -> Source:
 
 
 def _expanded(pattern: str) -> list[str]:
-    """Expand ``{000..012}`` and ``{a,b}`` as a shell does.
+    """Expand ``{000..012}`` and ``{a,b}`` like a shell.
 
     Examples:
         >>> _expanded("s-{08..10}.tar")

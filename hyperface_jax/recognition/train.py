@@ -1,8 +1,8 @@
-"""One training step over devices and classes, and the state that it moves.
+"""One training step over devices and classes, and the state that it updates.
 
-The batch and the classes are cut over the mesh, the backbone is copied to all devices; XLA adds the
-collectives, so that batch norms see the whole batch. A step whose loss or gradient is not finite
-leaves the state as it was, for the caller to stop and say so.
+The batch and the classes are sharded over the mesh, and the backbone is replicated. XLA adds the
+collectives, so batch norms see the whole batch. If the loss or its gradient is not finite, the step
+leaves the state unchanged, and the caller can stop and report it.
 """
 
 from __future__ import annotations
@@ -34,52 +34,52 @@ _CLASS_STD = 0.01
 
 
 class TrainState(NamedTuple):
-    """All that a run needs to go on but the place in its data; a pytree."""
+    """Everything that a run needs to resume, except its place in the data; a pytree."""
 
     step: Any
     params: nnx.State
-    """Of the backbone."""
+    """Parameters of the backbone."""
     statistics: nnx.State
-    """Running ones of the batch norms."""
+    """Running statistics of the batch norms."""
     classes: Any
-    """Class weights, ``[classes, d]``, filled up with rows of zeros to whole shards."""
+    """Class weights, ``[classes, d]``, padded with rows of zeros to shards of equal size."""
     head: Any
     regression: Any
-    """Of the known attributes; () without any."""
+    """Linear map to the known attributes; () if there are none."""
     backbone_optimizer: Any
     class_optimizer: Any
     regression_optimizer: Any
     ema: nnx.State | None
-    """Running mean of the parameters."""
+    """Exponential moving average of the parameters; None if the recipe keeps none."""
     key: PRNGKey
 
 
 class Metrics(NamedTuple):
-    """Figures of one step, before its update."""
+    """Figures of one step, computed before its update."""
 
     loss: Scalar
     gradient_norm: Scalar
-    """Of the backbone, before clipping."""
+    """Norm of the backbone's gradient before clipping."""
     embedding_norm: Scalar
-    """Mean length of the embeddings."""
+    """Mean norm of the embeddings."""
     learning_rate: Scalar
     attribute_error: Scalar
-    """Mean squared, of the known attributes; 0 without any."""
+    """Mean squared error of the known attributes; 0 if there are none."""
     is_finite: Scalar
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """What a training step needs to know; equal ones share a compilation.
+    """The fixed settings of a training step; equal trainers share a compilation.
 
     Attributes:
-        backbone: its shape.
+        backbone: shape of the backbone.
         recipe: loss, optimizer and schedule.
-        num_classes: identities.
-        steps_per_epoch: batches of an epoch.
-        mesh: devices; None trains on one.
-        dtype: of the convolutions.
-        num_attributes: known of each identity, to be told by the embedding too.
+        num_classes: number of identities.
+        steps_per_epoch: number of batches in an epoch.
+        mesh: devices to train on; None trains on one device.
+        dtype: type in which the convolutions compute.
+        num_attributes: number of known attributes of each identity for the embedding to predict.
     """
 
     backbone: BackboneConfig
@@ -92,15 +92,15 @@ class Trainer:
 
     @property
     def num_steps(self) -> int:
-        """Steps of the whole run."""
+        """Number of steps in the whole run."""
         return self.recipe.num_epochs * self.steps_per_epoch
 
     def init(self, key: PRNGKey) -> TrainState:
-        """Create the start, sharded from the beginning."""
+        """Create the initial state, already sharded."""
         return _start(self)(key)
 
     def state_shapes(self) -> TrainState:
-        """Return shapes and shardings of the state, for a checkpoint to be restored to."""
+        """Return the shapes and shardings of the state, into which a checkpoint is restored."""
         shapes = jax.eval_shape(partial(_first_state, self), jax.random.key(0))
         if self.mesh is None:
             return shapes
@@ -116,25 +116,29 @@ class Trainer:
     def step(
         self, state: TrainState, images: Any, labels: Indices, attributes: Any = None
     ) -> tuple[TrainState, Metrics]:
-        """Train on one batch. The state passed in is donated.
+        """Train on one batch. The buffers of ``state`` are donated.
 
         Args:
-            state: from :meth:`init` or the step before.
+            state: from :meth:`init` or the previous step.
             images: uint8 ``[n, size, size, 3]`` in the variant's color order.
-            labels: class of each, ``[n]``; -1 marks a row that stands for no face.
-            attributes: of each, float32 ``[n, num_attributes]``; needed if there are any.
+            labels: class of each image, ``[n]``; -1 marks a padding row without a face.
+            attributes: attributes of each image, float32 ``[n, num_attributes]``; required if
+                ``num_attributes`` is not 0.
+
+        Returns:
+            The next state, and the figures of the step.
         """
         return _step(self, state, images, labels, attributes)
 
     def put(self, batch: Any) -> Any:
-        """Bring this process's part of a batch to its devices."""
+        """Place this process's part of a batch on its devices."""
         if self.mesh is None:
             return jax.tree.map(jnp.asarray, batch)
         rows = meshes.rows(self.mesh)
         return jax.tree.map(lambda a: jax.make_array_from_process_local_data(rows, a), batch)
 
     def model(self, state: TrainState) -> IResNet:
-        """Return the network so far in evaluation mode: the running mean, where there is one."""
+        """Return the current network in evaluation mode, with averaged weights if they are kept."""
         params = state.params if state.ema is None else state.ema
         model = nnx.merge(_graph(self), params, state.statistics)
         model.eval()
@@ -147,7 +151,7 @@ class Trainer:
         return optax.chain(first, self._sgd(_decays if not self.recipe.decay_norms else None))
 
     def class_optimizer(self) -> optax.GradientTransformation:
-        """Return SGD for the class weights; classes that were not drawn stay as they are."""
+        """Return SGD for the class weights, which leaves classes that were not drawn unchanged."""
         sgd = self._sgd(None)
         return rows_with_gradient(sgd) if self.recipe.sample_rate < 1 else sgd
 
@@ -165,10 +169,13 @@ class Trainer:
 
 
 def rows_with_gradient(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Leave rows without a gradient alone, their momentum too, as Partial FC does.
+    """Leave rows without a gradient and their momentum unchanged, as in Partial FC.
 
     Args:
         inner: an optimizer of one array ``[n, d]``.
+
+    Returns:
+        The optimizer with that restriction.
     """
 
     def update(updates: Any, state: Any, params: Any = None) -> Any:
@@ -185,7 +192,7 @@ def rows_with_gradient(inner: optax.GradientTransformation) -> optax.GradientTra
 
 
 def _decays(params: nnx.State) -> nnx.State:
-    """Tell which parameters decay: all but those of batch norms."""
+    """Return a mask of the parameters that decay, which are all but those of batch norms."""
 
     def decays(path: Any, leaf: Any) -> bool:
         del leaf
@@ -196,7 +203,7 @@ def _decays(params: nnx.State) -> nnx.State:
 
 
 def _graph(trainer: Trainer) -> Any:
-    """Return the network's structure, in training mode."""
+    """Return the structure of the network in training mode."""
     return nnx.split(nnx.eval_shape(partial(_make, trainer, jax.random.key(0))))[0]
 
 
@@ -206,8 +213,8 @@ def _make(trainer: Trainer, key: PRNGKey) -> IResNet:
 
 @lru_cache(maxsize=8)
 def _start(trainer: Trainer) -> Any:
-    """Return the compiled start, the same for equal trainers."""
-    # It runs once: optimizing it on a CPU takes longer than all that it saves.
+    """Return the compiled function of the initial state, shared by equal trainers."""
+    # It runs only once, so on a CPU optimizing it would take more time than it saves.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     start = partial(jax.jit, partial(_first_state, trainer), compiler_options=options)
     if trainer.mesh is None:
@@ -328,7 +335,7 @@ def _chosen(is_new: Scalar, new: TrainState, old: TrainState) -> TrainState:
 
 
 def to_tree(state: TrainState) -> dict[str, Any]:
-    """Return the leaves of a state, or of its shapes, by name: what a checkpoint keeps."""
+    """Return the leaves of a state, or of its shapes, by name, for a checkpoint."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 

@@ -1,4 +1,4 @@
-"""Weights in and out, under the names and in the layouts of the published PyTorch networks."""
+"""Import and export of weights under the names and in the layouts of the published PyTorch networks."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 RUN_WEIGHTS = "model.safetensors"
 RUN_SETTINGS = "model.json"
-"""Files of a training run: the weights under their published names, and the network's settings."""
+"""File of a training run with the network's settings; ``RUN_WEIGHTS`` has the published names."""
 
 PREFIXES = ("module.", "model.", "backbone.", "net.")
-"""What wrappers put before the names, in any order: each is stripped, as often as it comes."""
+"""Prefixes that wrappers put before names. All are stripped, in any order and number."""
 
 _INNER_WRAPPERS = re.compile(
     r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
-"""What PyTorch puts anywhere into a name: of torch.compile, sharding and recomputation."""
+"""Parts that PyTorch inserts anywhere in a name for torch.compile, sharding and recomputation."""
 
 _OF_CVLFACE = re.compile(r"((module|_orig_mod|model)\.)*net\.")
 
@@ -51,18 +51,18 @@ _LOOKS = (
     (r"(^|\.)(cls_token|pos_embed|patch_embed\.)", "a vision transformer"),
     (r"(^|\.)(conv_dw|conv_6_dw|depthwise)\.", "a MobileFaceNet"),
 )
-"""Networks that people mistake for these, by their names."""
+"""Networks that are often mistaken for IR networks, by patterns of their weight names."""
 
 
 class ImportReport(NamedTuple):
-    """What became of the names of a file, prefixes stripped.
+    """A report on which names of a weight file were used, with prefixes stripped.
 
     Attributes:
-        used: names whose weights the model now has.
-        missing: counters of batches that the file lacks; nothing needs them.
-        unexpected: names of a classifier or loss beside the network, which are left unused.
-        is_cvlface: whether the names were wrapped as those of CVLface are, whose networks take RGB or
-            BGR whatever their variant.
+        used: names of weights that were copied into the model.
+        missing: batch counters that the file lacks; nothing needs them.
+        unexpected: names of a classifier or loss next to the network, which are not used.
+        is_cvlface: whether the names are wrapped as those of CVLface, whose networks take RGB or BGR
+            regardless of their variant.
     """
 
     used: tuple[str, ...]
@@ -78,7 +78,7 @@ class _Entry(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """PyTorch's shape of a weight, and the order of its axes in ours, whose shape follows."""
+    """PyTorch's shape of a weight, the order in which our layout has its axes, and our shape."""
 
     shape: tuple[int, ...]
     order: tuple[int, ...]
@@ -98,15 +98,16 @@ def import_weights(
     """Put published weights into a model.
 
     Args:
-        model: of the same variant and shape; changed in place, and only if all is well.
-        state_dict: PyTorch's names and arrays; ``PREFIXES`` are stripped.
-        source: the file, for errors.
+        model: a model of the same variant and shape; it is changed in place, and only if all weights
+            are valid.
+        state_dict: arrays under PyTorch's names; ``PREFIXES`` are stripped.
+        source: name of the file in error messages.
 
     Returns:
-        The names used, missing and unexpected.
+        The names that were used, missing and unexpected.
 
     Raises:
-        InputError: a weight is missing, not finite, of another shape or type, or the file holds
+        InputError: a weight is missing, is not finite or has the wrong shape or type, or the file holds
             weights of layers that the model does not have.
     """
     arrays = strip_prefixes(state_dict, source=source)
@@ -132,7 +133,7 @@ def import_weights(
 
 
 def _foreign(unexpected: Mapping[str, np.ndarray], used: list[str], dim: int) -> list[str]:
-    """Return the names that can belong to no classifier or loss, but to layers of a network."""
+    """Return the names that must belong to layers of a network, not to a classifier or a loss."""
     roots = {_root(key) for key in used}
     modules: dict[str, list[str]] = {}
     for key in unexpected:
@@ -150,13 +151,13 @@ def _root(key: str) -> str:
 
 
 def _may_be_of_head(key: str, array: np.ndarray, dim: int) -> bool:
-    """Tell whether a weight may be of class centers, a bias or a running number of a loss."""
+    """Tell whether a weight may hold class centers, a bias or a running statistic of a loss."""
     is_norm = key.endswith((".running_mean", ".running_var", _COUNTER))
     return not is_norm and (array.ndim < 2 or (array.ndim == 2 and dim in array.shape))
 
 
 def _looks(keys: Iterable[str]) -> str:
-    """Say which other network the names look like, if any."""
+    """Return a clause that says which other network the names look like, or an empty string."""
     found = (what for pattern, what in _LOOKS if any(re.search(pattern, key) for key in keys))
     what = next(found, None)
     return f", which looks like {what}" if what else ""
@@ -165,7 +166,7 @@ def _looks(keys: Iterable[str]) -> str:
 def export_weights(model: IResNet) -> dict[str, np.ndarray]:
     """Return the weights under PyTorch's names, ready for ``load_state_dict(strict=True)``.
 
-    The counters of batches, which nothing reads, are 0.
+    The batch counters are set to 0, since nothing reads them.
     """
     arrays = {}
     for key, variable, layout in _entries(model):
@@ -180,10 +181,10 @@ def load_model(path: StrPath, *, dtype: Any = jnp.float32) -> tuple[IResNet, Imp
 
     Args:
         path: a .pt, .pth, .ckpt or .safetensors file of an IR network in either variant.
-        dtype: of the convolutions: float32 or bfloat16.
+        dtype: type in which the convolutions compute, float32 or bfloat16.
 
     Returns:
-        The model, in evaluation mode, and what became of the names.
+        The model in evaluation mode, and the report on the names.
 
     Raises:
         InputError: the file cannot be used; see :func:`read_state_dict` and :func:`import_weights`.
@@ -192,7 +193,7 @@ def load_model(path: StrPath, *, dtype: Any = jnp.float32) -> tuple[IResNet, Imp
     stored = read_state_dict(path)
     arrays = strip_prefixes(stored, source=source)
     config = find_config(arrays, source=source)
-    # Weights are not drawn, only to be overwritten.
+    # Only shapes: weights that are about to be overwritten need not be drawn.
     model = nnx.eval_shape(lambda: IResNet(config, dtype=dtype, rngs=nnx.Rngs(0)))
     report = import_weights(model, arrays, source=source)
     model.eval()
@@ -202,10 +203,10 @@ def load_model(path: StrPath, *, dtype: Any = jnp.float32) -> tuple[IResNet, Imp
 def strip_prefixes(
     state_dict: Mapping[str, np.ndarray], *, source: str = "weights"
 ) -> dict[str, np.ndarray]:
-    """Strip ``PREFIXES`` from the front of every name, and what torch.compile puts into it.
+    """Strip ``PREFIXES`` from every name, and the parts that torch.compile and others insert.
 
     Raises:
-        InputError: two names become one.
+        InputError: two names become the same.
     """
     arrays: dict[str, np.ndarray] = {}
     for key, array in state_dict.items():
@@ -219,14 +220,17 @@ def strip_prefixes(
 
 
 def find_config(arrays: Mapping[str, np.ndarray], *, source: str = "weights") -> BackboneConfig:
-    """Tell the network from the names and shapes of its weights.
+    """Infer the shape of the network from the names and shapes of its weights.
 
     Args:
-        arrays: PyTorch's names, without prefixes.
-        source: the file, for errors.
+        arrays: arrays under PyTorch's names, without prefixes.
+        source: name of the file in error messages.
+
+    Returns:
+        The shape.
 
     Raises:
-        InputError: the weights are of no IR network.
+        InputError: the weights do not belong to an IR network.
     """
     variant: Variant | None = next((v for v, stem in _STEMS.items() if stem in arrays), None)
     if variant is None:
@@ -253,13 +257,13 @@ def find_config(arrays: Mapping[str, np.ndarray], *, source: str = "weights") ->
 
 
 def _widths(arrays: Mapping[str, np.ndarray], starts: str, ends: str) -> list[int]:
-    """Return the width of every block: of its first convolution, so named."""
+    """Return the width of every block, read from its first convolution."""
     found = (a for key, a in arrays.items() if key.startswith(starts) and key.endswith(ends))
     return [array.shape[0] for array in found if array.ndim == 4]
 
 
 def _checked(entry: _Entry, array: np.ndarray, source: str) -> np.ndarray:
-    """Return a weight in float32 and in our layout."""
+    """Check a weight, and return it in float32 and in our layout."""
     expected = _torch_shape(entry.layout)
     if array.shape != expected:
         raise InputError(
@@ -279,7 +283,7 @@ def _checked(entry: _Entry, array: np.ndarray, source: str) -> np.ndarray:
 
 
 def _torch_shape(layout: _Layout) -> tuple[int, ...]:
-    """Return the shape in the file: a linear layer's columns are one axis there."""
+    """Return the shape in the file, where the columns of a linear layer are a single axis."""
     is_linear = len(layout.own_shape) == 2
     return (layout.shape[0], layout.own_shape[0]) if is_linear else layout.shape
 
@@ -323,14 +327,14 @@ def _layout(variable: nnx.Variable, config: BackboneConfig) -> _Layout:
     if len(own) == 4:
         return _Layout((own[3], own[2], own[0], own[1]), (2, 3, 1, 0), own)
     if len(own) == 2:
-        # PyTorch flattens [channels, height, width], and we [height, width, channels].
+        # PyTorch flattens [channels, height, width]; this package flattens [height, width, channels].
         side = config.map_size
         return _Layout((own[1], config.widths[-1], side, side), (2, 3, 1, 0), own)
     return _Layout(own, (0,), own)
 
 
 def _layers(model: IResNet) -> Iterator[tuple[str, nnx.Module]]:
-    """Yield every layer that has weights with its published name, in the published order."""
+    """Yield every layer with weights and its published name, in the published order."""
     yield from (_adaface_layers if model.config.variant == "adaface" else _insightface_layers)(
         model
     )

@@ -1,4 +1,9 @@
-"""From packed embeddings to a face data set: conditions, generators, rendering and writing."""
+"""Synthesis of a face data set from packed embeddings: conditions, generators, rendering and writing.
+
+It may import the layers up to ``packing``, and gets recognizers and detectors only as functions of
+arrays. :mod:`hyperface_jax.faces` and the layers above it, such as :mod:`hyperface_jax.runs`, may import
+it.
+"""
 
 from hyperface_jax.synthesis.conditions import Draws, Variation, draw
 from hyperface_jax.synthesis.generators import FunctionGenerator, Generator, import_generator

@@ -1,7 +1,7 @@
-"""Arc2Face: a diffusion model that draws the face of an ArcFace embedding.
+"""Arc2Face, a diffusion model that draws the face of an ArcFace embedding.
 
-It is Stable Diffusion 1.5 whose UNet and text encoder were trained further on faces. The denoising loop
-is written out here, so the images depend on no release of a pipeline.
+It is Stable Diffusion 1.5 with a UNet and a text encoder that were fine-tuned on faces. The denoising
+loop is implemented here, so the images do not depend on the pipelines of a diffusers release.
 
 References:
     Papantoniou et al., "Arc2Face: A Foundation Model for ID-Consistent Human Faces", ECCV 2024.
@@ -54,25 +54,26 @@ _TRANSFORMERS_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 @dataclass(frozen=True, kw_only=True)
 class Arc2FaceConfig:
-    """Where the parts of Arc2Face are, and how it draws.
+    """Locations of the parts of Arc2Face, and settings for drawing.
 
     Args:
         arc2face: folder with ``arc2face/`` (UNet) and ``encoder/`` (text encoder), as published.
         base: folder of Stable Diffusion 1.5 with ``vae/``, ``scheduler/`` and ``tokenizer/``; None if
             these are in the folder ``arc2face``.
-        steps: of denoising.
-        guidance: scale of classifier-free guidance; at most 1 for none, twice as fast.
-        scheduler: DPM-Solver++ (2M), DDIM, or that of latent consistency models.
-        dtype: of the UNet and decoder; None for float16 on a GPU and float32 elsewhere. Prompts and
-            the steps between are float32.
-        device: PyTorch's name of it; None for a GPU if there is one.
-        lcm_lora: LCM-LoRA, a .safetensors file or its folder, for 2 to 4 steps of "lcm" with guidance 1.
-        tiny_vae: folder of an ``AutoencoderTiny`` (TAESD) to decode with.
+        steps: number of denoising steps.
+        guidance: scale of classifier-free guidance; 1 or less turns it off and is twice as fast.
+        scheduler: "dpm" for DPM-Solver++ (2M), "ddim" for DDIM, or "lcm" for latent consistency models.
+        dtype: type of the UNet and the decoder; None uses float16 on a GPU and float32 elsewhere.
+            Prompts and scheduler steps are always float32.
+        device: PyTorch's name of the device; None uses a GPU if there is one.
+        lcm_lora: LCM-LoRA, as a .safetensors file or its folder, for 2 to 4 steps of "lcm" with
+            guidance 1.
+        tiny_vae: folder of an ``AutoencoderTiny`` (TAESD) to use as the decoder.
         compile: whether to compile the UNet.
-        channels_last: whether to keep channels last in memory.
+        channels_last: whether to use the channels-last memory layout.
 
     Raises:
-        InputError: a value outside its range.
+        InputError: a value is out of range.
     """
 
     arc2face: Path
@@ -102,16 +103,17 @@ class Arc2Face:
     """A :class:`~hyperface_jax.synthesis.generators.Generator` that draws with Arc2Face.
 
     Args:
-        config: where its parts are, and how it draws.
+        config: locations of its parts, and settings for drawing.
 
     Attributes:
-        condition_dim: 512, or that of the face in ``reference.npz`` of the folder, if there is one.
-        tokenizer: CLIP's.
+        condition_dim: dimension of the condition: that of the face in the folder's ``reference.npz``,
+            or 512 if there is no such file.
+        tokenizer: CLIP's tokenizer.
         encoder: the text encoder, in float32.
 
     Raises:
         InputError: a library or a part is missing, a file is incomplete or damaged, the parts do not
-            fit together, or the text encoder does not do what Arc2Face relies on.
+            fit together, or the text encoder lacks a property that Arc2Face relies on.
     """
 
     condition_dim: int = 512
@@ -139,7 +141,7 @@ class Arc2Face:
 
     @property
     def name(self) -> str:
-        """What the manifest and the card call it."""
+        """Name in the manifest and on the card."""
         config = self._config
         extras = [word for word in ("lcm_lora", "tiny_vae") if getattr(config, word)]
         drawn = f"{config.scheduler}, {config.steps} steps, guidance {config.guidance:g}"
@@ -156,7 +158,7 @@ class Arc2Face:
             uint8 RGB, ``[b, image_size, image_size, 3]``.
 
         Raises:
-            InputError: arrays of other shapes, or an image that is not a number.
+            InputError: an array has the wrong shape, or an image is not finite.
         """
         import torch
 
@@ -167,7 +169,7 @@ class Arc2Face:
                 f"{expected[0]} and {expected[1]}"
             )
         rows = np.ascontiguousarray(noise, np.float32)
-        # Compiled modules may not save what inference mode makes.
+        # Compiled modules may not save tensors that were made in inference mode.
         with torch.no_grad() if self._config.compile else torch.inference_mode():
             faces = self._tensor(conditions)
             prompts = prompt_embeddings(self.tokenizer, self.encoder, faces)
@@ -175,7 +177,7 @@ class Arc2Face:
             return self._decode(latents)
 
     def _load_encoder(self, files: dict[str, Path]) -> None:
-        """Load the text encoder first: it is small, and its checks spare the wait for the UNet."""
+        """Load the text encoder, first because it is small and may fail its checks before the UNet."""
         reference_path = self._config.arc2face / "reference.npz"
         if reference := read_reference(reference_path):
             self.condition_dim = len(reference.face)
@@ -190,12 +192,12 @@ class Arc2Face:
         check_reference(reference_path, self.tokenizer, self.encoder)
 
     def _place(self) -> None:
-        """Move the networks to their device and type, and compile the UNet if asked."""
+        """Move the networks to their device and type, and compile the UNet if requested."""
         import torch
 
         config = self._config
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        # The networks' own method warns of parts to keep in float32, of which they have none.
+        # The networks' own `to` warns about parts to keep in float32, although they have none.
         move: Any = torch.nn.Module.to
         for network in (self._unet, self._vae):
             move(network, self._device, self._dtype, memory_format=layout)
@@ -232,7 +234,7 @@ class Arc2Face:
     def _predict(
         self, latents: torch.Tensor, step: torch.Tensor, prompts: torch.Tensor
     ) -> torch.Tensor:
-        """Predict the noise in the latents, with guidance if asked."""
+        """Predict the noise in the latents, with guidance if it is on."""
         import torch
 
         if self._negative is None:
@@ -260,7 +262,7 @@ class Arc2Face:
 
 
 def _own_generator(noise: np.ndarray) -> torch.Generator:
-    """Seed a generator by the noise of one image, so that no other image has a part in its draws."""
+    """Seed a generator by the noise of one image, so that its draws depend on no other image."""
     import torch
 
     seed = hashlib.sha256(noise.tobytes()).digest()[:8]
@@ -278,9 +280,9 @@ def _require_libraries(config: Arc2FaceConfig) -> None:
 
 
 def _find_files(config: Arc2FaceConfig) -> dict[str, Path]:
-    """Find the file of every part, by its role.
+    """Find the file for each role, such as "unet weights".
 
-    The names of roles go into the digest, the paths do not.
+    The names of the roles go into the digest, but the paths do not.
     """
     top, base = config.arc2face, config.base or config.arc2face
     wanted = {
@@ -296,9 +298,9 @@ def _find_files(config: Arc2FaceConfig) -> dict[str, Path]:
     found = {role: next(filter(Path.is_file, paths), None) for role, paths in wanted.items()}
     if missing := [one_line(wanted[role][0]) for role, path in found.items() if path is None]:
         raise InputError(
-            f"{one_line(top)}: no whole Arc2Face, without {', '.join(missing)}; download arc2face/ and "
+            f"{one_line(top)}: incomplete Arc2Face, lacks {', '.join(missing)}; download arc2face/ and "
             "encoder/ of Arc2Face there, and vae/, scheduler/ and tokenizer/ of Stable Diffusion 1.5 "
-            "beside them or into base"
+            "next to them or into base"
         )
     files = {role: path for role, path in found.items() if path is not None}
     if lora and files["lora"].suffix != ".safetensors":
@@ -342,7 +344,7 @@ def _make_scheduler(config: Arc2FaceConfig, path: Path) -> Any:
     except (ValueError, TypeError, NotImplementedError) as error:
         raise InputError(
             f"{one_line(path)}: {config.scheduler} in {config.steps} steps: {one_line(error)}; use "
-            "other steps, or scheduler/ of Stable Diffusion 1.5"
+            "another number of steps, or scheduler/ of Stable Diffusion 1.5"
         ) from error
     return scheduler
 
@@ -361,7 +363,7 @@ def _merge_lora(unet: Any, vae: Any, path: Path) -> None:
         pipeline = diffusers.StableDiffusionPipeline(
             vae=vae, unet=unet, requires_safety_checker=False, **dict.fromkeys(none)
         )
-        # It has no text encoder, and would warn of that.
+        # The pipeline has no text encoder and would warn about that.
         pipeline.load_lora_into_text_encoder = lambda *args, **settings: None
         pipeline.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
         num_changed = sum(hasattr(layer, "lora_A") for layer in unet.modules())
@@ -369,17 +371,17 @@ def _merge_lora(unet: Any, vae: Any, path: Path) -> None:
         unet.unload_lora()
     except Exception as error:  # diffusers, peft and safetensors raise nearly anything
         raise InputError(
-            f"{one_line(path)}: no LoRA for this UNet ({one_line(error)}); use lcm-lora-sdv1-5"
+            f"{one_line(path)}: not a LoRA for this UNet ({one_line(error)}); use lcm-lora-sdv1-5"
         ) from error
     if num_changed != num_updates or not num_updates:
         raise InputError(
-            f"{one_line(path)}: {num_changed} of its {num_updates} updates fit this UNet; use "
+            f"{one_line(path)}: only {num_changed} of its {num_updates} updates fit this UNet; use "
             "lcm-lora-sdv1-5"
         )
 
 
 def _noise_shape(unet: Any, vae: Any, encoder: Any, files: dict[str, Path]) -> tuple[int, ...]:
-    """Return the shape of the latents, having checked that the networks fit."""
+    """Return the shape of the latents, after checking that the networks fit together."""
     latent, width = vae.config.latent_channels, encoder.config.hidden_size
     wanted = {"in_channels": latent, "out_channels": latent, "cross_attention_dim": width}
     for field, value in wanted.items():

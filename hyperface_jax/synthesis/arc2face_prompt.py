@@ -1,9 +1,9 @@
-"""Arc2Face's text encoder and its prompt: "photo of a id person", the word "id" replaced by a face.
+"""Arc2Face's text encoder and its prompt "photo of a id person", with the word "id" replaced by a face.
 
 The token embedding of "id" is replaced by the face, padded with zeros, and the causal text encoder
-carries it to every later token. Releases of transformers differ in how, and some do it wrongly without
-an error, so :func:`check_encoder` tests both properties and :func:`check_reference` a stored result.
-Loaders may go on with random numbers where a file lacks a tensor: :func:`load_network` does not.
+carries it to all later tokens. Some releases of transformers get this wrong without an error, so
+:func:`check_encoder` tests both properties, and :func:`check_reference` compares with a stored result.
+Some loaders silently fill in random numbers if a file lacks a tensor; :func:`load_network` does not.
 
 References:
     Papantoniou et al., "Arc2Face: A Foundation Model for ID-Consistent Human Faces", ECCV 2024.
@@ -33,16 +33,16 @@ _NO_CHANGE = 1e-4
 """Share of the largest value below which a row of the prompt counts as unchanged."""
 _TOLERANCE = 1e-3
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-"""Names of layers in the published VAE, and those of later releases of diffusers."""
+"""Names of layers in the published VAE, mapped to those in later releases of diffusers."""
 _SHOWN = 3
 
 
 class Reference(NamedTuple):
-    """A face and what the encoder made of it once.
+    """A face and its prompt embedding from an earlier run of the encoder.
 
     Attributes:
         face: unit embedding, float32 ``[d]``.
-        prompt: its prompt embedding, float32 ``[77, hidden]``.
+        prompt: prompt embedding of that face, float32 ``[77, hidden]``.
     """
 
     face: np.ndarray
@@ -53,15 +53,16 @@ def prompt_embeddings(tokenizer: Any, encoder: Any, faces: torch.Tensor) -> torc
     """Encode faces as prompts.
 
     Args:
-        tokenizer: CLIP's.
+        tokenizer: CLIP's tokenizer.
         encoder: a ``CLIPTextModel`` in float32.
-        faces: embeddings ``[b, d]`` on the encoder's device, d at most ``hidden``; made unit here.
+        faces: embeddings ``[b, d]`` on the encoder's device, with d at most ``hidden``; they are
+            normalized here.
 
     Returns:
         float32 ``[b, 77, hidden]``.
 
     Raises:
-        InputError: faces larger than the encoder's hidden size, or "id" is not one token of the prompt.
+        InputError: d exceeds the encoder's hidden size, or "id" is not exactly one token of the prompt.
     """
     from torch.nn import functional
 
@@ -85,20 +86,20 @@ def prompt_embeddings(tokenizer: Any, encoder: Any, faces: torch.Tensor) -> torc
 
 
 def unconditional_embedding(tokenizer: Any, encoder: Any) -> torch.Tensor:
-    """Encode the empty prompt, which guidance steers away from; float32 ``[1, 77, hidden]``."""
+    """Encode the empty prompt, from which guidance steers away, as float32 ``[1, 77, hidden]``."""
     return _encode(encoder, [_tokens(tokenizer, encoder, "")])
 
 
 def check_encoder(tokenizer: Any, encoder: Any, dim: int) -> None:
-    """Check that a face reaches the tokens from "id" on, and none before it.
+    """Check that a face affects the token "id" and all later tokens, but none before it.
 
     Args:
-        tokenizer: CLIP's.
+        tokenizer: CLIP's tokenizer.
         encoder: a ``CLIPTextModel`` in float32.
         dim: dimension of the faces.
 
     Raises:
-        InputError: it does not; the message names the release of transformers.
+        InputError: the check fails; the message names the release of transformers.
     """
     import torch
     import transformers
@@ -121,7 +122,7 @@ def check_encoder(tokenizer: Any, encoder: Any, dim: int) -> None:
 
 
 def read_reference(path: StrPath) -> Reference | None:
-    """Read a reference written by :func:`write_reference`; None where there is none.
+    """Read a reference written by :func:`write_reference`; return None if there is no such file.
 
     Raises:
         InputError: the file is damaged or holds something else.
@@ -133,7 +134,7 @@ def read_reference(path: StrPath) -> Reference | None:
             found = Reference(*(arrays[name].astype(np.float32) for name in Reference._fields))
     except Exception as error:  # damage makes NumPy raise nearly anything
         raise InputError(
-            f"{one_line(path)}: no reference, or damaged ({one_line(error)}); write it again or "
+            f"{one_line(path)}: not a reference, or damaged ({one_line(error)}); write it again or "
             "remove it"
         ) from error
     if found.face.ndim != 1 or found.prompt.ndim != 2:
@@ -148,7 +149,7 @@ def check_reference(path: StrPath, tokenizer: Any, encoder: Any) -> None:
     """Compare the encoder with the reference at ``path``, if there is one.
 
     Raises:
-        InputError: the file is bad, or a value of the prompt differs by more than 1e-3.
+        InputError: the file is damaged, or a value of the prompt differs by more than 1e-3.
     """
     import torch
     import transformers
@@ -172,13 +173,13 @@ def check_reference(path: StrPath, tokenizer: Any, encoder: Any) -> None:
 
 
 def write_reference(path: StrPath, tokenizer: Any, encoder: Any, face: np.ndarray) -> None:
-    """Store what the encoder makes of a face, for :func:`check_reference` on other machines.
+    """Store the prompt embedding of a face, for :func:`check_reference` on other machines.
 
     Args:
         path: ``reference.npz`` in the folder of Arc2Face.
-        tokenizer: CLIP's.
-        encoder: a ``CLIPTextModel`` in float32, known to be right.
-        face: unit embedding, ``[d]``; a loaded model takes its dimension from here.
+        tokenizer: CLIP's tokenizer.
+        encoder: a ``CLIPTextModel`` in float32 that is known to be correct.
+        face: unit embedding, ``[d]``; a loaded model takes its condition dimension from here.
 
     Raises:
         InputError: the file cannot be written.
@@ -191,7 +192,7 @@ def write_reference(path: StrPath, tokenizer: Any, encoder: Any, face: np.ndarra
 
 
 def _tokens(tokenizer: Any, encoder: Any, text: str) -> list[int]:
-    """Tokenise and pad to the encoder's length."""
+    """Tokenize, and pad to the encoder's length."""
     length = encoder.config.max_position_embeddings
     return tokenizer(text, padding="max_length", max_length=length, truncation=True)["input_ids"]
 
@@ -200,8 +201,8 @@ def _face_place(tokenizer: Any, tokens: list[int]) -> int:
     word = tokenizer(_WORD, add_special_tokens=False)["input_ids"]
     if len(word) != 1 or tokens.count(word[0]) != 1:
         raise InputError(
-            f"tokenizer: {_WORD!r} is {len(word)} tokens, and must be one that {_PROMPT!r} has once; "
-            "use tokenizer/ of Stable Diffusion 1.5"
+            f"tokenizer: {_WORD!r} is {len(word)} tokens, but must be a single one that occurs once in "
+            f"{_PROMPT!r}; use tokenizer/ of Stable Diffusion 1.5"
         )
     return tokens.index(word[0])
 
@@ -217,7 +218,7 @@ def load_tokenizer(folder: Path) -> Any:
     """Load CLIP's tokenizer.
 
     Raises:
-        InputError: the folder holds none.
+        InputError: the folder does not hold a CLIP tokenizer.
     """
     import transformers
 
@@ -225,25 +226,25 @@ def load_tokenizer(folder: Path) -> Any:
         return transformers.CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # the Rust tokenizers raise their own types
         raise InputError(
-            f"{one_line(folder)}: no CLIP tokenizer ({one_line(error)}); download tokenizer/ of Stable "
-            "Diffusion 1.5 again"
+            f"{one_line(folder)}: not a CLIP tokenizer ({one_line(error)}); download tokenizer/ of "
+            "Stable Diffusion 1.5 again"
         ) from error
 
 
 def load_network(library: str, kind: str, config: Path, weights: Path) -> Any:
-    """Build a network by its configuration and fill every tensor of it from its file.
+    """Build a network from its configuration, and fill all its tensors from its weight file.
 
     Args:
-        library: diffusers or transformers.
-        kind: name of the class in it.
-        config: its config.json.
-        weights: a .safetensors or .bin file, read without running anything in it.
+        library: "diffusers" or "transformers".
+        kind: name of the network's class in that library.
+        config: the network's config.json.
+        weights: a .safetensors or .bin file, which is read without running any code in it.
 
     Returns:
         The network in float32 on the CPU, for inference only.
 
     Raises:
-        InputError: a file is damaged, of another kind, or they do not hold the same tensors.
+        InputError: a file is damaged or of another kind, or the two files do not fit together.
     """
     settings = read_json(config)
     found = settings.get("_class_name") or settings.get("model_type")
@@ -258,14 +259,14 @@ def load_network(library: str, kind: str, config: Path, weights: Path) -> Any:
             model = network.from_config(settings)
     except Exception as error:  # a bad setting makes the layers raise nearly anything
         raise InputError(
-            f"{one_line(config)}: makes no {kind} ({one_line(error)}); download it again"
+            f"{one_line(config)}: cannot build {kind} ({one_line(error)}); download it again"
         ) from error
     _fill(model, weights)
     return model.float().eval().requires_grad_(False)
 
 
 def _fill(model: Any, path: Path) -> None:
-    """Fill every tensor of the model from the file, under the names of any release."""
+    """Fill all tensors of the model from the file, which may use the names of any release."""
     import torch
 
     named = {_usual_name(key): (key, tensor) for key, tensor in model.state_dict().items()}
@@ -293,7 +294,7 @@ def _fill(model: Any, path: Path) -> None:
 
 
 def _usual_name(key: str) -> str:
-    """Return the name that transformers 5 and diffusers 0.15 or later give a tensor."""
+    """Return the name of a tensor in transformers 5 and in diffusers 0.15 or later."""
     old = "|".join(_OLD_ATTENTION)
     pattern = rf"(attentions\.\d+)\.({old})\."
     key = re.sub(pattern, lambda match: f"{match[1]}.{_OLD_ATTENTION[match[2]]}.", key)

@@ -1,4 +1,4 @@
-"""The card of a data set: README.md with the front matter that the Hugging Face Hub reads."""
+"""The card of a data set, a README.md with the front matter that the Hugging Face Hub reads."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ CARD = "README.md"
 ARC2FACE_LICENSES: Mapping[str, str] = MappingProxyType(
     {"Arc2Face": "MIT", "Stable Diffusion 1.5": "CreativeML OpenRAIL-M"}
 )
-"""Of what Arc2Face draws with."""
+"""Licenses of Arc2Face and of the model that it is based on."""
 
 _TAGS = ("face-recognition", "synthetic", "hyperface")
 _SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B")
 _USES = """\
-Intended: training and studying face recognition without photographs of people.
+Intended uses: training and studying face recognition without photographs of people.
 
-Not intended: deciding about people, identifying them in earnest without tests on the population
-concerned, or presenting the images as photographs of somebody. The faces take after what the generator
-and the recognizer learned from, with its biases. A face may resemble a real person, above all one of the
-training data: measure the leakage, as below, before calling the data anonymous."""
+Unintended uses: making decisions about people, identifying people in production without tests on the
+population concerned, or presenting the images as photographs of real people. The faces reflect the
+training data of the generator and the recognizer, including its biases. A face may resemble a real
+person, especially one in the training data: measure the leakage, as described below, before calling the
+data anonymous."""
 
 _LEAKAGE = """\
-How close the faces come to those of the training data was not measured when this card was written. To
-measure it, embed the photographs that the generator was trained on, TRAINING, {faces}, and
+When this card was written, it had not been measured how close the faces come to those in the training
+data. To measure it, embed the photographs that the generator was trained on, TRAINING, {faces}, and
 search for the most similar pairs:
 
     hyperface embed TRAINING --recognizer RECOGNIZER --out training.npz
@@ -53,24 +54,24 @@ or, in Python,
 _FOLDERS = """\
     hyperface train --data PATH/images
 
-or any reader of one folder an identity, such as `torchvision.datasets.ImageFolder`.
+or use any reader of a folder for each identity, such as `torchvision.datasets.ImageFolder`.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """What a card says.
+    """The facts that a card states.
 
     Args:
         title: name of the data set.
-        license: of the data set, as the Hub spells it, such as "cc-by-nc-4.0".
-        format: of the images, as in :class:`~hyperface_jax.synthesis.shards.DataSet`.
-        num_shards: .tar files; any number for folders.
-        command: that made it.
-        settings: that made it, digests included.
-        versions: of the software.
-        licenses: of the parts, such as ``ARC2FACE_LICENSES`` and that of the recognizer.
-        summary: of :func:`~hyperface_jax.synthesis.manifest.summarize`.
+        license: license of the data set in the Hub's spelling, such as "cc-by-nc-4.0".
+        format: format of the images, as in :class:`~hyperface_jax.synthesis.shards.DataSet`.
+        num_shards: number of .tar files; ignored for folders.
+        command: command that made the data set.
+        settings: settings that the data set was made with, including digests.
+        versions: versions of the software by name.
+        licenses: licenses of the parts by name, such as ``ARC2FACE_LICENSES`` and the recognizer's.
+        summary: the result of :func:`~hyperface_jax.synthesis.manifest.summarize`.
         has_embeddings: whether the data set holds the embeddings of its faces.
     """
 
@@ -87,14 +88,14 @@ class CardFacts:
 
 
 def write_card(folder: StrPath, facts: CardFacts) -> Path:
-    """Write the card, in one step.
+    """Write the card atomically.
 
     Args:
-        folder: of the data set.
-        facts: what the card says.
+        folder: folder of the data set.
+        facts: the facts that the card states.
 
     Returns:
-        The file.
+        The path of the card.
 
     Raises:
         InputError: the file cannot be written.
@@ -119,7 +120,7 @@ def card_text(facts: CardFacts) -> str:
 
 
 def size_category(num_images: int) -> str:
-    """Return the size as the Hub writes it.
+    """Return the size category in the Hub's notation.
 
     Examples:
         >>> size_category(999), size_category(1000), size_category(640_000)
@@ -134,9 +135,9 @@ def size_category(num_images: int) -> str:
 
 
 def _front_matter(facts: CardFacts) -> str:
-    """Return YAML, whose strings and lists may be written as JSON, but for JSON's surrogate pairs."""
+    """Return YAML, in which strings and lists may be JSON as long as it has no surrogate pairs."""
     is_tar = facts.format == "webdataset"
-    # Without it the Hub would read the manifest as images.
+    # Without the data files, the Hub would read the manifest as images.
     data = {"split": "train", "path": "shards/*.tar" if is_tar else "images/*/*"}
     fields = {
         "license": facts.license,
@@ -154,18 +155,18 @@ def _overview(summary: Mapping[str, Any]) -> str:
         f"{summary['num_images']:,} synthetic face images of {summary['num_identities']:,} identities. "
         "Each identity is a point on the sphere of face embeddings, placed far from the others "
         "(HyperFace); a generator drew its images from embeddings close to that point.\n\n"
-        f"{summary['num_rejected']:,} images were dropped: of one color ({summary['num_flat']:,}), no "
-        "face was found, or it came out too far from its point. "
+        f"{summary['num_rejected']:,} images were dropped, because they had a single color "
+        f"({summary['num_flat']:,}), no face was found, or the face was too far from its point. "
         f"{summary['num_short_identities']:,} identities have fewer images than planned."
     )
     return "\n\n".join([text, *filter(None, [_cosines(summary)])])
 
 
 def _cosines(summary: Mapping[str, Any]) -> str:
-    """Return a table of the quantiles that there are."""
+    """Return a table of the available quantiles, or an empty string if there are none."""
     names = {
-        "condition_cosine": "of the condition to the point",
-        "target_cosine": "of the face, as the recognizer sees it, to the point",
+        "condition_cosine": "condition to point",
+        "target_cosine": "face, as embedded by the recognizer, to point",
     }
     found = {text: summary[name] for name, text in names.items() if summary[name]}
     if not found:
@@ -180,8 +181,8 @@ def _origin(facts: CardFacts) -> str:
     settings = json.dumps(facts.settings, indent=2, sort_keys=True, ensure_ascii=False)
     parts = [
         _indented(one_line(facts.command)),
-        "Settings and digests, also in `dataset.json` and in the metadata of `manifest.parquet`, which "
-        "has a row for every image:",
+        "Settings and digests, which are also in `dataset.json` and in the metadata of "
+        "`manifest.parquet`, a table with one row for each image:",
         _indented(settings),
         "Versions:",
         _bullets(facts.versions),
@@ -191,15 +192,15 @@ def _origin(facts: CardFacts) -> str:
 
 def _licenses(facts: CardFacts) -> str:
     return (
-        f"This data set: {one_line(facts.license)}. What it was made with:\n\n"
+        f"License of this data set: {one_line(facts.license)}. It was made with:\n\n"
         f"{_bullets(facts.licenses)}\n\n"
-        "The terms of the data that the generator and the recognizer were trained on may bind its use "
-        "too."
+        "The terms of the data that the generator and the recognizer were trained on may also restrict "
+        "its use."
     )
 
 
 def _leakage(facts: CardFacts) -> str:
-    """Say how to measure it, with the paths of this data set."""
+    """Say how to measure the leakage, with the paths of this data set."""
     if facts.has_embeddings:
         faces = "with the recognizer of this data set"
         return _LEAKAGE.format(faces=faces, embed="", embeddings="PATH")
@@ -225,5 +226,5 @@ def _bullets(items: Mapping[str, Any]) -> str:
 
 
 def _indented(text: str) -> str:
-    """Return a code block, which nothing in ``text`` can end."""
+    """Return an indented code block, which nothing in ``text`` can end early."""
     return "\n".join(f"    {line}" for line in text.splitlines())

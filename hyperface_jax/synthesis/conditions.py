@@ -1,8 +1,8 @@
-"""Conditions and noise of every image: drawn from its own key, whatever is drawn beside it.
+"""Conditions and noise of images, each drawn from its own key, independent of all other images.
 
-Sample j of identity i, in its attempt r, owns the key ``fold_in(fold_in(fold_in(key, i), j), r)``. Its
-condition and noise are the same bit for bit in any batch, order, worker and restart on one kind of
-machine.
+Attempt r at sample j of identity i uses the key ``fold_in(fold_in(fold_in(key, i), j), r)``. On the same
+kind of machine, its condition and noise are the same bit for bit in any batch, order, worker or resumed
+run.
 
 References:
     Otroshi Shahreza and Marcel, "HyperFace", ICLR 2025, section 3.3: ``normalize(x + beta v)``.
@@ -26,26 +26,27 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
 _BLOCK = 16
-"""Rows of the compiled program, which is one and the same for any batch."""
+"""Number of rows in the compiled program, which is the same for batches of any size."""
 _TABLE = 4097
 _CHOICE, _CONDITION, _NOISE = range(3)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variation:
-    """How the conditions of one identity differ from its embedding x.
+    """Settings for how the conditions of an identity vary around its embedding x.
 
-    Gaussian: ``normalize(x + beta v)`` with v standard normal, whose angle grows with the dimension:
-    its tangent is about ``beta sqrt(d)``. Cap: uniform among the directions whose cosine to x is at
-    least ``min_cosine``; in high dimensions nearly all of these lie close to the rim.
+    Gaussian samples are ``normalize(x + beta v)`` with standard normal v. Their angle to x grows with
+    the dimension; its tangent is about ``beta sqrt(d)``. Cap samples are uniform among the directions
+    with a cosine to x of at least ``min_cosine``; in high dimensions, nearly all of them lie close to
+    the rim.
 
     Args:
-        beta: standard deviation of each coordinate of the Gaussian.
-        min_cosine: least cosine to x on the cap, above 0.
-        cap_share: share of the samples drawn on the cap; the others are Gaussian.
+        beta: standard deviation of the Gaussian in each coordinate.
+        min_cosine: smallest cosine to x on the cap, above 0.
+        cap_share: share of the samples that are drawn on the cap; the others are Gaussian.
 
     Raises:
-        InputError: a value outside its range.
+        InputError: a value is out of range.
     """
 
     beta: float = 0.01
@@ -62,12 +63,12 @@ class Variation:
 
 
 class Draws(NamedTuple):
-    """What a generator draws images from.
+    """Inputs for a generator.
 
     Attributes:
         conditions: unit rows, float32 ``[b, d]``.
-        cosines: of each condition to its embedding, float32 ``[b]``.
-        noise: standard normal, float32 ``[b, *noise_shape]``.
+        cosines: cosine between each condition and its identity's embedding, float32 ``[b]``.
+        noise: standard normal noise, float32 ``[b, *noise_shape]``.
     """
 
     conditions: np.ndarray
@@ -88,16 +89,16 @@ def draw(
     """Draw conditions and noise.
 
     Args:
-        key: of the data set.
-        embeddings: unit rows, one for each image.
-        identities: numbers of the identities, whole, ``[b]``.
-        samples: numbers of the samples within an identity, ``[b]``.
-        variation: how conditions differ from the embeddings.
-        noise_shape: of the noise of one image.
-        attempts: counts the tries at the same image, from 0.
+        key: random key of the data set.
+        embeddings: embedding of each image's identity, unit rows ``[b, d]``.
+        identities: number of each image's identity, ``[b]``.
+        samples: number of each image within its identity, ``[b]``.
+        variation: settings for how conditions vary around the embeddings.
+        noise_shape: shape of the noise for one image.
+        attempts: number of earlier attempts at each image.
 
     Returns:
-        The draws, in memory of the host.
+        The draws, in host memory.
 
     Raises:
         InputError: the lengths differ.
@@ -106,7 +107,7 @@ def draw(
     if not num_images == len(identities) == len(samples):
         raise InputError(
             f"embeddings, identities, samples: {num_images}, {len(identities)} and {len(samples)} rows; "
-            "give one of each for an image"
+            "give one of each per image"
         )
     numbers = np.stack(np.broadcast_arrays(identities, samples, attempts), axis=1).astype(np.uint32)
     block = partial(
@@ -163,7 +164,7 @@ def _draw_block(
 def _on_cap(
     x: Float[Array, "b d"], normal: Float[Array, "b d"], height: Float[Array, "b"], table: jax.Array
 ) -> Float[Array, "b d"]:
-    """Go from x in a random direction by the angle whose share of the cap is ``height``."""
+    """Move x in a random direction by the angle that encloses the share ``height`` of the cap."""
     angle = jnp.interp(height, table[0], table[1])[:, None]
     tangent = normal - jnp.sum(normal * x, axis=1, keepdims=True) * x
     return normalize(jnp.cos(angle) * x + jnp.sin(angle) * normalize(tangent))
@@ -171,10 +172,11 @@ def _on_cap(
 
 @lru_cache(maxsize=8)
 def _cap_table(min_cosine: float, dim: int) -> np.ndarray:
-    """Tabulate the angle within a cap by the share of the cap's area inside it, ``[2, k]``.
+    """Tabulate the angle in a cap as a function of the share of the cap's area inside it, ``[2, k]``.
 
-    The area within an angle a grows as ``sin(a)^(d-2)``, nearly all of it at the rim. With
-    ``w = (sin a / sin rim)^(d-1)`` the density is ``1 / cos a`` alone, which a table holds well.
+    The area density at an angle a is proportional to ``sin(a)^(d-2)``, so nearly all area is at the rim.
+    In terms of ``w = (sin a / sin rim)^(d-1)``, the density is just ``1 / cos a``, which is smooth
+    enough for a table.
     """
     rim = math.sqrt(1 - min_cosine**2)
     w = 1 - (1 - np.linspace(0, 1, _TABLE)) ** 2

@@ -1,4 +1,4 @@
-"""Signs that a generator has failed: images of one color, and images that are all alike."""
+"""Detection of failures of a generator that draws images which are too much alike."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 _FIELDS = 4
 _ALIKE = 1
-"""Levels by which the mean gray of a field may differ between images that are alike."""
+"""Gray levels by which the mean of a field may differ between images that count as alike."""
 
 
 def sketch(image: np.ndarray) -> bytes:
-    """Return the mean gray of 4 x 4 fields of an image, 16 bytes that tell copies from others."""
+    """Return the mean gray levels of 4 x 4 fields of an image, 16 bytes to recognize copies by."""
     gray = image.mean(axis=2)
     rows, columns = (np.arange(_FIELDS) * size // _FIELDS for size in gray.shape)
     sums = np.add.reduceat(np.add.reduceat(gray, rows, 0), columns, 1)
@@ -26,12 +26,12 @@ def _lengths(starts: np.ndarray, size: int) -> np.ndarray:
 
 
 class Copies(NamedTuple):
-    """Images that differ too little.
+    """Numbers of images and identities that show copies.
 
     Attributes:
-        num_alike_identities: identities of two images or more that are all alike.
-        num_comparable: identities of two images or more.
-        num_repeated_images: images with the sketch of another one before them.
+        num_alike_identities: number of identities with two or more images that are all alike.
+        num_comparable: number of identities with two or more images.
+        num_repeated_images: number of images with the same sketch as an earlier image.
     """
 
     num_alike_identities: int
@@ -40,11 +40,11 @@ class Copies(NamedTuple):
 
 
 def count_copies(identities: np.ndarray, sketches: Sequence[bytes]) -> Copies:
-    """Count identities of one and the same image, and images that are there before.
+    """Count identities with images that are all alike, and repeated images.
 
     Args:
-        identities: of each image, ``[n]``, in groups.
-        sketches: of each image.
+        identities: identity of each image, ``[n]``, with the images of an identity next to each other.
+        sketches: sketch of each image, from :func:`sketch`.
 
     Examples:
         >>> count_copies(np.array([3, 3, 5, 5]), [b"aa", b"ab", b"aa", b"zz"])

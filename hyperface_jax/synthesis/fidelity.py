@@ -1,6 +1,7 @@
-"""What rendering did to the identities: how near their faces came, and how far apart they stayed.
+"""Fidelity of rendering: how close faces come to their identities, and how far apart these stay.
 
-A packing parts embeddings; what trains a recognizer are faces, whose embeddings part less.
+A packing spreads embeddings, but a recognizer is trained on faces, and the embeddings of the faces are
+less spread out.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FACE_EMBEDDINGS = "embeddings"
-"""Folder of a data set for the embeddings of its faces."""
+"""Folder in a data set for the embeddings of its faces."""
 _MOST_ROWS = 20_000
 
 
 class FaceEmbeddings(NamedTuple):
-    """Unit embeddings of faces, float32 ``[n, d]``, and the identities they were drawn for, ``[n]``."""
+    """Unit embeddings of faces, float32 ``[n, d]``, and the identity of each, ``[n]``."""
 
     embeddings: np.ndarray
     identities: np.ndarray
@@ -35,11 +36,11 @@ class Fidelity(NamedTuple):
     """Cosines between targets and the mean directions of their faces.
 
     Attributes:
-        num_measured: identities with a face.
-        target_cosine: mean cosine of an identity's mean face to its target.
-        within_cosine: mean cosine of a face to the mean face of its identity.
-        nearest_before: cosine of each target to the nearest other one, of ``num_rows`` of them.
-        nearest_after: the same of the mean faces.
+        num_measured: number of identities with at least one face.
+        target_cosine: mean cosine between an identity's mean face and its target.
+        within_cosine: mean cosine between a face and the mean face of its identity.
+        nearest_before: cosine between each target and the nearest other one.
+        nearest_after: cosine between each mean face and the nearest other one.
     """
 
     num_measured: int
@@ -49,7 +50,7 @@ class Fidelity(NamedTuple):
     nearest_after: np.ndarray
 
     def summary(self) -> dict[str, Any]:
-        """Return the figures in terms of JSON: mean and maximum of the nearest cosines."""
+        """Return the figures as JSON values, with the mean and maximum of the nearest cosines."""
         before, after = self.nearest_before, self.nearest_after
         return {
             "num_measured": self.num_measured,
@@ -67,14 +68,14 @@ def fidelity(targets: np.ndarray, parts: Iterable[FaceEmbeddings]) -> Fidelity |
     """Compare faces with the targets that they were drawn for.
 
     Args:
-        targets: unit rows ``[n, d]``, the packing.
-        parts: embeddings of the faces, in any order and any cut.
+        targets: the packing, unit rows ``[n, d]``.
+        parts: embeddings of the faces, split into parts in any way and order.
 
     Returns:
-        The figures; None if fewer than two identities have a face. Nearest cosines are those of all
-        identities with a face, or of the first 20,000 to all.
+        The figures; None if fewer than two identities have a face. Nearest cosines are computed from
+        all identities with a face, or from the first 20,000 of them, to all the others.
 
-    Cost: O(n d) memory, ``2 min(n, 20000) n d`` FLOPs twice.
+    Cost: O(n d) memory, and twice ``2 min(n, 20000) n d`` FLOPs.
     """
     sums, num_images = face_sums(targets.shape, parts)
     lengths = np.linalg.norm(sums, axis=1)
@@ -96,11 +97,12 @@ def face_sums(shape: tuple[int, ...], parts: Iterable[FaceEmbeddings]) -> tuple[
     """Add up the embeddings of the faces of each identity.
 
     Args:
-        shape: identities and dimension, ``(n, d)``.
-        parts: embeddings of the faces, in any order and any cut.
+        shape: number of identities and dimension, ``(n, d)``.
+        parts: embeddings of the faces, split into parts in any way and order.
 
     Returns:
-        The sums, float64 ``[n, d]``, zero where an identity has no face; and the number of faces.
+        The sums, float64 ``[n, d]``, which are zero for identities without a face, and the number of
+        faces.
     """
     sums = np.zeros(shape)
     num_images = 0
@@ -111,7 +113,7 @@ def face_sums(shape: tuple[int, ...], parts: Iterable[FaceEmbeddings]) -> tuple[
 
 
 def read_face_embeddings(paths: Iterable[Path]) -> Iterator[FaceEmbeddings]:
-    """Read the embeddings that a recognizer gave to the faces of each shard.
+    """Read the embeddings of the faces of each shard.
 
     Raises:
         InputError: a file cannot be read or is damaged.
@@ -133,7 +135,7 @@ def _nearest(points: np.ndarray) -> np.ndarray:
     return np.asarray(_nearest_others(jnp.asarray(points)))
 
 
-@jax.jit  # Outside of one, the loop of a sweep is compiled anew at each call.
+@jax.jit  # Without it, the loop of a sweep would be compiled again at each call.
 def _nearest_others(x: jax.Array) -> jax.Array:
     rows = first_rows(x, min(_MOST_ROWS, len(x)))
     return Sweep().among(rows, x, reduction=max_cosine())

@@ -1,4 +1,4 @@
-"""What a generator of faces is, one made of a function, and one opened by ``module:name``."""
+"""The interface of a face generator, and generators from functions and from ``module:name``."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from hyperface_jax.io.files import one_line
 
 
 class Generator(Protocol):
-    """A model that draws the face of an embedding: the same image for the same condition and noise."""
+    """A model that draws the face of an embedding.
+
+    It draws the same image for the same condition and noise.
+    """
 
     @property
     def name(self) -> str:
-        """What the manifest and the card call it, one line."""
+        """Name in the manifest and on the card, one line."""
         ...
 
     @property
     def digest(self) -> str:
-        """SHA-256 of its weights and settings, hexadecimal."""
+        """SHA-256 of the weights and settings, hexadecimal."""
         ...
 
     @property
@@ -38,35 +41,35 @@ class Generator(Protocol):
 
     @property
     def image_size(self) -> int:
-        """Height and width of its images, pixels."""
+        """Height and width of the images in pixels."""
         ...
 
     def __call__(self, conditions: np.ndarray, noise: np.ndarray, /) -> np.ndarray:
         """Draw images.
 
         Args:
-            conditions: unit embeddings, float32 ``[b, d]``; b may be any number from 1.
-            noise: float32 ``[b, *noise_shape]``.
+            conditions: unit embeddings, float32 ``[b, d]`` with any b of at least 1.
+            noise: standard normal noise, float32 ``[b, *noise_shape]``.
 
         Returns:
-            uint8 RGB, ``[b, image_size, image_size, 3]``. Image i depends on row i alone, up to one
-            gray level.
+            uint8 RGB, ``[b, image_size, image_size, 3]``. Image i depends only on row i, up to a
+            difference of one gray level.
         """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionGenerator:
-    """A generator made of any function of arrays.
+    """A generator that wraps a function of arrays.
 
     Args:
         function: takes unit conditions, float32 ``[b, condition_dim]``, and noise, float32
             ``[b, *noise_shape]``; returns uint8 RGB ``[b, image_size, image_size, 3]``.
-        name: what the manifest and the card call it.
-        digest: tells one set of weights from another; changing it starts another data set.
+        name: name in the manifest and on the card.
+        digest: identifies the weights and settings; a data set can only be resumed with the same digest.
         condition_dim: dimension of the condition.
-        noise_shape: of the noise of one image.
-        image_size: height and width, pixels.
+        noise_shape: shape of the noise for one image.
+        image_size: height and width of the images in pixels.
 
     Examples:
         >>> gray = FunctionGenerator(
@@ -94,16 +97,18 @@ class FunctionGenerator:
 
 
 def import_generator(spec: str) -> Generator:
-    """Import a generator, or a function without arguments that makes one. Runs that module's code.
+    """Import a generator, or a function without arguments that makes one.
+
+    This runs the code of the module.
 
     Args:
-        spec: ``module:name``, the module on Python's path.
+        spec: ``module:name``, where the module is on Python's path.
 
     Returns:
         The generator.
 
     Raises:
-        InputError: there is no such module or name, or it is no generator.
+        InputError: there is no such module or name, or the object is not a generator.
     """
     module, _, attribute = spec.partition(":")
     name = one_line(spec)
@@ -118,7 +123,7 @@ def import_generator(spec: str) -> Generator:
         generator = generator()
     if missing := _missing(generator):
         raise InputError(
-            f"{name}: no generator, without {', '.join(missing)}; see "
+            f"{name}: no generator, lacks {', '.join(missing)}; see "
             "hyperface_jax.synthesis.generators.Generator"
         )
     return generator

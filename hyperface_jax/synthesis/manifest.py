@@ -1,4 +1,7 @@
-"""The manifest: one row an image, dropped ones too, in Parquet; its metadata holds the settings."""
+"""The manifest of a data set, a Parquet file with one row for each image, including dropped ones.
+
+Its metadata holds the settings of the data set.
+"""
 
 from __future__ import annotations
 
@@ -36,22 +39,22 @@ QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 _SUMMARIZED = tuple(name for name in COLUMNS if name not in ("sample", "shard", "key", "seed"))
 _NULLABLE = ("key", "target_cosine", "sketch")
 _ADDED = {"is_flat": False, "sketch": None}
-"""Columns that manifests of earlier versions lack, and what stands for them."""
+"""Columns that manifests from earlier versions lack, with their default values."""
 _METADATA = b"hyperface"
 _BATCH = 1024
 _ROW_GROUP = 1 << 17
 
 
 class ImageFigures(NamedTuple):
-    """How an image came about.
+    """Figures of an image for the manifest.
 
     Attributes:
-        seed: of the data set or the image, 64 bits signed.
-        attempt: counts the tries, from 0; that of the last one.
-        condition_cosine: of the condition to the embedding of the identity.
-        target_cosine: of the face to the embedding of the identity; None if not looked at.
-        is_flat: whether the image came out of one color.
-        sketch: of the face, see :func:`~hyperface_jax.synthesis.faults.sketch`; None if not known.
+        seed: seed of the data set or the image, a signed 64-bit number.
+        attempt: number of the last attempt at the image, counted from 0.
+        condition_cosine: cosine between the condition and the identity's embedding.
+        target_cosine: cosine between the face's embedding and the identity's; None if not measured.
+        is_flat: whether the image has a single color.
+        sketch: sketch of the face, from :func:`~hyperface_jax.synthesis.faults.sketch`; None if unknown.
     """
 
     seed: int
@@ -63,7 +66,10 @@ class ImageFigures(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of the manifest; ``key`` is the name in the shard without suffix, None if dropped."""
+    """A row of the manifest.
+
+    ``key`` is the name of the image in its shard without the suffix; None if the image was dropped.
+    """
 
     identity: int
     sample: int
@@ -79,7 +85,7 @@ class Row(NamedTuple):
 
 
 class ManifestRows:
-    """The rows of one shard, held in Arrow's form: some 80 bytes each.
+    """The rows of one shard, held in Arrow's format with about 80 bytes per row.
 
     Raises:
         InputError: pyarrow is not installed.
@@ -107,7 +113,7 @@ class ManifestRows:
         self._pending.clear()
 
     def parquet(self, settings: Mapping[str, Any]) -> memoryview:
-        """Return the Parquet file of the rows, of which there must be one at least."""
+        """Return the content of a Parquet file with the rows; there must be at least one."""
         if self._pending:
             self._flush()
         table = self._arrow.Table.from_batches(self._batches)
@@ -117,16 +123,16 @@ class ManifestRows:
 
 
 def merge_manifests(data_set: DataSet) -> Path | None:
-    """Write ``manifest.parquet``, all rows in the order of the shards, if every shard is finished.
+    """Write ``manifest.parquet``, with all rows in the order of the shards, if all are finished.
 
     Args:
-        data_set: the data set; other workers may do the same at once.
+        data_set: the data set; several workers may call this at the same time.
 
     Returns:
-        The file, or None if a shard is missing.
+        The path of the file, or None if a shard is not finished.
 
     Raises:
-        InputError: the manifest of a shard is damaged, or the disc is full.
+        InputError: the manifest of a shard is damaged, or the disk is full.
     """
     if not all(data_set.is_finished(shard) for shard in range(data_set.plan.num_shards)):
         return None
@@ -147,7 +153,7 @@ def merge_manifests(data_set: DataSet) -> Path | None:
 
 
 def _row_groups(data_set: DataSet, arrow: Any) -> Iterator[Any]:
-    """Yield the rows in tables of about ``_ROW_GROUP``: small row groups make slow files."""
+    """Yield the rows in tables of at least ``_ROW_GROUP``, since small row groups make files slow."""
     tables: list[Any] = []
     for shard in range(data_set.plan.num_shards):
         tables.append(_part(data_set, shard))
@@ -178,13 +184,13 @@ def read_manifest(path: StrPath, columns: Sequence[str] = COLUMNS) -> Any:
 
     Args:
         path: the file, or the folder of a finished data set.
-        columns: those to read.
+        columns: names of the columns to read.
 
     Returns:
         A ``pyarrow.Table``.
 
     Raises:
-        InputError: the file is missing, damaged or no manifest, or pyarrow is not installed.
+        InputError: the file is missing, damaged or not a manifest, or pyarrow is not installed.
     """
     file = _open(path)
     try:
@@ -208,7 +214,7 @@ def _read(file: Any, columns: Sequence[str]) -> Any:
 
 
 def manifest_settings(path: StrPath) -> dict[str, Any]:
-    """Return the settings in the metadata of a manifest: what ``dataset.json`` holds.
+    """Return the settings in the metadata of a manifest, the same as in ``dataset.json``.
 
     Raises:
         InputError: as for :func:`read_manifest`.
@@ -221,7 +227,7 @@ def manifest_settings(path: StrPath) -> dict[str, Any]:
 
 
 def _open(path: StrPath) -> Any:
-    """Open a Parquet file with the columns and the metadata of a manifest."""
+    """Open a Parquet file, and check that it has the columns and the metadata of a manifest."""
     arrow, parquet = _libraries()
     path = Path(path) / MANIFEST if Path(path).is_dir() else Path(path)
     try:
@@ -243,22 +249,22 @@ def _open(path: StrPath) -> Any:
 
 def _damaged(path: StrPath, error: Exception) -> InputError:
     reason = one_line(error).rstrip(".")
-    return InputError(f"{one_line(path)}: not a whole Parquet file: {reason}; remove and remake it")
+    return InputError(f"{one_line(path)}: not a whole Parquet file: {reason}; delete and remake it")
 
 
 def summarize(path: StrPath) -> dict[str, Any]:
-    """Count what a manifest holds.
+    """Summarize a manifest.
 
     Args:
         path: the file, or the folder of a finished data set.
 
     Returns:
-        ``num_images`` that are kept, ``num_rejected``, ``num_identities`` with an image,
-        ``num_short_identities`` with fewer images than planned (those without any too),
-        ``num_flat`` dropped images of one color, ``num_retried`` images kept after the first try,
-        the fields of :class:`~hyperface_jax.synthesis.faults.Copies`, and ``condition_cosine`` and
-        ``target_cosine``: the ``QUANTILES`` of the images kept, by their names, or None if there
-        are none.
+        ``num_images``, the number of kept images; ``num_rejected``, of dropped ones;
+        ``num_identities``, of identities with at least one image; ``num_short_identities``, of
+        identities with fewer images than planned, including those with none; ``num_flat``, of dropped
+        images with a single color; ``num_retried``, of images kept after more than one attempt; the
+        fields of :class:`~hyperface_jax.synthesis.faults.Copies`; and ``condition_cosine`` and
+        ``target_cosine``, the ``QUANTILES`` over the kept images by name, or None without values.
 
     Raises:
         InputError: as for :func:`read_manifest`.

@@ -1,6 +1,6 @@
-"""From conditions to faces: draw, cut out the face, compare it with its target, and try again.
+"""Rendering of faces: draw an image, crop the face, compare it with its target, and maybe try again.
 
-The generator, the cutting and the recognizer are functions of arrays, so that any of them fits.
+The generator, the cropping and the recognizer are functions of arrays, so each can be replaced.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from hyperface_jax.synthesis.generators import Generator
 
 Crop = Callable[[np.ndarray], "np.ndarray | None"]
-"""Cuts the face out of an image, uint8 ``[h, w, 3]``; None where there is none."""
+"""Crops the face from an image, uint8 ``[h, w, 3]``; returns None if there is none."""
 Embed = Callable[[np.ndarray], np.ndarray]
-"""Embeds faces, uint8 ``[b, s, s, 3]``, as unit rows ``[b, d]``."""
+"""Embeds faces, uint8 ``[b, s, s, 3]``; returns unit rows ``[b, d]``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Renderer:
-    """How an image comes about.
+    """The settings and functions that make an image.
 
     Args:
         generator: draws the images.
-        key: of the data set.
-        variation: how conditions differ from the embeddings.
-        crop: cuts out the face; None keeps the image as it is.
-        embed: recognizer that looks at the result; None looks at nothing.
-        min_target_cosine: least cosine of the face to its target; needs ``embed``.
-        max_attempts: tries at an image before it is given up.
+        key: random key of the data set.
+        variation: settings for how conditions vary around the embeddings.
+        crop: crops the face from an image; None keeps the whole image.
+        embed: recognizer that embeds the faces; None does not embed them.
+        min_target_cosine: smallest cosine between a face and its target; requires ``embed``.
+        max_attempts: number of attempts at an image before it is dropped.
 
     Raises:
-        InputError: values that do not fit together.
+        InputError: the values do not fit together.
     """
 
     generator: Generator
@@ -56,7 +56,7 @@ class Renderer:
             raise InputError(f"max_attempts={self.max_attempts}: must be 1 or more")
         if self.min_target_cosine is not None and self.embed is None:
             raise InputError(
-                "min_target_cosine: needs a recognizer to measure it with; give one or drop it"
+                "min_target_cosine: needs a recognizer to measure it; give one or leave it out"
             )
 
 
@@ -64,15 +64,17 @@ class Rendered(NamedTuple):
     """One image and its figures.
 
     Attributes:
-        attempt: counts the tries, from 0; that of the last one.
-        condition_cosine: of the condition to the embedding of the identity.
-        target_cosine: of the face to the embedding of the identity; None if not looked at.
-        original: as the generator drew it, uint8 ``[h, w, 3]``.
-        face: what was cut out of it; None if no face was found.
-        embedding: unit, of the face, ``[d]``; None if not looked at.
+        identity: number of the identity.
+        sample: number of the image within its identity.
+        attempt: number of the last attempt at the image, counted from 0.
+        condition_cosine: cosine between the condition and the identity's embedding.
+        target_cosine: cosine between the face's embedding and the identity's; None if not measured.
+        original: the image as drawn by the generator, uint8 ``[h, w, 3]``.
+        face: the face cropped from it; None if no face was found.
+        embedding: unit embedding of the face, ``[d]``; None if not measured.
         is_kept: whether there is a face and it is close enough to its target.
-        is_flat: whether the image or the face is of one color, as a generator that fails makes it;
-            such a face is None.
+        is_flat: whether the image or the face has a single color, a sign of a failing generator;
+            ``face`` is then None.
     """
 
     identity: int
@@ -90,19 +92,20 @@ class Rendered(NamedTuple):
 def render(
     renderer: Renderer, embeddings: np.ndarray, identities: np.ndarray, samples: np.ndarray
 ) -> list[Rendered]:
-    """Draw one batch of images, and those that fail again up to ``max_attempts`` times.
+    """Draw a batch of images, with up to ``max_attempts`` attempts at each.
 
     Args:
-        renderer: how.
-        embeddings: the targets, unit rows ``[b, d]``.
-        identities: numbers of the identities, ``[b]``.
-        samples: numbers of the samples within an identity, ``[b]``.
+        renderer: the settings and functions that make an image.
+        embeddings: target of each image, unit rows ``[b, d]``.
+        identities: number of each image's identity, ``[b]``.
+        samples: number of each image within its identity, ``[b]``.
 
     Returns:
-        The images in the order asked for.
+        The images in the requested order.
 
     Raises:
-        InputError: the generator returns something else than such images.
+        InputError: the generator returns an array of the wrong type or shape, or the recognizer's
+            embeddings have another dimension than the targets.
     """
     results: list[Any] = [None] * len(identities)
     pending = np.arange(len(identities))
@@ -173,7 +176,7 @@ class _Look(NamedTuple):
 
 
 def _looks(renderer: Renderer, faces: list[np.ndarray | None], targets: np.ndarray) -> list[_Look]:
-    """Embed the faces that there are."""
+    """Embed the faces, where there are any, and compare them with their targets."""
     looks = [_Look()] * len(faces)
     found = {i: face for i, face in enumerate(faces) if face is not None}
     if renderer.embed is None or not found:

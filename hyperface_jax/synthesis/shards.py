@@ -1,15 +1,15 @@
-"""Which images a shard holds, who writes it, and where it lies.
+"""Shards of a data set: the images in each, the workers that write them, and their files.
 
-dataset.json                    what the data set is; every worker must mean the same
-shards/shard-000000.tar         images and labels, format "webdataset"
-images/000000/0000.png          identity and sample, format "folder"
-originals/                      what the images were cut out of, in the same format, if it is kept
-manifest/shard-000000.parquet   one row an image; written last, so a shard that has one is finished
-manifest.parquet                all of them, once every shard is finished
-.locks/                         one empty file a shard, never removed: its lock is the kernel's
+dataset.json                    settings of the data set, which must be the same for all workers
+shards/shard-000000.tar         images and labels, in format "webdataset"
+images/000000/0000.png          identity and sample, in format "folder"
+originals/                      images before cropping, in the same format, if they are kept
+manifest/shard-000000.parquet   one row per image; written last, so it marks a finished shard
+manifest.parquet                the rows of all shards, once every shard is finished
+.locks/                         one empty file per shard, never removed, for the kernel's locks
 
-Many workers share the folder. The lock of a shard keeps two from writing it at once, and ends with the
-process that holds it, so a killed worker blocks nobody.
+Many workers share the folder. The lock of a shard keeps two workers from writing it at the same time. It
+is released when the process that holds it ends, so a killed worker does not block the others.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LOCKS = ".locks"
 
 
 class ShardImages(NamedTuple):
-    """The images of a shard: identities and samples, int64 ``[n]`` each."""
+    """The identities and samples of the images of a shard, int64 ``[n]`` each."""
 
     ids: np.ndarray
     samples: np.ndarray
@@ -46,15 +46,18 @@ class ShardImages(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ShardPlan:
-    """How images are dealt to shards: image g is sample ``g % images_per_id`` of identity ``g // ...``.
+    """The assignment of images to shards.
+
+    Images are numbered by identity, then by sample: image g is sample ``g % images_per_id`` of identity
+    ``g // images_per_id``. Each shard holds ``shard_size`` consecutive images.
 
     Args:
-        num_ids: identities.
-        images_per_id: images an identity.
-        shard_size: images a shard; the last may hold fewer.
+        num_ids: number of identities.
+        images_per_id: number of images for each identity.
+        shard_size: number of images in each shard; the last may hold fewer.
 
     Raises:
-        InputError: a number below 1.
+        InputError: a number is below 1.
 
     Examples:
         >>> plan = ShardPlan(num_ids=3, images_per_id=2, shard_size=4)
@@ -73,16 +76,16 @@ class ShardPlan:
 
     @property
     def num_images(self) -> int:
-        """Images of the data set."""
+        """Number of images in the data set."""
         return self.num_ids * self.images_per_id
 
     @property
     def num_shards(self) -> int:
-        """Shards of the data set."""
+        """Number of shards in the data set."""
         return -(-self.num_images // self.shard_size)
 
     def num_images_of(self, shard: int) -> int:
-        """Images of one shard."""
+        """Return the number of images in a shard."""
         return min(self.shard_size, self.num_images - shard * self.shard_size)
 
     def images(self, shard: int) -> ShardImages:
@@ -100,39 +103,39 @@ class ShardPlan:
         return ShardImages(ids, samples)
 
     def shards_of(self, rank: int, world: int) -> range:
-        """Return the shards of one worker among ``world``: every ``world``-th."""
+        """Return the shards of one of ``world`` workers, which are every ``world``-th one."""
         return range(rank, self.num_shards, world)
 
     def order(self, rank: int, world: int) -> list[int]:
-        """Return all shards, those of a worker first, then those of the workers after it.
+        """Return all shards, starting with a worker's own, then those of the workers after it.
 
-        A worker that has come to the end of its own takes over what another has left, so that no shard
-        waits for a worker that was killed or never started.
+        A worker that has finished its own shards takes over those of others, so no shard has to wait
+        for a worker that was killed or never started.
         """
         ranks = ((rank + offset) % world for offset in range(world))
         return [shard for other in ranks for shard in self.shards_of(other, world)]
 
 
 class Worker(NamedTuple):
-    """Which of the workers this process is, from 0, and how many there are."""
+    """The number of this worker, counted from 0, and the number of all workers."""
 
     rank: int
     world: int
 
 
 def rank_and_world(environ: Mapping[str, str]) -> Worker:
-    """Find out which worker this process is, from the variables of torchrun or Slurm.
+    """Return which worker this process is, from the environment variables of torchrun or Slurm.
 
-    ``RANK`` and ``WORLD_SIZE`` come first, then a Slurm array, then the tasks of a Slurm job.
+    ``RANK`` and ``WORLD_SIZE`` take precedence, then a Slurm array, then the tasks of a Slurm job.
 
     Args:
-        environ: such as ``os.environ``.
+        environ: the environment variables, such as ``os.environ``.
 
     Returns:
         The worker; ``(0, 1)`` outside of torchrun and Slurm.
 
     Raises:
-        InputError: a variable is missing or makes no sense.
+        InputError: a variable is missing or invalid.
 
     Examples:
         >>> rank_and_world({"RANK": "1", "WORLD_SIZE": "4"})
@@ -143,7 +146,7 @@ def rank_and_world(environ: Mapping[str, str]) -> Worker:
     if "SLURM_ARRAY_TASK_ID" in environ:
         return _array_worker(environ)
     if "SLURM_PROCID" in environ:
-        # Slurm leaves SLURM_NTASKS out of a batch job that did not ask for a number of tasks.
+        # Slurm does not set SLURM_NTASKS in a batch job that does not request a number of tasks.
         world = _number(environ, "SLURM_NTASKS", default="1")
         return _worker("SLURM_PROCID", _number(environ, "SLURM_PROCID"), world)
     return Worker(0, 1)
@@ -174,20 +177,21 @@ def _number(environ: Mapping[str, str], name: str, *, default: str | None = None
     if text is None:
         raise InputError(f"{name}: is not set, though the rank is; set it to the number of workers")
     if not (text.isascii() and text.isdigit()):
-        raise InputError(f"{name}={one_line(text)!r}: not a whole number; mend or unset it")
+        raise InputError(f"{name}={one_line(text)!r}: not a whole number; correct or unset it")
     return int(text)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """A folder that workers fill shard by shard. :meth:`claim` it before anything is written.
+    """A folder that workers fill shard by shard. Call :meth:`claim` before writing anything.
 
     Args:
         path: the folder.
-        plan: which images there are.
-        settings: what else the images depend on, in terms of JSON: generator, digests, seed, ...
-        format: .tar shards, or one folder an identity.
-        has_originals: whether ``originals/`` is kept.
+        plan: the assignment of images to shards.
+        settings: all other settings that determine the images, such as the generator, digests and the
+            seed, as JSON values.
+        format: "webdataset" for .tar shards, or "folder" for one folder for each identity.
+        has_originals: whether the images before cropping are kept in ``originals/``.
     """
 
     path: Path
@@ -198,7 +202,7 @@ class DataSet:
 
     @property
     def roots(self) -> list[Path]:
-        """The folder of the images, then that of the originals if they are kept."""
+        """The folder of the images, followed by that of the originals if they are kept."""
         images = self.path / ("shards" if self.format == "webdataset" else "images")
         return [images, self.path / "originals"] if self.has_originals else [images]
 
@@ -207,18 +211,18 @@ class DataSet:
         return self.path / "manifest" / f"{shard_name(shard)}.parquet"
 
     def lock_file(self, name: str) -> Path:
-        """Return the path of a lock."""
+        """Return the path of a lock file."""
         return self.path / _LOCKS / name
 
     def is_finished(self, shard: int) -> bool:
-        """Whether a shard is whole: its manifest is there, and its .tar files are."""
+        """Return whether a shard is finished, that is, its manifest and its .tar files exist."""
         files = [self.part(shard)]
         if self.format == "webdataset":
             files += [root / f"{shard_name(shard)}.tar" for root in self.roots]
         return all(file.exists() for file in files)
 
     def record(self) -> dict[str, Any]:
-        """Return what ``dataset.json`` holds: the settings and the plan."""
+        """Return the content of ``dataset.json``, which is the settings and the plan."""
         own = {"format": self.format, "has_originals": self.has_originals}
         return json.loads(json.dumps({**self.settings, **asdict(self.plan), **own}))
 
@@ -228,15 +232,15 @@ class DataSet:
         renamed: Mapping[str, str] = MappingProxyType({}),
         respelled: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> None:
-        """Make the folders and write ``dataset.json``, or check that it says the same.
+        """Create the folders and write ``dataset.json``, or check that an existing one is the same.
 
         Args:
-            renamed: new names of settings, by those that earlier versions wrote.
-            respelled: new values by those that earlier versions wrote, by the name of the setting.
+            renamed: maps names of settings in earlier versions to their new names.
+            respelled: for each setting, maps its values in earlier versions to their new values.
 
         Raises:
-            InputError: the folder cannot be written, holds files of something else, or holds another
-                data set; every field that differs is named.
+            InputError: the folder cannot be written, or holds other files or another data set; the
+                message names every field that differs.
         """
         with writing(self.path):
             (self.path / _LOCKS).mkdir(parents=True, exist_ok=True)
@@ -256,16 +260,16 @@ class DataSet:
 
 
 def shard_name(shard: int) -> str:
-    """Return what the files of a shard are called, without the suffix."""
+    """Return the name of a shard's files without the suffix."""
     return f"shard-{shard:06d}"
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an operating system error of the block into one line that names ``path``.
+    """Turn an operating system error in the block into a one-line error that names ``path``.
 
     Raises:
-        InputError: the block raised such an error.
+        InputError: the block raised an operating system error.
     """
     try:
         yield
@@ -275,18 +279,18 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold a lock during the block. The kernel frees it if the process is killed.
+    """Hold a lock during the block. The kernel releases it if the process is killed.
 
     Args:
-        path: an empty file, made if missing. It is never removed: a process that waits on a removed
-            file and one that makes it anew would both hold the lock.
-        wait: wait for another holder.
+        path: an empty file, which is created if missing. It must never be removed, or a process that
+            waits on the removed file and one that creates a new file could both hold the lock.
+        wait: whether to wait until no other process holds the lock.
 
     Yields:
-        Whether the lock is held; always if ``wait``.
+        Whether the lock is held; always True if ``wait``.
 
     Raises:
-        InputError: the file system has no locks.
+        InputError: the file system does not support locks.
     """
     with writing(path):
         file = path.open("ab")
@@ -309,16 +313,16 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
 
 
 class StagedFile:
-    """A file that grows under a hidden name and takes its own when it is whole.
+    """A file that is written under a hidden name and gets its final name when it is complete.
 
-    The hidden name is always the same, so that the next writer overwrites what a killed one left. Hold
-    the lock of the shard meanwhile.
+    The hidden name is always the same, so the next writer overwrites what a killed one left behind. The
+    caller must hold the lock of the shard.
 
     Args:
-        path: the file.
+        path: final path of the file.
 
     Raises:
-        InputError: here and below, the disc is full or the path cannot be written.
+        InputError: the disk is full or the path cannot be written; also raised by the methods.
     """
 
     def __init__(self, path: Path) -> None:
@@ -328,34 +332,34 @@ class StagedFile:
             self.file = self._temporary.open("wb")
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append."""
+        """Append data to the file."""
         with writing(self.path):
             self.file.write(data)
 
     def finish(self) -> None:
-        """Bring all that was written to the disc."""
+        """Flush everything that was written to the disk, and close the file."""
         with writing(self.path):
             self.file.flush()
             os.fsync(self.file.fileno())
             self.file.close()
 
     def publish(self) -> None:
-        """Take the name, after :meth:`finish`."""
+        """Rename the file to its final name, after :meth:`finish`."""
         with writing(self.path):
             self._temporary.replace(self.path)
         sync_folder(self.path.parent)
 
     def discard(self) -> None:
-        """Remove what was written, unless it is published."""
+        """Remove what was written, unless it has been published."""
         with contextlib.suppress(OSError):
-            # Closing flushes what is left in the buffer, which fails again on a full disc.
+            # Closing flushes the rest of the buffer, which fails again on a full disk.
             self.file.close()
         with contextlib.suppress(OSError):
             self._temporary.unlink()
 
 
 def sync_folder(path: Path) -> None:
-    """Make renames in a folder durable, where the system lets a folder be opened."""
+    """Make renames in a folder durable, on systems that allow opening a folder."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
         try:

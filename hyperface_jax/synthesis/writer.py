@@ -1,7 +1,7 @@
-"""Writing a data set shard by shard: a shard is whole or it is not there, whoever is killed when.
+"""Writing of a data set shard by shard, where each shard is either complete or absent.
 
-Files of a shard under way have hidden names that follow from its number. Whoever holds its lock next
-overwrites or removes them.
+This holds even if workers are killed. While a shard is being written, its files have hidden names that
+depend only on its number, and the next worker to hold its lock overwrites or removes them.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ Suffix = Literal["png", "jpg", "webp"]
 _BLOCK = 512
 _RECORD = 20 * _BLOCK
 _PAGE = 4096
-"""Bytes that file systems hand out at once."""
+"""Allocation unit of file systems in bytes."""
 _OVERHEAD = _PAGE // 2
-"""Bytes an image takes besides its own: headers in a .tar file, or the rest of a page on disc."""
+"""Extra bytes per image, for headers in a .tar file or the unused rest of a page on disk."""
 
 
 class _Images(Protocol):
-    """Where the images of one shard go."""
+    """Storage for the images of one shard."""
 
     def add(self, identity: int, sample: int, image: bytes, suffix: str) -> str:
         """Write an image and return its key."""
@@ -56,9 +56,9 @@ class _Images(Protocol):
 
 
 class _TarImages:
-    """A .tar file in WebDataset's form, the same bytes for the same images.
+    """A .tar file in WebDataset's layout, with the same bytes for the same images.
 
-    The headers are written here since ``tarfile`` keeps a kilobyte of each member in memory.
+    The headers are written here, because ``tarfile`` keeps a kilobyte in memory for each member.
     """
 
     def __init__(self, root: Path, shard: int) -> None:
@@ -92,7 +92,10 @@ class _TarImages:
 
 
 class _FolderImages:
-    """One folder an identity. The files wait in a hidden folder and move when the shard is whole."""
+    """One folder for each identity.
+
+    The files are written to a hidden folder, and moved when the shard is complete.
+    """
 
     def __init__(self, root: Path, shard: int, images: ShardImages) -> None:
         self._root, self._images = root, images
@@ -129,7 +132,7 @@ class _FolderImages:
             self._clear()
 
     def _clear(self) -> None:
-        """Remove what is left of the shard; images that moved may be dropped the next time."""
+        """Remove what an earlier try left, even moved images, since the next one may drop them."""
         with writing(self._root):
             if self._staging.exists():
                 shutil.rmtree(self._staging)
@@ -143,7 +146,7 @@ class _FolderImages:
 
 
 def image_files(root: Path, images: ShardImages) -> Iterator[Path]:
-    """Yield those of the images that are there, in format "folder"."""
+    """Yield the paths of those images that exist, in format "folder"."""
     for identity, sample in zip(images.ids.tolist(), images.samples.tolist(), strict=True):
         for suffix in get_args(Suffix):
             path = root / f"{identity:06d}" / f"{sample:04d}.{suffix}"
@@ -152,14 +155,14 @@ def image_files(root: Path, images: ShardImages) -> Iterator[Path]:
 
 
 class ShardWriter:
-    """The images of one shard, in order; all of them or none. :func:`try_claim` makes it.
+    """A writer for the images of one shard, made by :func:`try_claim`.
 
-    It is a context manager that publishes the shard if the block succeeds and removes every trace if
-    it raises.
+    It is a context manager that publishes the whole shard if the block succeeds, and removes all of its
+    files if the block raises an error.
 
     Attributes:
-        shard: its number.
-        images: those to :meth:`add` or :meth:`reject`, in this order.
+        shard: number of the shard.
+        images: images that must be passed to :meth:`add` or :meth:`reject`, in this order.
     """
 
     def __init__(self, data_set: DataSet, shard: int, lock: contextlib.ExitStack) -> None:
@@ -197,17 +200,18 @@ class ShardWriter:
         """Write an image.
 
         Args:
-            identity: of the next image of the shard.
-            sample: of the next image of the shard.
-            image: its file.
-            suffix: of its format.
-            figures: for the manifest.
-            original: file of the image it was cut out of, in the same format; needed if the data set
-                has originals.
+            identity: identity of the image, which must be the next one of the shard.
+            sample: number of the image within its identity.
+            image: content of the image file.
+            suffix: suffix of the image file.
+            figures: figures for the manifest.
+            original: content of the file of the image before cropping, in the same format; required
+                exactly if the data set keeps originals.
 
         Raises:
-            InputError: the disc is full or cannot be written.
-            ValueError: another image is the next one, or the original does not fit the data set.
+            InputError: the disk is full or cannot be written.
+            ValueError: this is not the next image, the suffix is unknown, or ``original`` is missing
+                or not expected.
         """
         self._check_next(identity, sample)
         files = [image] if original is None else [image, original]
@@ -222,10 +226,10 @@ class ShardWriter:
         self._append(identity, sample, keys[0], figures)
 
     def reject(self, *, identity: int, sample: int, figures: ImageFigures) -> None:
-        """Note that the next image of the shard is dropped.
+        """Record that the next image of the shard is dropped.
 
         Raises:
-            ValueError: another image is the next one.
+            ValueError: this is not the next image.
         """
         self._check_next(identity, sample)
         self._append(identity, sample, None, figures)
@@ -233,11 +237,11 @@ class ShardWriter:
     def _check_next(self, identity: int, sample: int) -> None:
         ids, samples = self.images
         if self._count == len(ids):
-            raise ValueError(f"shard {self.shard}: all of its {len(ids)} images are written")
+            raise ValueError(f"shard {self.shard}: all {len(ids)} images have already been written")
         expected = int(ids[self._count]), int(samples[self._count])
         if (identity, sample) != expected:
             raise ValueError(
-                f"shard {self.shard}: image {(identity, sample)} comes where {expected} is the next"
+                f"shard {self.shard}: got image {(identity, sample)}, but {expected} is the next"
             )
 
     def _append(self, identity: int, sample: int, key: str | None, figures: ImageFigures) -> None:
@@ -265,7 +269,7 @@ class ShardWriter:
     def _commit(self) -> None:
         if self._count != len(self.images.ids):
             raise ValueError(
-                f"shard {self.shard}: {self._count} of {len(self.images.ids)} images were written"
+                f"shard {self.shard}: only {self._count} of {len(self.images.ids)} images were written"
             )
         for store in self._stores:
             store.finish()
@@ -275,7 +279,7 @@ class ShardWriter:
             part.finish()
             for store in self._stores:
                 store.publish()
-            # The manifest comes last: it says that the shard is finished.
+            # The manifest comes last, because it marks the shard as finished.
             part.publish()
         finally:
             part.discard()
@@ -286,15 +290,15 @@ class ShardWriter:
 
 
 def try_claim(data_set: DataSet, shard: int) -> ShardWriter | None:
-    """Take a shard to write.
+    """Claim a shard for writing, if it is free.
 
     Args:
-        data_set: the data set, claimed.
+        data_set: the data set, which must be claimed.
         shard: number of the shard.
 
     Returns:
-        Its writer, which holds the lock of the shard until its ``with`` block ends; None if the shard
-        is finished or another worker writes it.
+        A writer, which holds the lock of the shard until its ``with`` block ends; None if the shard is
+        finished or another worker is writing it.
 
     Raises:
         InputError: the lock cannot be taken.
@@ -303,14 +307,14 @@ def try_claim(data_set: DataSet, shard: int) -> ShardWriter | None:
         return None
     with contextlib.ExitStack() as stack:
         is_held = stack.enter_context(locked(data_set.lock_file(shard_name(shard))))
-        # Another worker may have finished it since.
+        # Another worker may have finished it in the meantime.
         if not is_held or data_set.is_finished(shard):
             return None
         return ShardWriter(data_set, shard, stack.pop_all())
 
 
 class ShardCounts(NamedTuple):
-    """How many shards a worker wrote, found finished, and left to others that held them."""
+    """The numbers of shards that a worker wrote, found finished, and left to other workers."""
 
     num_written: int
     num_finished: int
@@ -324,19 +328,19 @@ def run_shards(
     *,
     bytes_per_image: float | None = None,
 ) -> ShardCounts:
-    """Write shards, passing over those that are finished or held by another worker.
+    """Write shards, skipping those that are finished or being written by another worker.
 
     Args:
-        data_set: the data set, claimed.
+        data_set: the data set, which must be claimed.
         order: numbers of the shards, such as ``plan.order(rank, world)``.
-        write_one: adds or rejects ``writer.images``, all of them in order.
-        bytes_per_image: size of an image on disc, a guess until a shard is there to measure.
+        write_one: adds or rejects all of ``writer.images``, in order; its errors are passed on.
+        bytes_per_image: estimated size of an image on disk, used until a shard can be measured.
 
     Returns:
-        What became of the shards.
+        The numbers of shards by outcome.
 
     Raises:
-        InputError: the disc is full or will be; whatever ``write_one`` raises.
+        InputError: the disk is full, or too small for the rest of the images.
     """
     check_space(data_set, bytes_per_image)
     num_written = num_finished = num_held = 0
@@ -356,15 +360,15 @@ def run_shards(
 
 
 def check_space(data_set: DataSet, bytes_per_image: float | None = None) -> None:
-    """Refuse to go on if the images left will clearly not fit on the disc.
+    """Raise an error if the remaining images will clearly not fit on the disk.
 
     Args:
-        data_set: the data set, claimed.
-        bytes_per_image: size of an image, originals included, used if no shard is finished yet;
-            without either nothing is checked.
+        data_set: the data set, which must be claimed.
+        bytes_per_image: estimated size of an image including its original, used if no shard is finished
+            yet; None then skips the check.
 
     Raises:
-        InputError: less than nine tenths of the space needed is free.
+        InputError: less than nine tenths of the required space is free.
     """
     plan = data_set.plan
     is_finished = [data_set.is_finished(shard) for shard in range(plan.num_shards)]
@@ -377,7 +381,7 @@ def check_space(data_set: DataSet, bytes_per_image: float | None = None) -> None
     else:
         return
     free, needed = shutil.disk_usage(data_set.roots[0]).free, num_left * size
-    # Shards differ in size, and a run that may just fit is worth trying: it resumes.
+    # Shards differ in size, and a run that may just fit is worth trying, since it can be resumed.
     if free < 0.9 * needed:
         raise InputError(
             f"{one_line(data_set.path)}: {free / 2**20:.0f} MiB are free and the {num_left} images left "
