@@ -1,7 +1,7 @@
 """Packing identities on the hypersphere: problems, methods, energies, optimizers and the loop.
 
 This folder imports ``typing``, ``errors``, ``sphere``, ``bounds``, ``meshes``, ``io``, ``pairwise`` and
-``codes``. Any layer above it may import it: ``planning``, ``evaluation``, ``reports``, ``runs``, ...
+``codes``. The layers above, such as ``planning`` and ``runs``, may import it.
 """
 
 from hyperface_jax.packing.api import Progress, run, solve, solve_restarts

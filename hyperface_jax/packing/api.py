@@ -217,7 +217,7 @@ def solve_restarts(
         start: start of each restart.
 
     Returns:
-        A packing whose fields have a leading axis of restarts. ``solve(num_restarts=...)`` returns
+        A packing with a leading axis of restarts in every field. ``solve(num_restarts=...)`` returns
         only the best one.
     """
     count = whole("num_restarts", num_restarts, least=1)

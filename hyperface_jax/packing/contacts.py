@@ -162,7 +162,7 @@ def _measured_again(
     is_stale: Mask,
     block: int,
 ) -> PerRow:
-    """Update the nearest cosines of rows that moved and of rows whose nearest row moved."""
+    """Update the nearest cosines of rows that moved, or that had a moved row as their nearest one."""
     is_stale = _whole(is_stale, sweep)
     stale_first = jnp.argsort(~is_stale).astype(jnp.int32)
     num_stale = jnp.sum(is_stale, dtype=jnp.int32)

@@ -338,7 +338,7 @@ class MeanRowMax(RowMaxEnergy):
 
 @dataclass(frozen=True)
 class ClosestPair(RowMaxEnergy):
-    """The max cosine itself, whose force acts on one pair (the objective of HyperFace, Algorithm 1)."""
+    """The max cosine itself; its force acts on one pair (the objective of HyperFace, Algorithm 1)."""
 
     def weights(self, row_max: PerRow) -> tuple[Scalar, PerRow]:
         """Give the whole weight to the first row of the closest pair."""

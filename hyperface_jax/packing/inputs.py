@@ -71,8 +71,8 @@ def unit_rows(name: str, value: Any, dim: int | None = None) -> Any:
 
     Args:
         name: name of the argument, for messages.
-        value: an array or list of rows. Rows whose length is not 1 are normalized, with a warning if
-            rounding to half precision does not explain the difference.
+        value: an array or list of rows. Rows that do not have length 1 are normalized, with a warning
+            if rounding to half precision does not explain the difference.
         dim: dimension d, if known.
 
     Returns:

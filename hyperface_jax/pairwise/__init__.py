@@ -1,7 +1,7 @@
 """All-pairs sweeps, which separate what is reduced (:mod:`.reductions`) from how pairs are visited.
 
-This folder imports ``typing``, ``sphere`` and ``meshes``. Any layer above it may import it: ``codes``,
-``packing``, ``planning``, ``evaluation``, ``reports``, ``runs``, ...
+This folder imports ``typing``, ``sphere`` and ``meshes``. The layers above, such as ``codes``,
+``packing``, ``synthesis``, ``evaluation`` and ``runs``, may import it.
 """
 
 from hyperface_jax.pairwise.api import Implementation, Sweep, sweep

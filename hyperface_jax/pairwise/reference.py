@@ -16,7 +16,10 @@ def among(
     reduction: Reduction,
     precision: Precision = "float32",
 ) -> Any:
-    """Reduce over all pairs of a row of ``rows`` and a row of ``y`` with a different id; O(n m) memory."""
+    """Reduce over all pairs of a row of ``rows`` and a row of ``y`` with a different id.
+
+    Memory: O(n m).
+    """
     columns = as_rows(y)
     values = masked(scores(rows.x, columns.x, precision), rows.ids, columns.ids)
     carry = reduction.update(
