@@ -1,4 +1,4 @@
-"""New codes from given ones: fewer points, more dimensions, or several codes in orthogonal subspaces."""
+"""New codes from given ones: fewer points, more dimensions, or several in orthogonal subspaces."""
 
 from __future__ import annotations
 

@@ -61,7 +61,10 @@ def restricted(code: LinearCode, allowed: Sequence[int]) -> SphericalCode:
     if count > code.num_characters + 1:
         raise ValueError(f"count={count}: must be between 0 and {code.num_characters + 1}")
     if not all(k == 1 or (1 < k < radix and code.is_simplex) for k in allowed):
-        raise ValueError(f"allowed={tuple(allowed)}: of {radix} symbols of {code.name}")
+        raise ValueError(
+            f"allowed={tuple(allowed)}: {code.name} has {radix} symbols; allow 1 of them, or in a "
+            "simplex code 2 or more but not all"
+        )
     if not count:
         return code.spherical()
     part = Restriction(code, tuple(allowed))

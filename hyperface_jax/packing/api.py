@@ -82,7 +82,7 @@ def run(
 
     Runs with equal methods and sizes share one compilation, whatever their keys, weights and rows. The
     points, the history and the figures cannot be differentiated with respect to the problem, because a
-    run makes discrete decisions (nearest rows, best iterates). To differentiate at the points found,
+    run makes discrete decisions (nearest rows, best iterates). To get derivatives at the points found,
     pass ``stop_gradient(packing.x)`` to :func:`~hyperface_jax.packing.max_cosine` or an objective.
 
     Args:

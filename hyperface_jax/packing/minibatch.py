@@ -237,8 +237,9 @@ def default_batch_size(num_points: int) -> int:
 def default_num_groups(num_points: int, batch_size: int, num_devices: int = 1) -> int:
     """Choose one group for a small problem on one device, else at least 24.
 
-    A multiple of 24 groups can be shared by 1, 2, 3, 4, 6, 8, 12 or 24 devices. A group should hold
-    several blocks; otherwise its points would interact with the same points until the next exchange.
+    24 groups, or a multiple, can be shared by 1, 2, 3, 4, 6, 8, 12 or 24 devices with the same result.
+    A group should hold several blocks; otherwise its points would interact with the same points until
+    the next exchange.
     """
     fits = num_points >= _GROUPS * max(_BLOCKS_OF_A_GROUP * batch_size, _GROUPS)
     return math.lcm(_GROUPS if fits else 1, num_devices)

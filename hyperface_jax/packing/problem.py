@@ -101,7 +101,7 @@ class PackingProblem:
             raise InputError(f"num_points={self.num_points}: a packing needs at least 2 points")
         if 0 < _count(self.gallery) < self.manifold.num_neighbors:
             raise InputError(
-                f"manifold={self.manifold}: the gallery has {_count(self.gallery)} rows"
+                f"manifold={self.manifold}: the gallery has {_count(self.gallery)} rows, too few for it"
             )
         if (self.keep_out is None) != (self.keep_out_cosine is None):
             raise InputError("keep_out and keep_out_cosine go together: give both or neither")

@@ -50,7 +50,7 @@ def checked(start: Any, problem: PackingProblem) -> Any:
     if isinstance(start, str):
         if start not in get_args(Named):
             names = ", ".join(map(repr, get_args(Named)))
-            raise InputError(f"start={start!r}: give {names}, a spherical code or rows")
+            raise InputError(f"start={start!r}: give {names}, a spherical code, rows or a function")
         if start != "uniform" and problem.gallery is None:
             raise InputError(f"start={start!r}: the problem has no gallery")
         return start
