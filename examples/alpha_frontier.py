@@ -1,4 +1,4 @@
-"""The frontier between separation and nearness to the gallery, one packing for each alpha."""
+"""Trace the trade-off between separation and nearness to the gallery, with one packing per alpha."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import hyperface_jax as hf
 
 NUM_IDS, DIM, STEPS = 200, 32, 100
 
-# A gallery on a manifold: a curved sheet of 6 dimensions, seen through random waves.
+# The gallery lies on a manifold: a curved sheet of 6 dimensions, made with random sine waves.
 sheet = jax.random.normal(jax.random.key(0), (1000, 6))
 waves = jnp.sin(sheet @ jax.random.normal(jax.random.key(1), (6, DIM)))
 gallery = hf.sphere.normalize(waves)

@@ -1,4 +1,4 @@
-"""What an algebraic code reaches, what a gradient packing reaches, and what nothing can beat."""
+"""Compare an algebraic code, a packing found by gradients, and the bound that nothing can beat."""
 
 import jax
 

@@ -1,6 +1,7 @@
-"""Class prototypes of a classifier: trained by the loss, kept apart by the packing force.
+"""Train the class prototypes of a classifier by a loss, while the packing force keeps them apart.
 
-A tiny cosine classifier on noisy data with 40 classes in 8 dimensions, with and without dispersion.
+The example trains a tiny cosine classifier on noisy data with 40 classes in 8 dimensions, with and
+without dispersion.
 """
 
 from typing import Any
@@ -20,14 +21,14 @@ features = hf.sphere.normalize(centers[labels] + noise)
 
 
 def loss(params):
-    """Cross-entropy of a linear embedding against unit prototypes."""
+    """Compute the cross-entropy of a linear embedding against unit prototypes."""
     embedded = hf.sphere.normalize(features @ params["weight"])
     logits = SCALE * embedded @ params["prototypes"].T
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
 def train(dispersion) -> Any:
-    """Train both parts together; only the prototypes live on the sphere."""
+    """Train both parts together; only the prototypes stay on the sphere."""
     params: Any = {
         "weight": jnp.eye(DIM),
         "prototypes": hf.sphere.sample_uniform(key, CLASSES, DIM),

@@ -1,4 +1,4 @@
-"""A custom energy is one function of the cosine: here the Gaussian kernel of uniformity losses."""
+"""Define a custom energy as a function of the cosine: here, the Gaussian kernel of uniformity losses."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ T = 10.0
 
 
 def kernel(cosine):
-    """Return ``exp(-t |x_i - x_j|^2)`` of a cosine (Wang and Isola, 2020); JAX differentiates it."""
+    """Return ``exp(-t |x_i - x_j|^2)`` from a cosine (Wang and Isola, 2020); JAX differentiates it."""
     return jnp.exp(-T * (2 - 2 * cosine))
 
 

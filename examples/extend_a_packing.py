@@ -1,7 +1,7 @@
-"""Add identities to a finished packing without moving it: no image is generated again.
+"""Add identities to a finished packing without moving it, so that no image must be generated again.
 
-From 10,000 to 50,000 in 512 dimensions, set ``OLD, NEW, DIM = 10_000, 40_000, 512``, for which an
-accelerator is the right machine, or use the command line, which resumes::
+To go from 10,000 to 50,000 identities in 512 dimensions, set ``OLD, NEW, DIM = 10_000, 40_000, 512``
+and run this on an accelerator, or use the command line, which can resume::
 
     hyperface pack --num-ids 10000 --dim 512 --out first
     hyperface pack --num-ids 40000 --frozen first/embeddings.npy --out all

@@ -1,4 +1,4 @@
-"""A generator in Flax: a decoder from condition and noise to pixels, compiled once."""
+"""Write a generator in Flax: a decoder from condition and noise to pixels, compiled once."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""A generator made of any function of arrays, and the condition and noise that it gets."""
+"""Make a generator from any function of arrays; it receives conditions and noise."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""A generator in the manner of Vec2Face: the feature moves on the sphere, and a decoder draws it."""
+"""Build a generator like Vec2Face: the feature moves on the sphere, and a decoder draws it."""
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ decoder = torch.nn.Sequential(
 
 @torch.inference_mode()
 def draw(conditions, noise):
-    """Decode; all variation is in the condition, so the noise is not looked at."""
+    """Decode the conditions; they contain all variation, so the noise is ignored."""
     return (decoder(torch.tensor(conditions)) * 255).byte().permute(0, 2, 3, 1).numpy()
 
 

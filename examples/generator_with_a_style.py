@@ -1,4 +1,4 @@
-"""A generator in the manner of DCFace: one denoiser told the identity and a style, here from noise."""
+"""Build a generator like DCFace: a denoiser that gets the identity and a style, here from noise."""
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ to_map = torch.nn.Linear(64, 32 * 32)
 
 @torch.inference_mode()
 def draw(conditions, noise):
-    """Denoise in a few steps; the first 8 noise values are the style, the rest the image."""
+    """Denoise in a few steps; the first 8 noise values are the style, the rest is the initial image."""
     style, x = torch.tensor(noise[:, :8]), torch.tensor(noise[:, 8:]).reshape(-1, 3, 32, 32)
     style = style[:, :, None, None].expand(-1, -1, 32, 32)
     identity = to_map(torch.tensor(conditions)).reshape(-1, 1, 32, 32)

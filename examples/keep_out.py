@@ -1,7 +1,7 @@
-"""Keep a packing away from given people: no identity comes nearer to one than a threshold.
+"""Keep a packing away from given people: no identity comes nearer to any of them than a threshold.
 
-What the forces leave inside the limit is rotated out of it at the end; where the people leave no room,
-``violations`` counts the identities that had to stay.
+At the end, identities that still violate the limit are rotated until they satisfy it. If the people
+leave no room for this, ``violations`` counts the identities that could not be moved away.
 """
 
 import jax

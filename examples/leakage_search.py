@@ -1,6 +1,6 @@
-"""Who of a set of real people does each synthetic identity resemble most, and how much?
+"""Find the real person whom each synthetic identity resembles most, and how strongly.
 
-The two arrays stand for embeddings of one recognizer; ``numpy.load`` gives yours.
+The two arrays stand in for embeddings from one recognizer; use ``numpy.load`` to read your own.
 """
 
 import jax

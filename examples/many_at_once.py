@@ -1,4 +1,4 @@
-"""A packing is a JAX function: many seeds, many weights and whole scans in one compiled call."""
+"""Use packing as a JAX function: run many seeds, many weights or a whole scan in one compiled call."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ gallery = hf.sphere.normalize(jax.random.normal(jax.random.key(1), (500, 16)) + 
 
 
 def separation(alpha):
-    """Pack near the gallery with one weight."""
+    """Pack near the gallery with the weight ``alpha``."""
     near = hf.PackingProblem(num_points=60, dim=16, gallery=gallery, alpha=alpha)
     return hf.run(near, jax.random.key(2), num_steps=100).max_cosine
 
@@ -26,7 +26,7 @@ for alpha, cosine in zip(alphas, jax.vmap(separation)(alphas), strict=True):
 
 
 def grown(frozen, key):
-    """Add eight points to those that are there; shapes in a scan stay as they are."""
+    """Add eight points and drop the oldest eight, because shapes cannot change in a scan."""
     more = hf.PackingProblem(num_points=8, dim=8, frozen=frozen)
     packing = hf.run(more, key, num_steps=60)
     return jnp.concatenate([frozen[8:], packing.x]), packing.max_cosine

@@ -1,6 +1,6 @@
-"""The regularized objective in your own optax loop: near a gallery, away from people, beside old points.
+"""Use the regularized objective in your own optax loop, with a gallery, a keep-out set and old points.
 
-One sweep over each set gives value and gradient; gallery and weights may be traced arguments.
+One sweep over each set gives value and gradient. The gallery and the weights may be traced arguments.
 """
 
 import jax
@@ -26,7 +26,7 @@ state = optimizer.init(x)
 
 @jax.jit
 def step(x, state, problem):
-    """One step; the problem is a pytree, so another alpha or gallery compiles nothing anew."""
+    """Take one step; the problem is a pytree, so a new alpha or gallery needs no recompilation."""
     gradient = jax.grad(objective)(x, problem=problem)
     updates, state = optimizer.update(gradient, state, x)
     return optax.apply_updates(x, updates), state

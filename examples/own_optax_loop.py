@@ -1,4 +1,4 @@
-"""The objective and the optimizer inside your own optax loop."""
+"""Use the objective and the optimizer in your own optax loop."""
 
 import jax
 import optax
@@ -13,7 +13,7 @@ state = optimizer.init(x)
 
 @jax.jit
 def step(x, state):
-    """One step of an ordinary optax loop: the points stay on the sphere."""
+    """Take one step of an ordinary optax loop; the points stay on the sphere."""
     updates, state = optimizer.update(jax.grad(objective)(x), state, x)
     return optax.apply_updates(x, updates), state
 

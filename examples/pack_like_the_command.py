@@ -1,4 +1,4 @@
-"""Every feature of ``hyperface pack`` from Python, with the same points: one line each."""
+"""Use every feature of ``hyperface pack`` from Python, in one line each, and get the same points."""
 
 import tempfile
 from pathlib import Path

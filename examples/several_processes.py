@@ -1,6 +1,6 @@
-"""One packing over two processes of two CPU devices each, joined by ``jax.distributed``.
+"""Run one packing on two processes with two CPU devices each, joined by ``jax.distributed``.
 
-On a cluster a launcher starts the processes and says who they are; here the script starts itself.
+On a cluster, a launcher starts the processes and numbers them; here, the script starts them itself.
 """
 
 import os
@@ -16,7 +16,7 @@ PROCESSES, DEVICES = 2, 2
 
 
 def work() -> None:
-    """Join the job, and solve one problem over the devices of all processes."""
+    """Join the job, and solve one problem on the devices of all processes."""
     hf.processes.initialize()
     mesh = hf.meshes.make_mesh()
     problem = hf.PackingProblem(num_points=400, dim=16)

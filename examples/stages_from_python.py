@@ -1,7 +1,7 @@
-"""The stages of the method from Python, as in a notebook: no terminal, and a training that goes on.
+"""Run the stages of the method from Python, as in a notebook, and resume a training that was stopped.
 
 Toy faces stand in for real ones, so nothing is downloaded. A stage takes settings and returns what it
-made; the same call again resumes what was stopped, or reports what is finished.
+made. The same call again resumes a run that was stopped, or reports one that is finished.
 """
 
 import tempfile

@@ -1,8 +1,10 @@
-"""Points spread over an embedding hypersphere, in JAX.
+"""Spread points over an embedding hypersphere, in JAX.
 
-The public core: geometry (:mod:`.sphere`), lower bounds (:mod:`.bounds`), spherical codes
-(:mod:`.codes`), all-pairs sweeps (:mod:`.pairwise`) and packing (:mod:`.packing`). Importing it loads
-jax and optax only (and jaxtyping, where it is installed).
+This module exports the public core: geometry (:mod:`.sphere`), lower bounds (:mod:`.bounds`),
+spherical codes (:mod:`.codes`), all-pairs sweeps (:mod:`.pairwise`) and packing (:mod:`.packing`).
+Importing it loads only jax and optax, and jaxtyping if it is installed. The rest (data files,
+synthesis, recognition, evaluation, reports and the stages of the method in :mod:`.runs`) is imported
+by name, and nothing in the core may import it, except for the file helpers of :mod:`.io`.
 """
 
 from hyperface_jax import bounds, codes, meshes, packing, pairwise, processes, sphere

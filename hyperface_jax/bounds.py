@@ -1,9 +1,9 @@
-"""Lower bounds on the largest cosine of ``n`` unit vectors in ``R^d``: what no packing can beat.
+"""Lower bounds on the largest cosine of ``n`` unit vectors in ``R^d``, which no packing can beat.
 
-Two theorems cover every size. Rankin's settles ``n <= 2 d`` exactly, and Levenshtein's, an optimal
-linear programming bound built from Jacobi polynomials, covers the rest and is attained by the sharp
-codes (icosahedron, E8, Leech, ...). Fejes Toth's is better on the ordinary sphere from 20 points.
-:func:`tightest` picks the best. Float64 throughout.
+Two theorems cover every size. Rankin's settles ``n <= 2 d`` exactly. Levenshtein's, an optimal linear
+programming bound built from Jacobi polynomials, covers the rest and is attained by the sharp codes
+(icosahedron, E8, Leech, ...). On the ordinary sphere, Fejes Toth's is better for 20 points or more.
+:func:`tightest` picks the best. All computations are in float64.
 
 References:
     R. A. Rankin, The closest packing of spherical caps in n dimensions, Glasgow Math. J. 2 (1955).
@@ -30,7 +30,7 @@ class Bound(NamedTuple):
         value: Cosine that the closest pair of any configuration reaches or exceeds.
         name: ``"antipodal"``, ``"pigeonhole"``, ``"regular polygon"``, ``"simplex"``,
             ``"Rankin orthoplex"``, ``"Levenshtein"`` or ``"Fejes Toth"``. All but the last two are
-            attained at every size.
+            attained for every size to which they apply.
     """
 
     value: float
@@ -38,11 +38,11 @@ class Bound(NamedTuple):
 
 
 def rankin(num_points: int, dim: int) -> float:
-    """Rankin's bound: ``-1/(n-1)`` for ``n <= d+1``, zero above.
+    """Return Rankin's bound: ``-1/(n-1)`` for ``n <= d+1``, zero above.
 
-    Attained by the regular simplex up to ``n = d+1`` and by subsets of the orthoplex for
-    ``d+2 <= n <= 2d``. Above ``2d`` zero stays valid (more points cannot be further apart) but is
-    never attained.
+    It is attained by the regular simplex up to ``n = d+1`` and by subsets of the orthoplex for
+    ``d+2 <= n <= 2d``. Above ``2d``, zero is still valid (more points cannot be farther apart) but
+    is never attained.
 
     Args:
         num_points: Number of unit vectors, at least 2.
@@ -63,20 +63,21 @@ def rankin(num_points: int, dim: int) -> float:
 
 
 def levenshtein(num_points: int, dim: int) -> float:
-    """Levenshtein's bound: the ``s`` with ``L_m(d, s) = n``, of whichever order ``m`` fits ``n``.
+    """Return Levenshtein's bound: the ``s`` with ``L_m(d, s) = n`` for the order ``m`` that fits ``n``.
 
     With ``m = 2k - 1 + e``, ``e`` in ``{0, 1}``, ``a = (d-3)/2`` and Jacobi polynomials normalized
     to ``P(1) = 1``::
 
         L_m(d, s) = (1 - P_(k-1+e)^(a+1, a)(s) / P_k^(a, a+e)(s)) D(d, 2(k-1+e))
 
-    which increases on the interval between the largest zeros of ``P^(a+1, a)`` and ``P^(a+1, a+1)``
-    where ``D(d, m) <= L_m <= D(d, m+1)``, ``D`` the Delsarte-Goethals-Seidel sizes of tight
-    designs. Sizes ``D`` are integers, so the order is chosen exactly, and the root is bracketed by
-    construction. Below ``n = 2d + 1`` the bound holds but :func:`rankin` is at least as good.
+    Here ``D`` denotes the Delsarte-Goethals-Seidel sizes of tight designs. ``L_m`` increases from
+    ``D(d, m)`` to ``D(d, m+1)`` on the interval between the largest zeros of ``P^(a+1, a)`` and
+    ``P^(a+1, a+1)``. The sizes ``D`` are integers, so the order is chosen exactly, and the interval
+    brackets the root. Below ``n = 2d + 1`` the bound holds, but :func:`rankin` is at least as good.
 
-    The error is a few units in the last place, of either sign. Cost is ``O(k)`` a step, with ``k``
-    about ``n^(1/(d-1))``: under a millisecond except in dimension 3 (0.1 s at ``n = 1e9``).
+    The error is a few units in the last place, of either sign. A step of the root search costs
+    ``O(k)``, with ``k`` about ``n^(1/(d-1))``. In all, this takes less than a millisecond except in
+    dimension 3 (0.1 s at ``n = 1e9``).
 
     Args:
         num_points: Number of unit vectors, at least 2.
@@ -120,9 +121,10 @@ def levenshtein(num_points: int, dim: int) -> float:
 
 
 def fejes_toth(num_points: int) -> float:
-    """Fejes Toth's bound in ``R^3``: ``(cot(w)^2 - 1) / 2`` with ``w = pi n / (6 (n - 2))``.
+    """Return Fejes Toth's bound in ``R^3``: ``(cot(w)^2 - 1) / 2`` with ``w = pi n / (6 (n - 2))``.
 
-    Attained at ``n = 3, 4, 6, 12`` and asymptotically; better than Levenshtein's from ``n = 20``.
+    It is attained for ``n = 3, 4, 6, 12`` and asymptotically. For ``n >= 20`` it is better than
+    Levenshtein's.
 
     Args:
         num_points: Number of unit vectors in ``R^3``, at least 3.
@@ -144,15 +146,14 @@ def fejes_toth(num_points: int) -> float:
 
 
 def tightest(num_points: int, dim: int) -> Bound:
-    """Return the best lower bound known here on the largest cosine of ``n`` points in ``R^d``.
+    """Return the best lower bound in this module on the largest cosine of ``n`` points in ``R^d``.
 
     Args:
         num_points: Number of unit vectors, at least 2.
         dim: Dimension of the ambient space, at least 1.
 
     Returns:
-        The largest of the bounds of this module. It is the exact optimum when ``n <= 2d`` or
-        ``d <= 2``.
+        The largest bound and its name. It is the exact optimum when ``n <= 2d`` or ``d <= 2``.
 
     Raises:
         InputError: ``num_points`` or ``dim`` is too small.
@@ -188,7 +189,7 @@ def _validate(num_points: int, dim: int) -> tuple[int, int]:
 
 
 def _tight_design_size(d: int, m: int) -> int:
-    """``D(d, m)``: the least number of points of a spherical design of strength ``m``."""
+    """Return ``D(d, m)``, the fewest points that a spherical design of strength ``m`` can have."""
     k, odd = divmod(m, 2)
     if odd:
         return 2 * math.comb(d + k - 1, d - 1)
@@ -208,14 +209,14 @@ def _order(n: int, d: int) -> int:
 
 
 def _end_of_order(d: int, m: int) -> float:
-    """Right end of the interval of order ``m``, where ``L_m(d, s) = D(d, m + 1)``."""
+    """Return the right end of the interval of order ``m``, where ``L_m(d, s) = D(d, m + 1)``."""
     a = (d - 3) / 2
     k = (m + 1) // 2
     return _largest_jacobi_zero(k, a + 1, a if m % 2 else a + 1) if k else -1.0
 
 
 def _largest_jacobi_zero(k: int, a: float, b: float) -> float:
-    """Largest zero of ``P_k^(a, b)``: top eigenvalue of its Jacobi matrix (Golub and Welsch)."""
+    """Return the largest zero of ``P_k^(a, b)``, an eigenvalue of its Jacobi matrix (Golub, Welsch)."""
     import numpy as np
     from scipy.linalg import eigvalsh_tridiagonal
 
@@ -230,7 +231,7 @@ def _largest_jacobi_zero(k: int, a: float, b: float) -> float:
 
 
 def _max_points(d: int, m: int, s: float) -> float:
-    """``L_m(d, s)``: Levenshtein's upper bound on the points whose cosines are at most ``s``."""
+    """Return ``L_m(d, s)``, Levenshtein's upper bound on the size of a code with max cosine ``s``."""
     a = (d - 3) / 2
     k, even = (m + 1) // 2, 1 - m % 2
     ratio = _jacobi(k - 1 + even, a + 1, a, s) / _jacobi(k, a, a + even, s)
@@ -238,7 +239,7 @@ def _max_points(d: int, m: int, s: float) -> float:
 
 
 def _jacobi(k: int, a: float, b: float, s: float) -> float:
-    """Jacobi polynomial ``P_k^(a, b)(s)`` normalized to 1 at ``s = 1``."""
+    """Evaluate the Jacobi polynomial ``P_k^(a, b)(s)``, normalized to 1 at ``s = 1``."""
     from scipy.special import binom, eval_jacobi
 
     return float(eval_jacobi(k, a, b, s) / binom(k + a, k))

@@ -1,4 +1,4 @@
-"""The exceptions of the package. Nothing else is raised for input that cannot be used."""
+"""The exceptions that this package defines."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 class InputError(ValueError):
-    """Input that cannot be used: the message names the file or field and how to mend it.
+    """Input cannot be used; the message names the file or field and says how to fix it.
 
-    Fields stand in backquotes, with the value where that is at fault: ```num_ids=1```.
+    Fields are in backquotes, with their value if the value is at fault: ```num_ids=1```.
     """
 
 
@@ -20,11 +20,11 @@ class PeerError(RuntimeError):
 
 
 class Stopped(Exception):
-    """A run that was asked to stop, with everything saved: the same call goes on.
+    """A run was asked to stop and saved everything; the same call resumes it.
 
     Args:
-        path: of its folder.
-        text: what is saved and how to go on, where that needs other words.
+        path: folder of the run.
+        text: what is saved and how to resume, if the default message does not fit.
     """
 
     def __init__(self, path: Path, text: str = "") -> None:

@@ -1,8 +1,8 @@
-"""Meshes of one axis over which rows are sharded, and the arrays that lie on them.
+"""One-axis meshes over which rows are sharded, and the arrays sharded over them.
 
-Everything large is ``[n, d]`` with its rows cut evenly over the devices; rows of zeros, which stand
-for no point, fill it up. Devices follow each other as neighbors do, so that a ring over the mesh
-uses links that exist.
+Every large array is ``[n, d]``, with its rows split evenly over the devices and padded with rows of
+zeros, which represent no point. Consecutive devices of a mesh are neighbors, so that a ring over the
+mesh uses physical links.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ ROWS = "rows"
 """Name of the mesh axis."""
 
 _GRANULES = {65_536: (4096,), 16_384: (1024,), 2048: (512, 384, 256), 8: (8,), 0: (1,)}
-"""From so many rows a device on: what their number is a multiple of, whichever needs fewest more."""
+"""Smallest number of rows per device -> candidates for what that number must be a multiple of.
+
+The candidate that needs the least padding is taken.
+"""
 
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """Make the one-axis mesh of all devices, or of those given, in neighbor order.
+    """Make a one-axis mesh of all devices, or of the given ones, in neighbor order.
 
     Args:
-        devices: the devices; None takes all of the job.
+        devices: the devices; None takes all devices of the job.
 
     Examples:
         >>> make_mesh().axis_names
@@ -40,11 +43,11 @@ def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def neighbor_order(devices: Sequence[Any]) -> list[Any]:
-    """Order devices so that each is a neighbor of the next: around the torus of a TPU slice.
+    """Order devices so that each is a neighbor of the next, around the torus of a TPU slice.
 
-    Devices without coordinates are ordered by process and number, and slices follow one another.
-    In the default row-major order the ring's transfers cross the torus and XLA does not overlap
-    them with the computation.
+    Devices without coordinates are ordered by process and id. Several slices follow one another.
+    In the default row-major order, the ring's transfers would cross the torus, and XLA would not
+    overlap them with the computation.
     """
     if not all(hasattr(device, "coords") for device in devices):
         return sorted(devices, key=lambda device: (device.process_index, device.id))
@@ -55,10 +58,10 @@ def neighbor_order(devices: Sequence[Any]) -> list[Any]:
 
 
 def hamiltonian_cycle(shape: Sequence[int]) -> list[tuple[int, ...]]:
-    """Visit every cell of a grid, each a neighbor of the last, and end beside the start.
+    """Visit every cell of a grid, moving only between neighbors, and end next to the start.
 
-    Such a cycle exists where some side is even and another is longer than 1; elsewhere the path is
-    a snake, whose ends are neighbors only on a torus.
+    Such a cycle exists if one side is even and another is longer than 1. Otherwise the path is a
+    snake, and its ends are neighbors only on a torus.
 
     Examples:
         >>> hamiltonian_cycle((2, 2))
@@ -97,20 +100,20 @@ def _around(devices: list[Any]) -> list[Any]:
 
 
 def rows(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of an array whose leading axis is cut over the devices."""
+    """Return the sharding that splits the leading axis of an array over the devices."""
     return NamedSharding(mesh, PartitionSpec(ROWS))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of an array that every device holds."""
+    """Return the sharding that gives every device a copy of the whole array."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def padded_size(num_rows: int, num_parts: int) -> int:
-    """Choose how many rows an array of ``num_rows`` is filled up to: a few per cent more at most.
+    """Choose how many rows to pad an array of ``num_rows`` to, at most a few percent more.
 
-    Every part (device) gets the same number, which divides into blocks, and from some ten thousand on
-    into chunks that travel between devices.
+    Every part (device) gets the same number of rows. That number divides into blocks and, from about
+    ten thousand rows on, into chunks that travel between devices.
     """
     local = -(-num_rows // num_parts)
     least = next(least for least in _GRANULES if local >= least)
@@ -118,7 +121,7 @@ def padded_size(num_rows: int, num_parts: int) -> int:
 
 
 def pad_rows(x: Any, size: int) -> Any:
-    """Fill up rows with rows of zeros, ``[size, ...]``."""
+    """Pad an array with rows of zeros to ``[size, ...]``."""
     padding = size - x.shape[0]
     if not padding:
         return x
@@ -126,12 +129,12 @@ def pad_rows(x: Any, size: int) -> Any:
 
 
 def shard_rows(x: Any, mesh: Mesh, size: int | None = None) -> Points:
-    """Cut rows over the devices, filled up with rows of zeros.
+    """Split rows over the devices, padded with rows of zeros.
 
     Args:
-        x: ``[n, d]``, an array or a memory map; each process reads the rows of its own devices only.
-        mesh: from :func:`make_mesh`.
-        size: rows to fill up to; None means :func:`padded_size`.
+        x: ``[n, d]``, an array or a memory map; each process reads only the rows of its own devices.
+        mesh: the devices, from :func:`make_mesh`.
+        size: number of rows to pad to; None means :func:`padded_size`.
     """
     num_rows = x.shape[0]
     shape = (size or padded_size(num_rows, mesh.size), *x.shape[1:])
@@ -147,15 +150,15 @@ def shard_rows(x: Any, mesh: Mesh, size: int | None = None) -> Points:
 
 
 def has_rows(leaf: Any, num_rows: int) -> bool:
-    """Tell whether a leaf of a state holds one row a point, ``[num_rows, ...]``."""
+    """Tell whether a leaf of a state holds one row per point, ``[num_rows, ...]``."""
     return leaf.ndim > 0 and leaf.shape[0] == num_rows
 
 
 def tree_shardings(tree: Any, num_rows: int, mesh: Mesh) -> Any:
-    """Return a sharding for every leaf: rows where the leading axis is ``num_rows``, else a copy each.
+    """Return the sharding of every leaf: by rows if its leading axis is ``num_rows``, else replicated.
 
     Args:
-        tree: arrays or their shapes.
+        tree: arrays, or their shapes.
         num_rows: padded number of rows.
         mesh: the devices.
     """
@@ -167,7 +170,7 @@ def tree_shardings(tree: Any, num_rows: int, mesh: Mesh) -> Any:
 
 
 def gathered(x: Any) -> np.ndarray:
-    """Bring a sharded array to the host of every process; for one number a row, not for points."""
+    """Bring a sharded array to the host of every process; meant for one number per row, not points."""
     if isinstance(x, np.ndarray) or x.is_fully_addressable:
         return np.asarray(x)
     return np.asarray(multihost_utils.process_allgather(x, tiled=True))

@@ -14,20 +14,20 @@ from jax.experimental import multihost_utils
 from hyperface_jax.errors import PeerError
 
 _HEARTBEAT_SECONDS = 30
-"""After which a silent process counts as lost."""
+"""Seconds of silence after which a process counts as lost."""
 _MASKS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 
 
 def initialize(*, force: bool = False) -> bool:
-    """Join the processes of a job, if this is one: call it before the first use of a device.
+    """Join the processes of a job, if there are several; call this before the first use of a device.
 
-    Reads, in this order: ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``
-    (plain processes); ``MASTER_ADDR``, ``MASTER_PORT``, ``WORLD_SIZE`` and ``RANK`` (torchrun; JAX
-    takes the port after torchrun's own); and what JAX itself detects (Slurm steps, Open MPI, GKE and
-    Cloud TPU).
+    This reads, in this order: ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and
+    ``JAX_PROCESS_ID`` (plain processes); ``MASTER_ADDR``, ``MASTER_PORT``, ``WORLD_SIZE`` and ``RANK``
+    (torchrun; JAX takes the port after torchrun's own); and what JAX itself detects (Slurm steps,
+    Open MPI, GKE and Cloud TPU).
 
     Args:
-        force: join even if no variable tells of other processes, as on a Cloud TPU pod slice.
+        force: join even if no variable indicates other processes, as on a Cloud TPU pod slice.
 
     Returns:
         Whether this is one of several processes.
@@ -78,18 +78,18 @@ def _torchrun(environment: Any) -> dict[str, Any] | None:
         visible = _num_visible(environment)
         own = [_integer(environment, "LOCAL_RANK")]
         if visible is not None and visible < num_local:
-            # Other processes of the machine must see others: all that are visible are this one's.
+            # Other processes on the machine must see other GPUs, so this one owns all it can see.
             own = list(range(visible))
         settings["local_device_ids"] = own
     return settings
 
 
 def _num_visible(environment: Any) -> int | None:
-    """Count the GPUs that the environment lets this process see; None if it hides none."""
+    """Count the GPUs that the environment lets this process see; return None if it hides none."""
     masks = [environment[name] for name in _MASKS if name in environment]
     if not masks:
         return None
-    # The drivers ignore what follows a name that they do not know, such as -1.
+    # Drivers ignore everything after a name that they do not know, such as -1.
     return min(len(list(itertools.takewhile(_is_device, mask.split(",")))) for mask in masks)
 
 
@@ -103,13 +103,15 @@ def _detected_by_jax(environment: Any) -> dict[str, Any] | None:
     is_pod = "," in environment.get("TPU_WORKER_HOSTNAMES", "")
     if not (is_job or is_pod or environment.get("MEGASCALE_COORDINATOR_ADDRESS")):
         return None
-    # JAX would number the device by the process, though this one sees a single device.
+    # JAX would take the process's local number as the device id, but this process sees one device.
     return {"local_device_ids": [0]} if is_job and _num_visible(environment) == 1 else {}
 
 
 def _checked(address: str, num_processes: int, process_id: int) -> dict[str, Any] | None:
     if not 0 <= process_id < num_processes:
-        raise ValueError(f"process {process_id} of {num_processes}: it must lie in between")
+        raise ValueError(
+            f"process {process_id} of {num_processes}: must be at least 0 and less than the total"
+        )
     if num_processes == 1:
         return None
     return {
@@ -128,23 +130,24 @@ def _integer(environment: Any, name: str, default: int | None = None) -> int:
 
 
 def is_first_process() -> bool:
-    """Tell whether this process speaks for the job: it alone prints and writes small files."""
+    """Tell whether this process acts for the job: only that one prints and writes small files."""
     return jax.process_index() == 0
 
 
 def on_first_process(function: Callable[[], Any], *, after: str | None = None) -> Any:
-    """Run ``function`` on the first process, while the others wait to hear whether it went well.
+    """Run ``function`` on the first process, while the others wait to hear whether it succeeded.
 
     Args:
         function: what to run.
-        after: a name; the first process then waits before it until all processes have come here.
+        after: a name for a barrier; if given, the first process waits for all processes to arrive
+            here before it runs ``function``.
 
     Returns:
-        What ``function`` returned on the first process, None on the others.
+        On the first process, what ``function`` returned; on the others, None.
 
     Raises:
-        Exception: what ``function`` raised, on the first process.
-        PeerError: on the others, if it raised there.
+        Exception: on the first process, whatever ``function`` raised.
+        PeerError: on the others, if ``function`` raised on the first.
     """
     if jax.process_count() == 1:
         return function()
@@ -160,12 +163,12 @@ def on_first_process(function: Callable[[], Any], *, after: str | None = None) -
     if error is not None:
         raise error
     if failed:
-        raise PeerError("the first process stopped, and says why")
+        raise PeerError("the first process stopped; its own message says why")
     return result
 
 
 def any_process(*flags: bool) -> tuple[bool, ...]:
-    """Tell for each flag whether any process has raised it; all processes must ask."""
+    """Tell for each flag whether any process has set it; all processes must call this."""
     if jax.process_count() == 1:
         return flags
     gathered = multihost_utils.process_allgather(np.array(flags))

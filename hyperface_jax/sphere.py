@@ -1,7 +1,7 @@
-"""Geometry of the unit hypersphere S^(d-1), one point a row.
+"""Geometry of the unit hypersphere S^(d-1), with one point per row.
 
 Everything is batched over the leading axes: a function that takes ``x`` of shape ``[..., d]`` treats
-each row as its own point. Tangent vectors at ``x`` are rows orthogonal to the matching row of ``x``.
+each row as a separate point. Tangent vectors at ``x`` are rows orthogonal to the matching row of ``x``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def normalize(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
 
 
 def is_point(x: Float[Array, "... d"]) -> Bool[Array, "..."]:
-    """Tell which rows are points: a row of zeros pads an array to a size and stands for none.
+    """Tell which rows are points; rows of zeros are padding and represent no point.
 
     Examples:
         >>> is_point(jnp.array([[0.0, 1.0], [0.0, 0.0]])).tolist()
@@ -39,13 +39,13 @@ def is_point(x: Float[Array, "... d"]) -> Bool[Array, "..."]:
 
 
 def count_points(x: Float[Array, "n d"]) -> Float[Array, ""]:
-    """Count the rows that are points, as a float of the rows' precision."""
+    """Count the rows that are points, as a float in the precision of the rows."""
     return jnp.sum(is_point(x), dtype=x.dtype)
 
 
 def inner(u: Float[Array, "... d"], v: Float[Array, "... d"]) -> Float[Array, "... 1"]:
-    """Row-wise inner product, with the reduced axis kept."""
-    # As a product of rows XLA needs no array of u * v, which for a sum it makes on a CPU.
+    """Return the row-wise inner product, with the reduced axis kept."""
+    # For a sum over u * v, XLA would store the array u * v on a CPU; for this product it does not.
     return jnp.einsum("...d,...d->...", u, v, precision=jax.lax.Precision.HIGHEST)[..., None]
 
 
@@ -55,7 +55,7 @@ def project(x: Float[Array, "... d"], u: Float[Array, "... d"]) -> Float[Array, 
 
 
 def retract(x: Float[Array, "... d"], u: Float[Array, "... d"]) -> Float[Array, "... d"]:
-    """Move from ``x`` along the tangent ``u`` and renormalise (a first-order retraction)."""
+    """Move from ``x`` along the tangent ``u`` and renormalize (a first-order retraction)."""
     return normalize(x + u)
 
 
@@ -66,9 +66,10 @@ def exp(x: Float[Array, "... d"], u: Float[Array, "... d"]) -> Float[Array, "...
 
 
 def log(x: Float[Array, "... d"], y: Float[Array, "... d"]) -> Float[Array, "... d"]:
-    """Tangent at ``x`` that :func:`exp` maps to ``y``; zero where ``y`` equals ``x``.
+    """Return the tangent at ``x`` that :func:`exp` maps to ``y``; zero where ``y`` equals ``x``.
 
-    Undefined (a vector of arbitrary direction) where ``y = -x``. Derivatives are finite everywhere.
+    Where ``y = -x`` it is undefined (a vector of arbitrary direction). Its derivatives are finite
+    everywhere.
     """
     tangent = project(x, y)
     length = _length(tangent)
@@ -86,15 +87,15 @@ def transport(x: Float[Array, "... d"], v: Float[Array, "... d"]) -> Float[Array
 
 
 def distance(x: Float[Array, "... d"], y: Float[Array, "... d"]) -> Float[Array, "..."]:
-    """Great-circle distance in radians between matching rows, accurate near 0 and pi.
+    """Return the great-circle distance in radians between matching rows, accurate near 0 and pi.
 
-    It has a kink at equal and at opposite points; the derivative there is taken as zero.
+    It has a kink where the two points are equal or opposite; the derivative there is taken as zero.
     """
     return 2 * jnp.arctan2(_length(x - y), _length(x + y))[..., 0]
 
 
 def _length(u: Float[Array, "... d"]) -> Float[Array, "... 1"]:
-    """Length of each row; zero at a row of zeros, with a derivative of zero."""
+    """Return the length of each row; for a row of zeros, both it and its derivative are zero."""
     square = jnp.sum(u * u, axis=-1, keepdims=True)
     is_zero = square == 0
     return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, square)))
@@ -113,7 +114,7 @@ def sample_rotation(key: PRNGKey, dim: int, dtype: Any = jnp.float32) -> Float[A
     """
     q, r = jnp.linalg.qr(jax.random.normal(key, (dim, dim), dtype))
     q = q * jnp.where(jnp.diag(r) < 0, -1, 1)[None]
-    # One Newton step towards the nearest orthogonal matrix: the error of QR grows with the dimension.
+    # The error of QR grows with the dimension: one Newton step toward the nearest orthogonal matrix.
     gram = jnp.matmul(q.T, q, precision=jax.lax.Precision.HIGHEST)
     return jnp.matmul(
         q, 1.5 * jnp.eye(dim, dtype=dtype) - gram / 2, precision=jax.lax.Precision.HIGHEST

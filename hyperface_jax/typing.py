@@ -1,7 +1,7 @@
-"""Shapes of arrays in signatures.
+"""Array types that state shapes in signatures.
 
-With jaxtyping installed they can be checked at run time (the tests do); without it, a dependency of
-developers only, the names stand for plain arrays.
+With jaxtyping, which only developers need, shapes can be checked at run time, as the tests do.
+Without it, the names stand for plain arrays.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ else:
     except ImportError:
 
         class _AnyShape:
-            """Stands for a type of jaxtyping: any array."""
+            """Stand in for a jaxtyping type; it matches any array."""
 
             def __class_getitem__(cls, item: Any) -> type:
                 return jax.Array
@@ -26,30 +26,30 @@ else:
         Array, Bool, Float, Int, Key = jax.Array, _AnyShape, _AnyShape, _AnyShape, _AnyShape
 
 Points: TypeAlias = Float[Array, "n d"]
-"""n unit vectors in R^d, one a row."""
+"""n unit vectors in R^d, one per row."""
 
 Gallery: TypeAlias = Float[Array, "m d"]
-"""m unit vectors that stand for the face manifold."""
+"""m unit vectors that represent the face manifold."""
 
 Frozen: TypeAlias = Float[Array, "f d"]
 """f unit vectors that do not move."""
 
 RowsLike: TypeAlias = Any
-"""Rows as callers have them: a JAX, NumPy or torch array, a memory map or a list, ``[n, d]``."""
+"""Rows as callers may pass them: a JAX, NumPy or torch array, a memory map or a list, ``[n, d]``."""
 
 PerRow: TypeAlias = Float[Array, " n"]
-"""One number a row."""
+"""One number per row."""
 
 Indices: TypeAlias = Int[Array, " n"]
 Mask: TypeAlias = Bool[Array, " n"]
 Scalar: TypeAlias = Float[Array, ""]
 Number: TypeAlias = Any
-"""A Python number from the host, an array where it is traced or one of many."""
+"""A Python number on the host, or an array where it is traced or has a batch axis."""
 
 PRNGKey: TypeAlias = Key[Array, ""]
 
 
 class Update(Protocol):
-    """Take how much of a piece of work is done, and the figure that matters, such as its max cosine."""
+    """Receive how much of a task is done, and its most important figure, such as the max cosine."""
 
     def __call__(self, done: float, figure: str = "", /) -> Any: ...  # noqa: D102

@@ -1,4 +1,8 @@
-"""Spherical codes with a proven max cosine: starts of a packing, and what it is measured by."""
+"""Spherical codes with a proven max cosine, as starts of packings and for comparison with them.
+
+This folder imports ``typing`` and ``pairwise``. The layers above, such as ``packing`` and ``runs``,
+may import it.
+"""
 
 from hyperface_jax.codes.basic import cross_polytope, polygon, simplex
 from hyperface_jax.codes.best import best_known, refinable

@@ -20,7 +20,7 @@ def simplex_points(num_points: int) -> np.ndarray:
     """Return the vertices of the regular simplex, ``[n, n - 1]``, in float64."""
     n = num_points
     points = np.eye(n) - 1 / n
-    # Rotate the hyperplane of all ones onto the last coordinate by a reflection.
+    # Reflect the direction of all ones, to which the points are orthogonal, onto the last axis.
     normal = np.full(n, n**-0.5)
     normal[-1] -= 1
     if n > 1:
@@ -36,7 +36,7 @@ def simplex(dim: int) -> SphericalCode:
         Rankin, 1955.
     """
     _check(dim, 2)
-    # Vertex i < d is a e_i - b (1, ..., 1); the last one points along (1, ..., 1).
+    # Vertex i < d is a e_i - b (1, ..., 1); the last vertex points along (1, ..., 1).
     shift = (1 + (dim + 1) ** 0.5) / dim**1.5
     scale = (1 + 1 / dim) ** 0.5
 
@@ -49,7 +49,7 @@ def simplex(dim: int) -> SphericalCode:
 
 
 def cross_polytope(dim: int) -> SphericalCode:
-    """Return ``+-e_i``: 2d points of max cosine 0, optimal from d + 2 points on.
+    """Return ``+-e_i``: 2d points with max cosine 0; d + 2 or more of them are optimal.
 
     References:
         Rankin, 1955.
@@ -65,7 +65,7 @@ def cross_polytope(dim: int) -> SphericalCode:
 
 
 def polygon(num_points: int) -> SphericalCode:
-    """Return the regular polygon: n points in the plane of max cosine ``cos(2 pi / n)``, optimal."""
+    """Return the regular polygon: n points in the plane with max cosine ``cos(2 pi / n)``, optimal."""
     if num_points < 3:
         raise ValueError(f"num_points={num_points}: must be at least 3")
 

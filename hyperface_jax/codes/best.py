@@ -1,4 +1,4 @@
-"""The best code at hand for any number of points and dimensions."""
+"""The best available code for any number of points and any dimension."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _EQUAL = 1e-12
 
 @cache
 def best_known(num_points: int, dim: int) -> SphericalCode:
-    """Return the code of the smallest max cosine that the constructions here give.
+    """Return the code with the smallest max cosine among the constructions in this package.
 
-    Codes of the catalogue, shortened, punctured and filled up with zeros, and several of them in
-    orthogonal subspaces: for each max cosine a dynamic programme over the dimensions counts the points
-    that fit.
+    These are the codes of the catalog (shortened, punctured or padded with zeros), and combinations of
+    several codes in orthogonal subspaces. For each max cosine, a dynamic program over the dimensions
+    finds the largest number of points that fit.
 
     Args:
-        num_points: n, from 2 to 2^31 - 1.
-        dim: d, at least 2; up to 4096 dimensions are used.
+        num_points: number of points n, from 2 to 2^31 - 1.
+        dim: dimension d, at least 2; at most 4096 dimensions are used.
 
     Returns:
-        A code of exactly n points; nothing is built before its rows are asked for.
+        A code of exactly n points. Nothing is built until its rows are requested.
 
     Raises:
-        ValueError: n or d cannot be used.
+        ValueError: ``num_points`` or ``dim`` is out of range.
 
     Cost: milliseconds to a second.
 
@@ -58,21 +58,21 @@ def best_known(num_points: int, dim: int) -> SphericalCode:
 
 
 def refinable(num_points: int, dim: int) -> SphericalCode:
-    """Return the best construction in the form from which gradient steps are likely to go furthest.
+    """Return the best construction in the form that gradient steps can probably improve the most.
 
-    Codes that fill their space are local optima. Those with room around them are not: where several
-    orthogonal subspaces reach the same max cosine as one code, their points can spread into each other's
-    dimensions, which brings a max cosine c down to about ``c sqrt(used / d)`` at best.
+    Codes that fill their space are local optima; codes with room around them are not. If codes in
+    several orthogonal subspaces have the same max cosine as a single code, their points can spread into
+    each other's dimensions. At best, this lowers a max cosine c to about ``c sqrt(used / d)``.
 
     Args:
-        num_points: n, from 2 to 2^31 - 1.
-        dim: d, at least 2.
+        num_points: number of points n, from 2 to 2^31 - 1.
+        dim: dimension d, at least 2.
 
     Returns:
         A code of exactly n points with the max cosine of :func:`best_known`.
 
     Raises:
-        ValueError: n or d cannot be used.
+        ValueError: ``num_points`` or ``dim`` is out of range.
     """
     best = best_known(num_points, dim)
     counts = [k for k in range(2, 5) if dim >= 2 * k and num_points >= 2 * k]
@@ -87,7 +87,7 @@ def _copies(count: int, num_points: int, dim: int) -> SphericalCode:
 
 
 def _used(code: SphericalCode) -> int:
-    """Return the dimensions of the largest part."""
+    """Return the dimension of the largest part."""
     return max(map(_used, code.parts)) if code.parts else code.dim
 
 
@@ -120,9 +120,9 @@ def _searched(num_points: int, dim: int) -> SphericalCode:
 def _packed(
     entries: list[SphericalCode], cosine: float, dim: int, num_points: int
 ) -> list[SphericalCode | None] | None:
-    """Choose codes of at most this cosine for orthogonal subspaces; None where too few points fit.
+    """Choose codes of at most this max cosine for orthogonal subspaces; None if too few points fit.
 
-    An element None of the list stands for one dimension with its two unit vectors.
+    In the list, None means one dimension that holds only its two unit vectors.
     """
     usable = [entry for entry in entries if entry.max_cosine <= cosine and entry.dim <= dim]
     largest = max(usable, key=lambda entry: entry.num_points)

@@ -1,4 +1,4 @@
-"""The codes that :func:`best_known` chooses from; none is built before its rows are asked for."""
+"""The codes from which :func:`best_known` chooses; none is built until its rows are requested."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _QUADRANGLES = (2, 3, 4, 5, 7, 8, 9)
 
 @cache
 def catalogue() -> tuple[SphericalCode, ...]:
-    """Return all codes of at most ``MAX_DIM`` dimensions, those of every dimension left out."""
+    """Return all codes of at most ``MAX_DIM`` dimensions, except those that exist in every dimension."""
     found = [*map(sharp.sharp_configuration, sharp.SHARP), *polytopes(), searched.hill_cap()]
     for q in _QUADRANGLES:
         found += [sharp.cameron_goethals_seidel(q), sharp.derived_quadrangle(q)]
@@ -35,10 +35,10 @@ def families() -> tuple[LinearCode, ...]:
 
 
 def restrictions(num_points: int, dim: int) -> list[SphericalCode]:
-    """Return codes some of whose coordinates have one symbol, others a few.
+    """Return codes with one allowed symbol in some coordinates and a few in others.
 
-    The words alone are just enough points, or with the opposite vertices, or with these and the unit
-    vectors of the dimensions that are left.
+    Each code has just enough points: in its words alone, or together with the opposite vertices, or
+    together with these and the unit vectors of the remaining dimensions.
     """
     found = []
     for code in families():
@@ -52,7 +52,7 @@ def restrictions(num_points: int, dim: int) -> list[SphericalCode]:
 
 
 def puncturings(dim: int) -> list[SphericalCode]:
-    """Return codes a little longer than ``dim``, without so many positions that they fit."""
+    """Return codes that are slightly too long for ``dim``, punctured just enough to fit."""
     found = []
     for code in families():
         width = code.dim // code.length
@@ -63,7 +63,7 @@ def puncturings(dim: int) -> list[SphericalCode]:
 
 
 def polygons(num_points: int, dim: int) -> list[SphericalCode]:
-    """Return polygons of which some number gives so many points: the last resort of few dimensions."""
+    """Return polygons that give enough points in orthogonal planes, for use in low dimensions."""
     sizes = {max(-(-num_points // planes), 3) for planes in range(1, dim // 2 + 1)}
     return [basic.polygon(n) for n in sizes]
 
@@ -75,12 +75,12 @@ def _shortenings(code: LinearCode) -> Iterator[SphericalCode]:
 
 
 def _restricted(code: LinearCode, allowed: tuple[int, ...]) -> SphericalCode:
-    """Return a restriction, with the opposite vertices if there are any."""
+    """Return a restriction of the code, with the opposite vertices if there are any."""
     return with_vertices(code, allowed) if code.is_simplex else restricted(code, allowed)
 
 
 def _allowed(code: LinearCode, num_points: int) -> Iterator[tuple[int, ...]]:
-    """Find the numbers of symbols that leave a simplex code just enough words."""
+    """Find numbers of allowed symbols that leave just enough words of a simplex code."""
     q = code.num_symbols
     if not 0 < num_points <= code.num_words:
         return
@@ -93,7 +93,7 @@ def _allowed(code: LinearCode, num_points: int) -> Iterator[tuple[int, ...]]:
 
 
 def _products(q: int, ratio: float, length: int, most: int) -> Iterator[tuple[int, ...]]:
-    """Yield non-increasing numbers k, at most ``length``, whose ``prod(q / k)`` is at most ``ratio``."""
+    """Yield up to ``length`` non-increasing numbers k with ``prod(q / k)`` at most ``ratio``."""
     for k in range(most, 1, -1):
         if length and q / k <= ratio + 1e-12:
             tails = list(_products(q, ratio * k / q, length - 1, k))

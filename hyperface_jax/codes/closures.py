@@ -1,4 +1,4 @@
-"""New codes from codes: some of the points, more dimensions, several codes in orthogonal spaces."""
+"""New codes from given ones: fewer points, more dimensions, or several in orthogonal subspaces."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def subset(code: SphericalCode, num_points: int) -> SphericalCode:
 
 
 def padded(code: SphericalCode, dim: int) -> SphericalCode:
-    """Return a code in more dimensions, filled up with zeros."""
+    """Return a code in more dimensions, padded with zeros."""
     return code if dim == code.dim else direct_sum([code], dim)
 
 
 def direct_sum(codes: Sequence[SphericalCode], dim: int) -> SphericalCode:
-    """Return codes side by side in orthogonal subspaces of ``dim`` dimensions.
+    """Return the union of codes in orthogonal subspaces of a space with ``dim`` dimensions.
 
-    The max cosine is that of the worst code, but not below 0 for several.
+    Its max cosine is that of the worst code, but at least 0 if there are several codes.
     """
     dims = [code.dim for code in codes]
     if sum(dims) > dim:

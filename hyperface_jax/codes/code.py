@@ -1,4 +1,4 @@
-"""A spherical code with a proven max cosine, whose rows are made when they are asked for."""
+"""Spherical codes with a proven max cosine, which make their rows only when requested."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ class SphericalCode:
     """Unit vectors with a proven max cosine.
 
     Attributes:
-        num_points: n.
-        dim: d.
-        max_cosine: largest cosine of two of them; proven, and attained unless ``reference`` says so.
-        name: of the construction.
-        reference: where it is proven.
-        rows: ``index [k] -> points [k, d]``. It can be traced, so rows are made on the device that wants
-            them; no array of all points is needed.
+        num_points: number of points n.
+        dim: dimension d.
+        max_cosine: largest cosine of two points; it is proven, and attained unless ``reference`` says
+            otherwise.
+        name: name of the construction.
+        reference: where the max cosine is proven.
+        rows: a function ``index [k] -> points [k, d]``. It can be traced, so rows are made on the
+            device that needs them, without an array of all points.
+        distribution: a function that computes the max cosine from the words of a linear code, or None.
+        parts: codes in orthogonal subspaces of which this code is the union; empty otherwise.
 
     Raises:
-        ValueError: more points than an int32 can count.
+        ValueError: there are more points than an int32 can count.
     """
 
     num_points: int
@@ -63,10 +66,10 @@ def tabulated(
     reference: str,
     make: Callable[[], np.ndarray],
 ) -> SphericalCode:
-    """Return the code of a table that is made when its first rows are asked for.
+    """Return a code that is given by a table, which is made when rows are first requested.
 
     Raises:
-        AssertionError: the table that is made has another shape.
+        AssertionError: the table has the wrong shape.
     """
 
     @cache
@@ -89,13 +92,14 @@ def joined(
     name: str,
     reference: str,
 ) -> SphericalCode:
-    """Return the points of two codes of one dimension.
+    """Return the union of two codes of the same dimension.
 
     Args:
-        first: a code; if it can be checked by its words, so can the union, the rest taken as stated.
+        first: a code. If it can be checked by its words, so can the union; for the rest, the stated
+            cosines are used.
         second: a code in the same space.
-        between: the largest cosine of a point of one and a point of the other.
-        name: of the union.
+        between: the largest cosine between a point of one code and a point of the other.
+        name: name of the union.
         reference: where ``between`` is proven.
     """
     if first.dim != second.dim:

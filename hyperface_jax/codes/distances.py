@@ -1,4 +1,4 @@
-"""The max cosine of a linear code from its words: the distances of all pairs are those of the words."""
+"""The max cosine of a linear code from its words, which have the same distances as all pairs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ZERO_WORD = 1 - 1e-9
 
 
 class Words(Protocol):
-    """What the distances of a linear code follow from, see :class:`.LinearCode`."""
+    """The parts of a :class:`.LinearCode` that determine its distances."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -37,16 +37,16 @@ class Words(Protocol):
 
 
 def linear_max_cosine(code: Words) -> float:
-    """Return the exact max cosine of a linear code from its words, without any pair.
+    """Return the exact max cosine of a linear code from its words, without visiting pairs.
 
-    The cosine of two words is the inner product of their difference, a word, with the zero word. The
-    characters among the generator's rows are summed for many of the other messages at once, by a product
-    with the character table.
+    The cosine of two words equals that of their difference, which is a word, with the zero word. The
+    words of all combinations of the character rows are handled together, for many of the remaining
+    messages at once, by a product with the character table.
 
     Raises:
-        ValueError: two messages have one word, so points coincide; or there are too many words.
+        ValueError: two messages have the same word, so points coincide; or there are too many words.
 
-    Cost: ``2 n N`` FLOPs for n words of N symbols, q / 2 times as many for q symbols.
+    Cost: ``2 n N`` FLOPs for n words of length N; q / 2 times as many for an alphabet of q symbols.
     """
     if code.num_words > MOST_WORDS:
         raise ValueError(f"{code.name}: {code.num_words} words; at most {MOST_WORDS} are visited")
@@ -70,8 +70,8 @@ def _num_characters(code: Words) -> int:
 def _tables(code: Words) -> list[tuple[int, float, NDArray[Any]]]:
     """Return the harmonics j of the alphabet with their weights and tables of characters, ``[N, R]``.
 
-    The inner product of two symbols, as a function of their difference, is a sum of harmonics; those of
-    j and q - j are conjugates, so the real part of one stands for both.
+    As a function of their difference, the inner product of two symbols is a sum of harmonics. Those of
+    j and q - j are conjugates, so the real part of one accounts for both.
     """
     q = code.num_symbols
     weights = np.real(np.fft.fft(code.alphabet @ code.alphabet[0])) / q
@@ -95,7 +95,7 @@ def _phases(code: Words) -> NDArray[np.int64]:
 
 
 def _roots(multiples: NDArray[np.int64], order: int) -> NDArray[Any]:
-    """Return roots of unity; real ones as floats."""
+    """Return powers of a root of unity, as floats where they are real."""
     angles = 2 * np.pi * np.arange(order) / order
     table: NDArray[Any] = np.cos(angles).round() if order <= 2 else np.exp(1j * angles)
     return table[multiples % order]
@@ -104,7 +104,7 @@ def _roots(multiples: NDArray[np.int64], order: int) -> NDArray[Any]:
 def _coset_cosines(
     code: Words, symbols: NDArray[np.int64], tables: list[tuple[int, float, NDArray[Any]]]
 ) -> NDArray[np.float64]:
-    """Return the cosines to the zero word of the words ``symbols + (any character)``, ``[B, R]``."""
+    """Return the cosines of the words ``symbols + (any character)`` to the zero word, ``[B, R]``."""
     total: Any = 0.0
     for j, weight, characters in tables:
         total = total + weight * np.real(_roots(j * symbols, code.num_symbols) @ characters)

@@ -11,7 +11,7 @@ from hyperface_jax.codes.sequences import companion, primitive_polynomial
 
 
 class Field(NamedTuple):
-    """Elements 0 .. q - 1 of GF(q), 0 and 1 in their roles; tables ``[q, q]``."""
+    """GF(q) with elements 0 .. q - 1, where 0 and 1 have their usual roles; tables are ``[q, q]``."""
 
     size: int
     add: np.ndarray
@@ -23,7 +23,7 @@ def field(q: int) -> Field:
     """Return GF(q).
 
     Raises:
-        ValueError: q is no power of a prime.
+        ValueError: q is not a power of a prime.
     """
     p, m = _prime_power(q)
     base = p ** np.arange(m)

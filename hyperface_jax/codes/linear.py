@@ -1,8 +1,8 @@
 """Linear codes over Z2, Z4 and Zp on the sphere: Kerdock, Delsarte-Goethals, dual BCH, quadratics.
 
-A word is a message times a generator matrix, symbol by symbol a point of a small simplex, square or
-pair of signs. The cosine of two words depends on their difference alone, so all pairs of a code are
-told by its words: see :mod:`.distances`. Nothing is built before it is used.
+A word is a message times a generator matrix. Each of its symbols is mapped to a point of a small
+simplex, a square or a pair of signs. The cosine of two words depends only on their difference, so the
+words determine the cosines of all pairs: see :mod:`.distances`. Nothing is built until it is used.
 """
 
 from __future__ import annotations
@@ -35,20 +35,21 @@ _GRAY = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0], [-1.0, 1.0]]) / math.sq
 
 @dataclass(frozen=True, eq=False)
 class LinearCode:
-    """Messages, the generator matrix of their words, and the points that stand for symbols.
+    """Messages, the generator matrix of their words, and the points that represent symbols.
 
     Attributes:
-        length: positions N.
-        radix: values of each message digit, ``[k]``; the first digit is the lowest of the row index.
-        alphabet: unit vectors of the symbols, ``[q, s]``, whose inner products depend on the difference
-            of the symbols alone.
-        num_characters: first rows of the generator, whose entries are ``q / radix`` times the digits of
-            the position's number: all characters of the positions are among their combinations. The last
-            row is ``q / radix`` everywhere.
-        max_cosine: proven.
-        name: of the code.
-        reference: where it is proven.
-        make: makes the generator, ``[k, N]`` integers modulo the number of symbols q.
+        length: number of positions N.
+        radix: number of values of each message digit, ``[k]``; the first digit is the lowest of the row
+            index.
+        alphabet: unit vectors of the symbols, ``[q, s]``. Their inner products must depend only on the
+            difference of the symbols.
+        num_characters: number of character rows, the first rows of the generator. Their entries are
+            ``q / radix`` times the digits of the position's number, so that their combinations include
+            all characters of the positions. The last row of the generator is ``q / radix`` everywhere.
+        max_cosine: proven max cosine.
+        name: name of the code.
+        reference: where the max cosine is proven.
+        make: function that makes the generator, ``[k, N]`` integers modulo the number of symbols q.
     """
 
     length: int
@@ -79,32 +80,32 @@ class LinearCode:
 
     @property
     def is_simplex(self) -> bool:
-        """Whether the symbols are the q > 2 vertices of a simplex and digits have q values."""
+        """Whether the symbols are the q > 2 vertices of a simplex, and digits have q values."""
         q = self.num_symbols
         return q > 2 and self.radix[0] == q and self.alphabet.shape[1] == q - 1
 
     @property
     def is_gray(self) -> bool:
-        """Whether the symbols are those of Z4 in the plane."""
+        """Whether the symbols are the elements of Z4, mapped to the plane."""
         return self.alphabet.shape == (4, 2)
 
     @property
     def num_coordinates(self) -> int:
-        """Coordinates that can be shortened apart: two a position for the Gray map, else one."""
+        """Number of coordinates that can be shortened separately: 2 N for the Gray map, else N."""
         return 2 * self.length if self.is_gray else self.length
 
     @property
     def dim(self) -> int:
-        """Dimension of the sphere's space."""
+        """Dimension of the space that contains the sphere."""
         return self.length * self.alphabet.shape[1]
 
     def words(self, index: Indices) -> Symbols:
-        """Return the words of messages, ``[k, N]`` symbols."""
+        """Return the words of the given messages, ``[k, N]`` symbols."""
         return self.encoded(digits(index, self.radix))
 
     def encoded(self, message: Any) -> Symbols:
-        """Return the words of digits ``[k, rows]``."""
-        # Exact: the sums stay far below 2^24, and float32 products are what every device does fast.
+        """Return the words of messages that are given as digits, ``[k, rows]``."""
+        # Float32 products are fast on every device, and exact because the sums stay far below 2^24.
         symbols = jnp.matmul(
             message.astype(jnp.float32),
             jnp.asarray(self.generator, jnp.float32),
@@ -134,10 +135,10 @@ class LinearCode:
         )
 
     def with_basis(self) -> SphericalCode:
-        """Return the words and ``+-e_i``, whose cosine is ``1 / sqrt(d)``.
+        """Return the words and ``+-e_i``, which have a cosine of at most ``1 / sqrt(d)`` to words.
 
         Raises:
-            ValueError: coordinates are not ``+-1 / sqrt(d)``.
+            ValueError: the coordinates of words are not ``+-1 / sqrt(d)``.
         """
         if not np.allclose(abs(self.alphabet), self.alphabet.shape[1] ** -0.5):
             raise ValueError(f"{self.name}: its coordinates are not +-1/sqrt(d)")
@@ -157,16 +158,16 @@ def digits(index: Indices, radix: tuple[int, ...]) -> Symbols:
 
 
 def gold(m: int, num_forms: int = 1) -> LinearCode:
-    """Return the dual of a BCH code of length ``2^m`` with complements, m odd.
+    """Return the dual of a BCH code of length ``2^m`` with complements, for odd m.
 
-    Words ``(-1)^(sum_k Tr(a_k x^(2^k + 1)) + Tr(b x) + c)``, k = 1 .. r.
+    Its words are ``(-1)^(sum_k Tr(a_k x^(2^k + 1)) + Tr(b x) + c)`` with k = 1 .. r.
 
     Args:
-        m: odd, at least 3.
-        num_forms: r, between 1 and (m - 1) / 2; one is Gold's code.
+        m: an odd number, at least 3.
+        num_forms: number of forms r, between 1 and (m - 1) / 2; 1 gives Gold's code.
 
     Returns:
-        ``2^(m (r + 1) + 1)`` points in ``2^m`` dimensions of max cosine
+        A code of ``2^(m (r + 1) + 1)`` points in ``2^m`` dimensions with max cosine
         ``2^(r - (m + 1) / 2)``.
 
     References:
@@ -191,35 +192,37 @@ def gold(m: int, num_forms: int = 1) -> LinearCode:
 
 
 def _binary_rows(m: int, exponents: list[int]) -> np.ndarray:
-    """Return the words of ``Tr(a x^e)``, those of one class of exponents once, and the word of ones."""
+    """Return independent rows for all ``Tr(a x^e)``, and the row of ones."""
     terms = [_independent(field_term(field_traces(2, m), m, e)) for e in exponents]
     return np.concatenate([*terms, np.ones((1, 2**m), np.int64)])
 
 
 def kerdock(m: int) -> LinearCode:
-    """Return the Kerdock code of length ``2^m``, m even; optimal once :func:`with_basis` is added.
+    """Return the Kerdock code of length ``2^m``, for even m.
+
+    Together with the basis (:meth:`LinearCode.with_basis`) it is optimal.
 
     Returns:
-        ``4^m`` points in ``2^m`` dimensions of max cosine ``2^(-m / 2)``.
+        A code of ``4^m`` points in ``2^m`` dimensions with max cosine ``2^(-m / 2)``.
 
     References:
-        Kerdock 1972; as a Z4-linear code Hammons et al. 1994.
+        Kerdock 1972; Hammons et al. 1994 (as a Z4-linear code).
     """
     return delsarte_goethals(m, m // 2)
 
 
 def delsarte_goethals(m: int, r: int) -> LinearCode:
-    """Return the Delsarte-Goethals code DG(m, r), m even.
+    """Return the Delsarte-Goethals code DG(m, r), for even m.
 
-    The Gray image of the words ``T(lambda x) + 2 sum_k Tr(a_k x^(2^k + 1)) + u`` over the Galois ring
-    GR(4, m - 1), k = 1 .. m / 2 - r.
+    It is the Gray image of the words ``T(lambda x) + 2 sum_k Tr(a_k x^(2^k + 1)) + u`` over the Galois
+    ring GR(4, m - 1), with k = 1 .. m / 2 - r.
 
     Args:
-        m: even, at least 4.
-        r: between 1 and m / 2, which is Kerdock's code.
+        m: an even number, at least 4.
+        r: a number between 1 and m / 2; the latter gives Kerdock's code.
 
     Returns:
-        ``2^((m - 1)(m / 2 - r + 1) + m + 1)`` points in ``2^m`` dimensions of max cosine
+        A code of ``2^((m - 1)(m / 2 - r + 1) + m + 1)`` points in ``2^m`` dimensions with max cosine
         ``2^(-r)``.
 
     References:
@@ -249,13 +252,14 @@ def _ring_rows(degree: int, num_forms: int) -> np.ndarray:
 
 
 def quadratic(p: int, m: int) -> LinearCode:
-    """Return the words ``Tr(a x^2 + b x) + c`` over GF(p), mapped through the simplex; p and m odd.
+    """Return the words ``Tr(a x^2 + b x) + c`` over GF(p), mapped to simplices, for odd p and m.
 
     Returns:
-        ``p^(2 m + 1)`` points in ``p^m (p - 1)`` dimensions of max cosine ``p^((1 - m) / 2) / (p - 1)``.
+        A code of ``p^(2 m + 1)`` points in ``p^m (p - 1)`` dimensions with max cosine
+        ``p^((1 - m) / 2) / (p - 1)``.
 
     References:
-        Sidelnikov 1971 for the sums; Ericson and Zinoviev, *Codes on Euclidean Spheres*, 2001.
+        Sidelnikov 1971 (the sums); Ericson and Zinoviev, *Codes on Euclidean Spheres*, 2001.
     """
     if p < 3 or any(p % k == 0 for k in range(2, math.isqrt(p) + 1)):
         raise ValueError(f"p={p}: must be an odd prime")
@@ -280,20 +284,21 @@ def _quadratic_rows(p: int, m: int) -> np.ndarray:
 
 
 def extended_bch(m: int, designed: int) -> LinearCode:
-    """Return the extended primitive BCH code of length ``2^m`` by its designed distance.
+    """Return the extended primitive BCH code of length ``2^m`` with a designed distance.
 
-    Words ``(-1)^(sum_e Tr(a_e x^e) + c)``, e over the classes of exponents that are no zero of the code.
+    Its words are ``(-1)^(sum_e Tr(a_e x^e) + c)``, where e runs over the classes of exponents that are
+    not zeros of the code.
 
     Args:
-        m: at least 3.
-        designed: distance of the code before its extension, from 3 on.
+        m: a number, at least 3.
+        designed: designed distance of the code before its extension, at least 3.
 
     Returns:
-        ``2^k`` points in ``2^m`` dimensions of max cosine at most ``1 - 2 D / 2^m``, where D is the
-        designed distance made even upwards.
+        A code of ``2^k`` points in ``2^m`` dimensions with max cosine at most ``1 - 2 D / 2^m``, where
+        D is the designed distance, rounded up to an even number.
 
     Raises:
-        ValueError: no words but the trivial ones are left, or the characters are not among them.
+        ValueError: only trivial words are left, or the characters are not among the words.
 
     References:
         MacWilliams and Sloane 1977, chapter 9 (the BCH bound).
@@ -316,7 +321,7 @@ def extended_bch(m: int, designed: int) -> LinearCode:
 
 
 def bch_distances(m: int) -> list[int]:
-    """Return the designed distances of all extended BCH codes of length ``2^m``, each code once."""
+    """Return one designed distance for each extended BCH code of length ``2^m``."""
     found = {}
     for designed in range(3, 2 ** (m - 1)):
         exponents = _nonzeros(m, designed)
@@ -326,7 +331,7 @@ def bch_distances(m: int) -> list[int]:
 
 
 def _nonzeros(m: int, designed: int) -> list[int]:
-    """Return the smallest exponent of every class over which the words' terms run."""
+    """Return the smallest exponent of every class of exponents that occurs in the words."""
     length = 2**m - 1
     zeros = {_smallest(m, -e) for e in range(1, designed)}
     return sorted({_smallest(m, e) for e in range(1, length)} - zeros)
@@ -342,7 +347,7 @@ def _class_size(m: int, exponent: int) -> int:
 
 
 def _independent(rows: np.ndarray) -> np.ndarray:
-    """Return the first rows that are independent over GF(2)."""
+    """Return the rows that are independent, over GF(2), of the rows before them."""
     kept, reduced = [], []
     for row in rows:
         rest = row.copy()

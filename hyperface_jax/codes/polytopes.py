@@ -1,4 +1,4 @@
-"""Regular polytopes and root systems of few dimensions, as tables of points.
+"""Regular polytopes and root systems in low dimensions, as tables of points.
 
 References:
     Fejes Tóth, 1943 (icosahedron); Musin, *The kissing number in four dimensions*, 2008 (24-cell);

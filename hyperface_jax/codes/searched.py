@@ -1,4 +1,4 @@
-"""Codes over small fields that were found by search; their distance is checked, not derived."""
+"""Codes over small fields that were found by search; their distances are checked, not derived."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _POINTS_OF_A_LINE = 4
 
 
 def quinary_125() -> LinearCode:
-    """Return the [125, 8, 94] code over GF(5): words ``Tr(a x + b x^6) + c x^31 + u`` on GF(125).
+    """Return the [125, 8, 94] code over GF(5) with words ``Tr(a x + b x^6) + c x^31 + u`` on GF(125).
 
-    Found by trying all pairs of exponents with full and single cyclotomic classes; the tests compute its
-    distance over all words.
+    It was found by trying all pairs of exponents with full and single cyclotomic classes. The tests
+    compute its distance over all words.
 
     Returns:
-        390,625 points in 500 dimensions of max cosine 0.06.
+        A code of 390,625 points in 500 dimensions with max cosine 0.06.
     """
     distance = 94
     return LinearCode(
@@ -44,7 +44,7 @@ def quinary_125() -> LinearCode:
 def _quinary_rows() -> NDArray:
     traces = field_traces(5, 3)
     powers = np.arange(124) % 4
-    # x^31 is the norm: its powers of a generator run through GF(5)*.
+    # x^31 is the norm; on the powers of a generator it runs through GF(5)*.
     norm = np.concatenate([[0], 3**powers % 5])[None]
     terms = [field_term(traces, 3, 1), field_term(traces, 3, 6), norm, np.ones((1, 125), np.int64)]
     return np.concatenate(terms)
@@ -53,10 +53,10 @@ def _quinary_rows() -> NDArray:
 def hill_cap() -> SphericalCode:
     """Return the code of Hill's 56-cap in PG(5, 3), [56, 6, 36]: 729 points in 112 dimensions.
 
-    The cap is a hemisystem of the elliptic quadric: two of the four points on each of its lines.
+    The cap is a hemisystem of the elliptic quadric: it has two of the four points on each line.
 
     Returns:
-        A code of max cosine 1/28.
+        A code with max cosine 1/28.
 
     References:
         Hill, *On the largest size of cap in S(5, 3)*, 1973; Segre 1965 for hemisystems.
@@ -80,7 +80,7 @@ def _hill_rows() -> NDArray:
 
 
 def _lines(meets: NDArray) -> NDArray:
-    """Return the lines of GQ(3, 9) as their points, ``[280, 4]``."""
+    """Return the lines of GQ(3, 9) as lists of their points, ``[280, 4]``."""
     found = {
         tuple(sorted((i, j, *np.flatnonzero(meets[i] & meets[j]))))
         for i, j in itertools.combinations(range(len(meets)), 2)
@@ -90,7 +90,7 @@ def _lines(meets: NDArray) -> NDArray:
 
 
 def _hemisystem(lines: NDArray) -> NDArray:
-    """Choose half of the points on each line, by search with forced moves: 1 or -1 a point."""
+    """Choose half of the points on each line by a search with forced moves; return 1 or -1 per point."""
     start = np.zeros(lines.max() + 1, np.int64)
     start[0] = 1
     found = _completed(start, lines)
@@ -118,7 +118,7 @@ def _completed(sides: NDArray, lines: NDArray) -> Any:
 
 
 def _forced(sides: NDArray, lines: NDArray) -> Any:
-    """Fill in the points that lines with two of one side force to the other; None if they disagree."""
+    """Fill in points on lines that have two points of one side already; None if there is a conflict."""
     sides = sides.copy()
     while True:
         values = sides[lines]

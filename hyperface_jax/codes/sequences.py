@@ -1,8 +1,8 @@
 """Trace sequences of finite fields and Galois rings: all the arithmetic that the linear codes need.
 
-A word of a code is a sum of terms ``Tr(b x^e)`` over the elements x of a field. With a generator
-``alpha`` and ``s_t = Tr(alpha^t)``, the term of ``b = alpha^j`` at ``x = alpha^t`` is ``s_(j + e t)``:
-one periodic sequence gives all rows of a generator matrix.
+A word of a code is a sum of terms ``Tr(b x^e)``, evaluated at all elements x of a field. With a
+generator ``alpha`` and ``s_t = Tr(alpha^t)``, the term with ``b = alpha^j`` at ``x = alpha^t`` is
+``s_(j + e t)``. So one periodic sequence gives all rows of a generator matrix.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def primitive_polynomial(p: int, m: int) -> tuple[int, ...]:
     """Return the first primitive polynomial of degree m over GF(p), without its leading 1.
 
     Returns:
-        Coefficients of ``1, x, ..., x^(m-1)``.
+        The coefficients of ``1, x, ..., x^(m-1)``.
     """
     order = p**m - 1
     factors = _prime_factors(order)
@@ -35,13 +35,13 @@ def primitive_polynomial(p: int, m: int) -> tuple[int, ...]:
 
 @cache
 def field_traces(p: int, m: int) -> np.ndarray:
-    """Return ``Tr(alpha^t)`` for ``t < p^m - 1``: GF(p^m) onto GF(p), ``[p^m - 1]``."""
+    """Return ``Tr(alpha^t)`` from GF(p^m) to GF(p) for ``t < p^m - 1``, ``[p^m - 1]``."""
     return _matrix_traces(companion(primitive_polynomial(p, m), p), p**m - 1, p)
 
 
 @cache
 def ring_traces(m: int) -> np.ndarray:
-    """Return ``T(xi^t)`` for ``t < 2^m - 1``: GR(4, m) onto Z4, ``[2^m - 1]``.
+    """Return ``T(xi^t)`` from GR(4, m) to Z4 for ``t < 2^m - 1``, ``[2^m - 1]``.
 
     ``xi`` is a root of order ``2^m - 1`` of the Hensel lift of the primitive polynomial.
 
@@ -63,7 +63,7 @@ def _hensel_lift(tail: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def companion(tail: tuple[int, ...], modulus: int) -> np.ndarray:
-    """Return the matrix of the multiplication with a root of ``x^m + sum tail_i x^i``."""
+    """Return the matrix of multiplication by a root of ``x^m + sum tail_i x^i``."""
     m = len(tail)
     matrix = np.eye(m, k=-1, dtype=np.int64)
     matrix[:, -1] = -np.array(tail) % modulus

@@ -1,4 +1,4 @@
-"""Sharp configurations: the codes that meet Levenshtein's bound, as tables of points.
+"""Sharp configurations, the codes that meet Levenshtein's bound, as tables of points.
 
 References:
     Levenshtein, *Designs as maximum codes in polynomial metric spaces*, 1992; Cohn and Kumar,
@@ -74,12 +74,14 @@ _DERIVED = {
 
 
 def cameron_goethals_seidel(q: int) -> SphericalCode:
-    """Return the code of the generalized quadrangle GQ(q, q^2), q a prime power.
+    """Return the code of the generalized quadrangle GQ(q, q^2), for a prime power q.
 
-    The points of the elliptic quadric in PG(5, q), in the eigenspace of their collinearity graph.
+    Its points are those of the elliptic quadric in PG(5, q), in an eigenspace of their collinearity
+    graph.
 
     Returns:
-        ``(q + 1)(q^3 + 1)`` points in ``q (q^2 - q + 1)`` dimensions of max cosine ``q^(-2)``, optimal.
+        A code of ``(q + 1)(q^3 + 1)`` points in ``q (q^2 - q + 1)`` dimensions with max cosine
+        ``q^(-2)``, which is optimal.
 
     References:
         Cameron, Goethals and Seidel, *Strongly regular graphs having strongly regular subconstituents*,
@@ -92,12 +94,14 @@ def cameron_goethals_seidel(q: int) -> SphericalCode:
 
 
 def derived_quadrangle(q: int) -> SphericalCode:
-    """Return the points of a Cameron-Goethals-Seidel code that are not collinear with a first one.
+    """Return the points of a Cameron-Goethals-Seidel code that are not collinear with its first point.
 
-    Seen from it: two of a cosine of at most s, at a cosine c from it, have ``(s - c^2) / (1 - c^2)``.
+    They are projected orthogonally to the first point, and normalized. Two points that have a cosine c
+    to the first point and at most s to each other then have at most ``(s - c^2) / (1 - c^2)``.
 
     Returns:
-        ``q^4`` points in ``q (q^2 - q + 1) - 1`` dimensions of max cosine ``1 / (q^2 + 1)``.
+        A code of ``q^4`` points in ``q (q^2 - q + 1) - 1`` dimensions with max cosine
+        ``1 / (q^2 + 1)``.
     """
     whole = cameron_goethals_seidel(q)
     name = f"{whole.name}, derived"
@@ -114,13 +118,13 @@ def _far_points(q: int) -> NDArray:
 
 
 def _neighbors(points: NDArray, cosine: float) -> NDArray:
-    """Return the points at a cosine from the first one, seen from it: one dimension less."""
+    """Return the points at a cosine to the first point, projected orthogonally to it and normalized."""
     return _projected(points, points[0], cosine)
 
 
 def _projected(points: NDArray, center: NDArray, cosine: float) -> NDArray:
     near = points[np.abs(points @ center - cosine) < _CLOSE]
-    # A reflection takes the center to the last axis, which is then dropped.
+    # A reflection maps the center to the last axis, which is then dropped.
     mirror = center.copy()
     mirror[-1] -= 1
     size = mirror @ mirror
@@ -206,7 +210,7 @@ def elliptic_quadric(q: int) -> NDArray:
 
 
 def collinear(points: NDArray, q: int) -> NDArray:
-    """Return which points of the quadric lie on a line of it, ``[n, n]``."""
+    """Return which pairs of points of the quadric lie on a common line in it, ``[n, n]``."""
     _, add, multiply = field(q)
     b, c = _irreducible(q)
     x, y = points, points.copy()
@@ -234,9 +238,9 @@ def _irreducible(q: int) -> tuple[int, int]:
 
 
 def _spanned(meets: NDArray, adjacent: float, other: float, dim: int) -> NDArray:
-    """Return points whose cosines are ``adjacent`` where they meet and ``other`` elsewhere.
+    """Return points with the cosine ``adjacent`` for pairs in ``meets`` and ``other`` for the rest.
 
-    By a pivoted Cholesky factor of the Gram matrix: every machine gets the same points.
+    They come from a pivoted Cholesky factor of the Gram matrix, so every machine gets the same points.
     """
     points = np.zeros((len(meets), dim))
     rest = np.ones(len(meets))

@@ -1,4 +1,4 @@
-"""Smaller codes: the words that agree in some coordinates, or the words without some coordinates."""
+"""Smaller codes: only the words that agree in some coordinates, or words without some coordinates."""
 
 from __future__ import annotations
 
@@ -23,43 +23,48 @@ if TYPE_CHECKING:
 def shortened(code: LinearCode, count: int) -> SphericalCode:
     """Return the words that are zero in ``count`` coordinates, without these coordinates.
 
-    Words that agree in s of D coordinates have an inner product of at most ``D c - s`` in the others.
-    For the coordinates chosen here, exactly one of ``radix^s`` words qualifies, and which one is told
-    by the digits that are left: rows stay as lazy as those of the code.
+    If words agree in s of D coordinates, their inner product in the others is at most ``D c - s``. For
+    the coordinates chosen here, exactly one of every ``radix^s`` words qualifies, and the remaining
+    digits determine which one. So rows can still be made one by one, as for the code itself.
 
     Args:
-        code: with characters among its rows.
-        count: s, at most one more than there are characters.
+        code: a linear code with characters among its rows.
+        count: number of coordinates s, at most one more than the number of characters.
 
     Returns:
-        ``n / radix^s`` points of max cosine ``(D c - s) / (D - s)``.
+        A code of ``n / radix^s`` points with max cosine ``(D c - s) / (D - s)``.
     """
     return restricted(code, (1,) * count)
 
 
 def restricted(code: LinearCode, allowed: Sequence[int]) -> SphericalCode:
-    """Return the words with few symbols in some coordinates, centered there.
+    """Return the words that use only a few symbols in some coordinates, centered there.
 
-    Where k of q symbols are allowed, their points of the simplex have the mean m, whose square is
-    ``(q - k) / (k (q - 1))``, and are seen from it: all inner products and norms fall by that much.
-    One allowed symbol is shortening.
+    If k of q symbols are allowed in a coordinate, the mean m of their points in the simplex has the
+    square ``(q - k) / (k (q - 1))``. Subtracting this mean lowers all inner products and squared norms
+    by its square. With one allowed symbol, this is shortening.
 
     Args:
-        code: with characters among its rows; a simplex code for other numbers than 1.
-        allowed: k of each coordinate, at most one coordinate more than there are characters.
+        code: a linear code with characters among its rows. It must be a simplex code unless only one
+            symbol is allowed in each coordinate.
+        allowed: number k of allowed symbols for each restricted coordinate; there can be at most one
+            more coordinate than characters.
 
     Returns:
-        ``n prod(k / radix)`` points of max cosine ``(D c - sum m^2) / (D - sum m^2)``.
+        A code of ``n prod(k / radix)`` points with max cosine ``(D c - sum m^2) / (D - sum m^2)``.
 
     Raises:
-        ValueError: too many coordinates, or numbers of symbols that do not exist; when rows are made, if
-            ``code`` was punctured where it is to be restricted.
+        ValueError: there are too many coordinates, or a number of symbols is impossible. When rows are
+            made: ``code`` was punctured at a position that is to be restricted.
     """
     count, radix = len(allowed), code.radix[0]
     if count > code.num_characters + 1:
         raise ValueError(f"count={count}: must be between 0 and {code.num_characters + 1}")
     if not all(k == 1 or (1 < k < radix and code.is_simplex) for k in allowed):
-        raise ValueError(f"allowed={tuple(allowed)}: of {radix} symbols of {code.name}")
+        raise ValueError(
+            f"allowed={tuple(allowed)}: {code.name} has {radix} symbols; allow 1 of them, or in a "
+            "simplex code 2 or more but not all"
+        )
     if not count:
         return code.spherical()
     part = Restriction(code, tuple(allowed))
@@ -76,14 +81,14 @@ def restricted(code: LinearCode, allowed: Sequence[int]) -> SphericalCode:
 
 @dataclass(frozen=True)
 class Restriction:
-    """What :func:`restricted` keeps of a code."""
+    """The part of a code that :func:`restricted` keeps."""
 
     code: LinearCode
     allowed: tuple[int, ...]
 
     @property
     def fixed(self) -> list[int]:
-        """The digits that the coordinates decide: the constant, then those of characters."""
+        """The digits that the coordinates determine: the constant, then those of characters."""
         return [len(self.code.radix) - 1, *range(len(self.allowed) - 1)]
 
     @property
@@ -93,22 +98,22 @@ class Restriction:
 
     @property
     def radix(self) -> tuple[int, ...]:
-        """Values of the digits of a row's index: the free ones, then the symbols of the coordinates."""
+        """Number of values of each digit of a row index: the free digits, then the allowed symbols."""
         return *(self.code.radix[i] for i in self.free), *self.allowed
 
     @property
     def width(self) -> int:
-        """Dimensions of a coordinate: half a position of the Gray map, else a whole one."""
+        """Dimensions of a coordinate, which is half a position for the Gray map and else a whole one."""
         return 1 if self.code.is_gray else self.code.alphabet.shape[1]
 
     @property
     def dim(self) -> int:
-        """Dimensions that are left."""
+        """Number of remaining dimensions."""
         return self.code.dim - sum(self.width - (k - 1) for k in self.allowed)
 
     @property
     def lost(self) -> float:
-        """What all inner products lose: the squares of the means of allowed points."""
+        """The amount that all inner products lose: the sum of the squared means of allowed points."""
         return sum(self._mean_square(k) for k in self.allowed)
 
     def _mean_square(self, num_symbols: int) -> float:
@@ -116,12 +121,12 @@ class Restriction:
         return 1.0 if num_symbols == 1 else (q - num_symbols) / (num_symbols * (q - 1))
 
     def seen(self, cosine: float) -> float:
-        """Return a cosine of the code as it is in the restricted one."""
+        """Return the cosine in the restricted code that corresponds to one in the code."""
         size = self.code.num_coordinates
         return (size * cosine - self.lost) / (size - self.lost)
 
     def described(self) -> str:
-        """Return what is done to the code, for its name."""
+        """Describe the restriction, for the name of the code."""
         single = sum(k == 1 for k in self.allowed)
         words = [f"shortened {single} times"] if single else []
         kept = [str(k) for k in self.allowed if k > 1]
@@ -130,12 +135,12 @@ class Restriction:
         return ", ".join(words)
 
     def norm(self, num_symbols: int) -> float:
-        """Return the norm of a word, of norm 1, in a position with so many symbols."""
+        """Return the norm of a unit word's part in a position with this number of symbols."""
         whole = self.code.length * (1 - self.lost / self.code.num_coordinates)
         return ((1 - self._mean_square(num_symbols)) / whole) ** 0.5
 
     def rows(self, index: Indices) -> Points:
-        """Return rows, of norm 1."""
+        """Return rows of unit length."""
         code, count = self.code, len(self.allowed)
         positions = _positions(code, count)
         values = digits(index, self.radix)
@@ -150,12 +155,12 @@ class Restriction:
         return jnp.concatenate(parts, axis=1)
 
     def _centered(self, num_symbols: int, symbols: Indices) -> Points:
-        """Return the points of the allowed symbols, seen from their mean."""
+        """Return the points of the allowed symbols, relative to their mean."""
         points = self.norm(num_symbols) * simplex_points(num_symbols)
         return jnp.asarray(points, jnp.float32)[symbols]
 
     def _kept(self, positions: list[int]) -> np.ndarray:
-        """Return the coordinates that stay as they are."""
+        """Return the coordinates that are left unchanged."""
         step = self.code.alphabet.shape[1]
         removed = [position * step + i for position in positions for i in range(self.width)]
         return np.setdiff1d(np.arange(self.code.dim), removed)
@@ -164,7 +169,7 @@ class Restriction:
 def punctured(code: LinearCode, count: int) -> LinearCode:
     """Return the words without their last ``count`` positions.
 
-    Two words may agree in all of them: the max cosine rises to ``(N c + s) / (N - s)`` at most.
+    Two words may agree in all of these, so the max cosine rises to at most ``(N c + s) / (N - s)``.
     """
     if not 0 < count < code.length:
         raise ValueError(f"count={count}: must be between 1 and {code.length - 1}")
@@ -184,7 +189,7 @@ def _step(code: LinearCode) -> int:
 
 @cache
 def _positions(code: LinearCode, count: int) -> list[int]:
-    """Return the position of number 0, then those of numbers with a single digit."""
+    """Return the position numbered 0, then those with numbers that have a single nonzero digit, 1."""
     numbers = code.generator[: code.num_characters] // _step(code)
     wanted = np.concatenate([np.zeros((1, len(numbers)), int), np.eye(len(numbers), dtype=int)])
     found = [np.flatnonzero((row == numbers.T).all(1)) for row in wanted[:count]]

@@ -1,4 +1,4 @@
-"""Exact checks of the max cosine that a code states."""
+"""Exact checks of the stated max cosine of a code."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MOST_PAIR_FLOPS = 1e13
 
 
 class CodeCheck(NamedTuple):
-    """What a check of a code found.
+    """The result of checking a code.
 
     Attributes:
-        max_cosine: no two points are nearer. Over words it is that of the whole code, of which the
-            points may be a part.
-        method: ``"words"``, the distance distribution of linear codes, exact; or ``"pairs"``, all pairs
-            (of a part, where the code is a sum of parts) in float32.
-        error: of ``max_cosine``, at most.
+        max_cosine: upper bound on the cosine of any two points. Computed over words, it is the max
+            cosine of the whole linear code, of which the points may be only a part.
+        method: ``"words"`` for the exact distance distribution of linear codes, or ``"pairs"`` for all
+            pairs in float32 (within each part, if the code is a sum of parts).
+        error: largest possible error of ``max_cosine``.
     """
 
     max_cosine: float
@@ -31,10 +31,10 @@ class CodeCheck(NamedTuple):
 
 
 def verify(code: SphericalCode) -> CodeCheck:
-    """Compute the max cosine of a code by what it is made of, not by what it states.
+    """Compute the max cosine of a code from its words or points, without relying on the stated one.
 
     Raises:
-        ValueError: neither its words nor its pairs are few enough.
+        ValueError: there are too many words and too many pairs.
 
     Cost: about ``2 n N`` FLOPs over the words of a linear code of length N, else ``n^2 d``.
 
@@ -66,7 +66,7 @@ def _of_parts(found: list[CodeCheck], num_parts: int) -> CodeCheck:
 def measured_max_cosine(code: SphericalCode) -> float:
     """Return the max cosine over all pairs, in float32.
 
-    Cost: ``n^2 d`` FLOPs and O(n d) memory: for up to about 100,000 points on a CPU.
+    Cost: ``n^2 d`` FLOPs and O(n d) memory, which allows about 100,000 points on a CPU.
     """
     x = code.block(0, code.num_points)
     return float(jnp.max(_row_max(x)))

@@ -1,4 +1,4 @@
-"""More points for a code of simplices: the opposites of their vertices."""
+"""Additional points for a code of simplices: the opposites of their vertices."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ if TYPE_CHECKING:
 
 
 def with_vertices(code: LinearCode, allowed: Sequence[int] = ()) -> SphericalCode:
-    """Return :func:`restricted` and, for each position, the opposites of the vertices of its simplex.
+    """Return :func:`restricted` plus, for each position, the opposites of the vertices of its simplex.
 
-    A word of norm 1 has one of k vertices in a position, with a norm of r. The opposite of a vertex is
-    at ``-r`` from words that have it, else at ``r / (k - 1)``, and two opposites are at 0 or below.
-    Where ``r / (k - 1)`` exceeds the stated max cosine of the words, the opposites are left out.
+    In each position, a unit word has one of k vertices, with norm r. The opposite of a vertex has the
+    cosine ``-r`` to words with that vertex and ``r / (k - 1)`` to the others; two opposites have a
+    cosine of at most 0. If ``r / (k - 1)`` exceeds the stated max cosine of the words, the opposites
+    are left out.
 
     Args:
-        code: of N positions of q > 2 symbols that are the vertices of a simplex.
+        code: a code of N positions with q > 2 symbols, which are the vertices of a simplex.
         allowed: as for :func:`restricted`.
 
     Returns:
-        The n points of :func:`restricted`, then q of each of the ``N - len(allowed)`` whole positions,
-        then k of each other one of ``k > 1`` symbols; the max cosine of :func:`restricted`. Only the
-        words, if all would be more points than an int32 can count.
+        A code with the n points of :func:`restricted`, followed by q points for each of the
+        ``N - len(allowed)`` whole positions, and then by k points for each restricted position with
+        ``k > 1`` symbols. It has the max cosine of :func:`restricted`. Opposites are left out if there
+        would be more points than an int32 can count.
 
     Raises:
-        ValueError: not a simplex code, or as for :func:`restricted`.
+        ValueError: ``code`` is not a simplex code, or :func:`restricted` raises it.
 
-    Cost: O(d) a row, besides that of the words.
+    Cost: O(d) per row, in addition to that of the words.
 
     References:
-        None known; the argument above is the proof. For q = 2 it is the basis that
+        None known; the argument above is the proof. For q = 2, the opposites are the basis that
         :meth:`LinearCode.with_basis` adds.
     """
     if not code.is_simplex:
@@ -54,7 +56,7 @@ def with_vertices(code: LinearCode, allowed: Sequence[int] = ()) -> SphericalCod
 
 
 def _opposites(part: Restriction) -> list[tuple[SphericalCode, float]]:
-    """Return the opposites of whole positions, then of each other one, and their cosines to words."""
+    """Return the opposites of whole positions, then of restricted ones, and their cosines to words."""
     code, q = part.code, part.code.num_symbols
     num_whole = code.length - len(part.allowed)
     found = []

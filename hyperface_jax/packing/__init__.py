@@ -1,4 +1,8 @@
-"""Packing identities on the hypersphere: problems, methods, energies, optimizers, and the loop."""
+"""Packing identities on the hypersphere: problems, methods, energies, optimizers and the loop.
+
+This folder imports ``typing``, ``errors``, ``sphere``, ``bounds``, ``meshes``, ``io``, ``pairwise`` and
+``codes``. The layers above, such as ``planning`` and ``runs``, may import it.
+"""
 
 from hyperface_jax.packing.api import Progress, run, solve, solve_restarts
 from hyperface_jax.packing.energies import (

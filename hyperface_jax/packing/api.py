@@ -1,4 +1,4 @@
-"""The front doors: :func:`run`, which can be traced, and :func:`solve`, which watches and shards."""
+"""Entry points: :func:`run`, which can be traced, and :func:`solve`, which runs on the host."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ from hyperface_jax.pairwise import Sweep
 from hyperface_jax.typing import Array, PRNGKey
 
 _STATES_AT_ONCE = 6
-"""Arrays of all points that a run needs at least: points, best, momentum, force, two in passing."""
+"""Fewest arrays of all points that a run needs: points, best, momentum, force and two temporaries."""
 
 
 class Progress(NamedTuple):
-    """What a callback is told after every chunk of steps."""
+    """What a callback receives after every chunk of steps."""
 
     step: int
-    """Steps done."""
+    """Number of steps done."""
     num_steps: int
-    """Steps in all."""
+    """Total number of steps."""
     max_cosine: float
-    """Of the best iterate so far, where one is tracked and measured; else of the last step."""
+    """Max cosine of the best iterate so far, if one has been measured; else that of the last step."""
     state: LoopState
-    """It is donated to the next chunk: copy what you keep."""
+    """State of the run. It is donated to the next chunk, so copy what you want to keep."""
     records: StepRecord
-    """Figures of the steps of the chunk."""
+    """Figures of the steps in this chunk."""
 
 
 Callback = Callable[[Progress], Any]
@@ -78,29 +78,30 @@ def run(
     start: Start | None = None,
     sweep: Sweep | None = None,
 ) -> Packing:
-    """Find a packing: a pure function, to be used under ``jit``, ``vmap`` and ``scan``.
+    """Find a packing by a pure function that works under ``jit``, ``vmap`` and ``scan``.
 
-    Equal methods and sizes share one compilation, whatever the key, the weights and the rows of sets.
-    The points, the history and the figures are not differentiable by the problem: a run takes decisions
-    (nearest rows, best iterates). What is found can be: put ``stop_gradient(packing.x)`` into
-    :func:`~hyperface_jax.packing.max_cosine` or an objective.
+    Runs with equal methods and sizes share one compilation, whatever their keys, weights and rows. The
+    points, the history and the figures cannot be differentiated with respect to the problem, because a
+    run makes discrete decisions (nearest rows, best iterates). To get derivatives at the points found,
+    pass ``stop_gradient(packing.x)`` to :func:`~hyperface_jax.packing.max_cosine` or an objective.
 
     Args:
         problem: what to pack.
-        key: seed of everything random.
-        method: how; None is :class:`Annealed`, refining where the start is a code.
-        num_steps: steps, in place of the method's own.
-        start: a name, a code, rows or a function; None means the gallery where there is one, else
+        key: seed of all randomness.
+        method: how to pack; None means :class:`Annealed`, with a refining schedule if the start is a
+            code.
+        num_steps: number of steps, in place of the method's own.
+        start: a name, a code, rows or a function; None means the gallery if there is one, else
             uniform points.
         sweep: how pairs are visited.
 
     Returns:
-        The best packing seen, with the keep-out limit enforced and its exact figures.
+        The best packing seen, with the keep-out limit enforced and with exact figures.
 
     Raises:
-        InputError: an argument that cannot be used, naming it.
+        InputError: an argument cannot be used; the message names it.
 
-    Cost: ``3 n^2 d`` FLOPs a step of the full batch, O(n d) memory.
+    Cost: ``3 n^2 d`` FLOPs per full-batch step, O(n d) memory.
 
     Examples:
         >>> import jax
@@ -152,30 +153,31 @@ def solve(
     sweep: Sweep | None = None,
     callback: Callback | None = None,
 ) -> Packing:
-    """Find a packing on the host: :func:`run` in chunks, with progress, devices and restarts.
+    """Find a packing on the host: :func:`run` in chunks, with progress, sharding and restarts.
 
     Args:
         problem: what to pack.
-        key: seed of everything random.
-        method: how; None is :class:`Annealed`, refining where the start is a code.
-        num_steps: steps, in place of the method's own.
-        start: a name, a code, rows or a function; None means the gallery where there is one, else
+        key: seed of all randomness.
+        method: how to pack; None means :class:`Annealed`, with a refining schedule if the start is a
+            code.
+        num_steps: number of steps, in place of the method's own.
+        start: a name, a code, rows or a function; None means the gallery if there is one, else
             uniform points.
-        num_restarts: independent packings, side by side; the best is returned. For small problems:
-            ``4 r n^2 d`` FLOPs a step.
-        polish: end with :func:`~hyperface_jax.packing.polish`, in float64; for small problems
-            without gallery and keep-out.
-        mesh: devices over which rows are sharded, from
-            :func:`hyperface_jax.meshes.make_mesh`; the packing is the same as on one.
-        sweep: how pairs are visited, for experts; in place of ``mesh``.
-        callback: called with a :class:`Progress` after every chunk, such as
+        num_restarts: number of independent packings, run side by side; the best is returned. Meant
+            for small problems: ``4 r n^2 d`` FLOPs per step.
+        polish: whether to end with :func:`~hyperface_jax.packing.polish`, in float64; for small
+            problems without a gallery and a keep-out set.
+        mesh: devices over which rows are sharded, from :func:`hyperface_jax.meshes.make_mesh`; the
+            packing is the same as on one device.
+        sweep: how pairs are visited, in place of ``mesh``; for experts.
+        callback: called with a :class:`Progress` after every chunk, for example
             :class:`~hyperface_jax.packing.PrintProgress`.
 
     Returns:
-        The best packing seen, with the keep-out limit enforced and its exact figures.
+        The best packing seen, with the keep-out limit enforced and with exact figures.
 
     Raises:
-        InputError: an argument that cannot be used, naming it.
+        InputError: an argument cannot be used; the message names it.
 
     Examples:
         >>> import jax
@@ -208,15 +210,15 @@ def solve_restarts(
 
     Args:
         problem: what to pack.
-        key: seed; restart ``r`` is that of ``jax.random.fold_in(key, r)``, whatever their number.
-        num_restarts: how many.
-        method: how; None is :class:`Annealed`.
-        num_steps: steps of each.
-        start: of each.
+        key: seed; restart ``r`` uses ``jax.random.fold_in(key, r)``, whatever the number of restarts.
+        num_restarts: number of packings.
+        method: how to pack; None means :class:`Annealed`.
+        num_steps: number of steps of each restart.
+        start: start of each restart.
 
     Returns:
-        A packing whose fields have a leading axis of restarts. ``solve(num_restarts=...)`` returns the
-        best alone.
+        A packing with a leading axis of restarts in every field. ``solve(num_restarts=...)`` returns
+        only the best one.
     """
     count = whole("num_restarts", num_restarts, least=1)
     keys = jax.vmap(partial(jax.random.fold_in, prng_key(key)))(jnp.arange(count))
@@ -228,7 +230,7 @@ def solve_restarts(
 
 
 def chosen_method(method: Method | None, num_steps: int | None, start: Any) -> Method:
-    """Return the method to resolve, checked."""
+    """Return the checked method, or the default one, with the given number of steps."""
     if method is None:
         is_code = isinstance(start, SphericalCode)
         method = Annealed(annealing=refining_annealing) if is_code else Annealed()
@@ -240,7 +242,7 @@ def chosen_method(method: Method | None, num_steps: int | None, start: Any) -> M
 
 
 def chosen_sweep(mesh: Mesh | None, sweep: Sweep | None, num_restarts: int | None) -> Sweep:
-    """Return how pairs are visited."""
+    """Return the sweep to use, and check that it allows restarts."""
     sweep = one_sweep(mesh, sweep)
     if num_restarts is not None and sweep.mesh is not None:
         raise InputError(f"num_restarts={num_restarts}: restarts run on one device, drop the mesh")
@@ -248,17 +250,17 @@ def chosen_sweep(mesh: Mesh | None, sweep: Sweep | None, num_restarts: int | Non
 
 
 def check_memory(num_points: int, dim: int, sweep: Sweep) -> None:
-    """Raise ``InputError`` if so many points cannot be in the memory of the devices.
+    """Raise ``InputError`` if the points do not fit in the memory of the devices.
 
     Raises:
-        InputError: naming what is needed and what there is.
+        InputError: the points do not fit; the message says how much is needed and available.
     """
     needed = 4.0 * num_points * dim * _STATES_AT_ONCE
     there = _memory_bytes(sweep)
     if needed > there:
         raise InputError(
             f"num_points={num_points}: {dim} dimensions need {needed / 2**30:.0f} GiB for the state "
-            f"alone and there are {there / 2**30:.0f}; take fewer points or more devices"
+            f"alone, but {there / 2**30:.0f} GiB are available; use fewer points or more devices"
         )
 
 
@@ -293,7 +295,7 @@ def _driven(
 
 
 def best_max_cosine(state: LoopState, records: StepRecord) -> float:
-    """Return the figure that matters on the way."""
+    """Return the max cosine to report during a run."""
     if state.best is not None and is_measured(state.best):
         return float(jnp.min(state.best.max_cosine))
     return float(records.max_cosine[-1])
@@ -318,7 +320,7 @@ def _packing(
 
 
 def _with_numbers(packing: Packing) -> Packing:
-    """Turn the figures of a finished run into Python's own numbers."""
+    """Turn the figures of a finished run into Python numbers."""
     numbers: dict[str, Any] = {
         "max_cosine": float(packing.max_cosine),
         "best_step": int(packing.best_step),
@@ -341,7 +343,7 @@ def _joined(problem: PackingProblem, records: list[StepRecord]) -> StepRecord:
 
 
 def _in_order(final: Final, method: Method, num_points: int) -> tuple[Any, Any, Any]:
-    """Put points in the order of the identities, where one process holds them all."""
+    """Put points in the order of the identities, if one process holds all of them."""
     x, row, nearest = final.x, final.row, final.nearest
     if x.shape[0] == num_points and method.num_parts(1) == 1:
         return x, nearest, None
@@ -373,10 +375,10 @@ def _polished(problem: PackingProblem, packing: Packing) -> Packing:
 
 
 def polished(problem: PackingProblem, x: Any) -> tuple[np.ndarray, float]:
-    """Take points beside the frozen ones of a problem to their float64 local optimum.
+    """Take points to their float64 local optimum, with the frozen points of a problem in place.
 
     Returns:
-        The points, ``[n, d]``, and the max cosine of all pairs with one of them.
+        The points, ``[n, d]``, and the max cosine over all pairs with at least one of them.
     """
     points, num_frozen = np.asarray(x, np.float64), problem.num_frozen
     if problem.frozen is not None:
@@ -387,6 +389,6 @@ def polished(problem: PackingProblem, x: Any) -> tuple[np.ndarray, float]:
 
 def _check_polish(problem: PackingProblem, polish: bool, sweep: Sweep) -> None:
     if polish and (problem.gallery is not None or problem.keep_out is not None):
-        raise InputError("polish=True optimizes the max cosine alone: drop gallery and keep_out")
+        raise InputError("polish=True optimizes only the max cosine: drop gallery and keep_out")
     if polish and sweep.mesh is not None:
         raise InputError("polish=True runs on the host: drop the mesh")

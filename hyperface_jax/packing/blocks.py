@@ -1,7 +1,7 @@
-"""Random blocks of points: what a mini-batch step evaluates, and the exchange between groups.
+"""Random blocks of points, which a mini-batch step evaluates, and the exchange between groups.
 
-Rows are cut into groups that devices share. A group shuffles its own rows into blocks without any
-communication; now and then :func:`exchange` deals the rows of all groups out again.
+Rows are split into groups, which are distributed over the devices. A group shuffles its own rows into
+blocks without any communication. Now and then, :func:`exchange` redistributes the rows of all groups.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ def evaluate_blocks(
 ) -> Evaluation:
     """Estimate an energy and its force from random blocks of at most ``batch_size`` points.
 
-    The rows are cut into groups; each group shuffles its rows into blocks of equal size, and every
-    point meets the others of its block. The sums are scaled to estimate those over all pairs. Each
-    group also meets a random window of ``batch_size`` of its share of the frozen points.
+    The rows are split into groups. Each group shuffles its rows into blocks of equal size, and every
+    point interacts with the other points of its block. The sums are scaled to estimate those over all
+    pairs. Each group also interacts with a random window of ``batch_size`` of its frozen points.
 
     Args:
         energy: a pair-sum energy.
-        x: unit rows, ``[n, d]``, the groups one after another.
+        x: unit rows, ``[n, d]``, one group after another.
         key: seed of the shuffle.
-        batch_size: points of a block at most, 2 <= B <= n.
-        num_groups: groups that shuffle apart from each other; divides n. With a mesh, its devices
-            share them.
+        batch_size: largest number of points in a block, 2 <= B <= n.
+        num_groups: number of groups that shuffle separately; it divides n. With a mesh, the groups
+            are distributed over its devices.
         frozen: unit rows that take part but do not move, ``[m, d]``.
         step: the step number, for energies with a schedule.
         shift: a cosine near the current maximum.
         sweep: how the pairs of a block are visited.
 
     Returns:
-        The estimate. ``row_max`` is over the pairs that met: a lower bound on the exact one.
+        The estimate. Its ``row_max`` covers only the pairs in a block: a lower bound on the exact one.
         Cost: ``3 n B d`` FLOPs (``+ 4 n min(B, m) d``), O(n d) memory, no communication.
     """
     shift = jnp.max(row_max(x, frozen, sweep=sweep)) if shift is None else shift
@@ -86,7 +86,7 @@ class _Groups(NamedTuple):
         frozen: Frozen | None,
         mesh: Mesh | None,
     ) -> tuple[PairSum, PairSum | None]:
-        """Return the sums over each point's block, and over the frozen points it met."""
+        """Return the sums over each point's block, and over the frozen points of its window."""
         scale = _pair_scale(x.shape[0] // num_groups, num_groups, batch_size)
 
         def one(group: tuple[Any, Points, Frozen | None]) -> tuple[PairSum, PairSum | None]:
@@ -138,13 +138,13 @@ class _Groups(NamedTuple):
 
 
 def block_shape(num_rows: int, batch_size: int) -> tuple[int, int]:
-    """Return how many blocks a group has and their common size, at most ``batch_size``."""
+    """Return the number of blocks in a group and their common size, at most ``batch_size``."""
     num_blocks = -(-num_rows // batch_size)
     return num_blocks, -(-num_rows // num_blocks)
 
 
 def _pair_scale(group_size: int, num_groups: int, batch_size: int) -> float:
-    """Return one over the probability that two points share a block."""
+    """Return the inverse of the probability that two points share a block."""
     num_blocks, block_size = block_shape(group_size, batch_size)
     share_group = (group_size - 1) / (group_size * num_groups - 1)
     share_block = (block_size - 1) / (num_blocks * block_size - 1)
@@ -156,7 +156,7 @@ def _scaled(sums: PairSum, factor: float) -> PairSum:
 
 
 def _put_rows(tree: Any, index: Any, rows: Any) -> Any:
-    """Overwrite rows; an index beyond the last is dropped."""
+    """Overwrite rows; indices beyond the last row are dropped."""
     return jax.tree.map(
         lambda a, b: a.at[index].set(b, mode="drop", unique_indices=True), tree, rows
     )
@@ -171,16 +171,17 @@ def _ungrouped(leaf: Any) -> Any:
 
 
 def exchange(tree: Any, key: PRNGKey, num_groups: int, mesh: Mesh | None = None) -> Any:
-    """Shuffle each group's rows and deal them out evenly to all groups: one all-to-all.
+    """Shuffle each group's rows and distribute them evenly over all groups by one all-to-all.
 
-    A pair that shares a group does so afterwards with nearly the same probability as any other pair,
-    and the arrangement in which all pairs are equally likely is left unchanged: whatever the start,
-    the difference shrinks by ``(G - 1) / (G (N - 1))`` with every exchange (G groups of N rows).
+    After an exchange, two rows that shared a group share one with nearly the same probability as any
+    other pair. The distribution in which all pairs are equally likely to share a group is stationary:
+    from any start, the difference shrinks by ``(G - 1) / (G (N - 1))`` with every exchange
+    (G groups of N rows).
 
     Args:
         tree: arrays ``[G N, ...]`` whose rows belong together.
         key: seed of the shuffle.
-        num_groups: G; rows beyond a multiple of G in a group stay where they are.
+        num_groups: number of groups G; a group's rows beyond a multiple of G stay where they are.
         mesh: devices over which the groups are sharded.
     """
     num_rows = jax.tree.leaves(tree)[0].shape[0]
@@ -188,7 +189,7 @@ def exchange(tree: Any, key: PRNGKey, num_groups: int, mesh: Mesh | None = None)
     dealt = group_size // num_groups * num_groups
 
     def deal(leaf: Any, order: Any) -> Any:
-        """Reorder one leaf of the groups of a device, and swap its parts with those of the others."""
+        """Reorder one leaf of a device's groups, and swap its parts with those of other devices."""
         groups = jnp.take_along_axis(_grouped(leaf, order.shape[0]), _like(order, leaf), axis=1)
         moving, staying = groups[:, :dealt], groups[:, dealt:]
         parts = moving.reshape(order.shape[0], num_groups, -1, *leaf.shape[1:])

@@ -1,4 +1,4 @@
-"""What holds a packing to the face manifold and away from given people."""
+"""Terms and repairs that keep a packing near the face manifold and away from given people."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _REPAIR_MARGIN = 1e-5
 
 
 class Pull(NamedTuple):
-    """A regulariser, its force and what its sweep found."""
+    """A regularizer, its force and the cosines that its sweep found."""
 
     value: Scalar
     force: Points
     cosine: PerRow
-    """Cosine of every point to the reference row (or foot) taken as nearest, ``[n]``."""
+    """Cosine of every point to the row (or foot) that is taken as nearest, ``[n]``."""
 
 
 def gallery_pull(
@@ -35,20 +35,20 @@ def gallery_pull(
     index: Any = None,
     sweep: Sweep = DEFAULT_SWEEP,
 ) -> Pull:
-    """Mean cosine distance of the points to the face manifold.
+    """Compute the mean cosine distance of the points to the face manifold.
 
-    ``(1/n) sum_k min_g (1 - <x_k, g>)``, the regulariser of HyperFace (equation of Algorithm 1), where
-    the nearest gallery row alone stands for the manifold.
+    If the nearest gallery row alone represents the manifold, this is
+    ``(1/n) sum_k min_g (1 - <x_k, g>)``, the regularizer of HyperFace (equation of Algorithm 1).
 
     Args:
         x: unit rows, ``[n, d]``.
-        gallery: unit rows, ``[m, d]``, of any size: the sweep is blockwise.
-        manifold: what the rows say of it.
-        index: rows of the gallery to take as nearest, ``[n, k]``, instead of a search (solvers refresh
+        gallery: unit rows, ``[m, d]``, of any number, because the sweep is blockwise.
+        manifold: how the gallery rows represent the manifold.
+        index: gallery rows to take as nearest, ``[n, k]``, instead of a search (solvers refresh
             them now and then).
         sweep: how pairs are visited.
 
-    Cost: ``2 n m d`` FLOPs, or O(n k d) with ``index``, and that of the manifold's foot.
+    Cost: ``2 n m d`` FLOPs, or O(n k d) with ``index``, plus the cost of the manifold's foot.
     """
     if index is None:
         index = nearest_rows(x, gallery, manifold.num_neighbors, sweep=sweep)
@@ -64,7 +64,7 @@ def nearest_rows(
 ) -> Int[Array, "n k"]:
     """Find the gallery rows nearest to each point, the nearest first.
 
-    Cost: ``2 n m d`` FLOPs, and a partial sort for more than one.
+    Cost: ``2 n m d`` FLOPs, plus a partial sort if there is more than one neighbor.
     """
     if num_neighbors == 1:
         return sweep(x, gallery, reduction=nearest()).column[:, None]
@@ -74,14 +74,14 @@ def nearest_rows(
 def keep_out_push(
     x: Points, keep_out: Gallery, keep_out_cosine: Any, *, sweep: Sweep = DEFAULT_SWEEP
 ) -> Pull:
-    """Mean squared excess of each point over the keep-out cosine, summed over the keep-out rows.
+    """Compute the squared excess over the keep-out cosine, summed over keep-out rows, mean over points.
 
-    The hinge starts 0.01 before the limit, so that points come to rest inside it.
+    The hinge starts at a cosine 0.01 below the limit, so that points come to rest within it.
 
     Args:
         x: unit rows, ``[n, d]``.
-        keep_out: unit rows that no point may approach, ``[m, d]``.
-        keep_out_cosine: the limit.
+        keep_out: unit rows that no point may come near, ``[m, d]``.
+        keep_out_cosine: largest allowed cosine to a keep-out row.
         sweep: how pairs are visited.
 
     Cost: ``4 n m d`` FLOPs.
@@ -102,19 +102,20 @@ def repair_keep_out(
 ) -> Points:
     """Rotate every point that violates the keep-out limit away from its nearest keep-out row.
 
-    Cyclic projection: each violating point moves along the great circle away from the row that it
-    violates most, exactly onto the limit (1e-5 inside it), until no point violates or the iterations
-    are used up; where the caps leave no room, violations remain and the caller must count them.
+    This is a cyclic projection. Each violating point moves along the great circle away from the row
+    that it violates most, onto the limit (to within 1e-5 on the allowed side). This repeats until no
+    point violates the limit or the iterations are used up. If the caps leave no room, violations
+    remain, and the caller must count them.
 
     Args:
         x: unit rows, ``[n, d]``.
         keep_out: unit rows, ``[m, d]``.
-        keep_out_cosine: the limit.
-        max_iterations: sweeps at most.
+        keep_out_cosine: largest allowed cosine to a keep-out row.
+        max_iterations: largest number of sweeps.
         sweep: how pairs are visited.
 
     Returns:
-        Repaired unit rows; rows without a violation are unchanged. Cost: ``2 n m d`` FLOPs an
+        Repaired unit rows; rows without a violation are unchanged. Cost: ``2 n m d`` FLOPs per
         iteration.
     """
     limit = keep_out_cosine - _REPAIR_MARGIN
@@ -140,7 +141,7 @@ def repair_keep_out(
 
 
 def _direction(row: Points, x: Points) -> Points:
-    """Return the tangents at ``row`` towards ``x``, and any tangents where the two are one point."""
+    """Return the tangents at ``row`` toward ``x``, or arbitrary ones where the two coincide."""
     towards = sphere.project(row, x)
     smallest = jnp.argmin(jnp.abs(row), axis=1, keepdims=True)
     axis = (jnp.arange(row.shape[1])[None] == smallest).astype(row.dtype)

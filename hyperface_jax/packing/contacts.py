@@ -1,9 +1,10 @@
-"""The last touch of a mini-batch run: one exact sweep, and the closest pairs pushed apart.
+"""The end of a mini-batch run: one exact sweep, after which the closest pairs are pushed apart.
 
-Mini-batches see few of the closest pairs, and the max cosine is one of them. A sweep over all pairs
-finds every point's nearest other one. The points in closest contact then move away from whatever is
-nearer than the closest contact of the points left alone: so few rows against all others cost a small
-part of the sweep, and bring down the max cosine to about the chosen level.
+Mini-batches see few of the closest pairs, one of which determines the max cosine. A sweep over all
+pairs finds the nearest other point of every point. The points in closest contact then move away from
+everything that is nearer than the closest contact among the remaining points. Only a few rows are
+compared with all others, so this costs a small part of a full sweep, and it lowers the max cosine to
+about the closest contact among the remaining points.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from hyperface_jax.pairwise import NumberedRows, Sweep, max_cosine
 from hyperface_jax.typing import Frozen, Indices, Mask, PerRow, Points, Scalar
 
 CONTACT_SHARE = 0.01
-"""Of the points, those in closest contact."""
+"""Share of the points that counts as being in closest contact."""
 _NUM_MOVES = 3
 _ROUNDING = 1e-6
 CONTACT_SWEEPS = 1 + (4 * _NUM_MOVES + 7) * CONTACT_SHARE
-"""What finding and relaxing contacts costs, in scores-only sweeps over all pairs."""
+"""Cost of finding and relaxing contacts, in scores-only sweeps over all pairs."""
 
 
 def relax_contacts(
@@ -39,19 +40,19 @@ def relax_contacts(
     num_points: int | None = None,
     sweep: Sweep = DEFAULT_SWEEP,
 ) -> tuple[Points, PerRow]:
-    """Push the closest pairs apart; the max cosine never rises. It can be traced.
+    """Push the closest pairs apart, without ever raising the max cosine. This can be traced.
 
     Args:
-        x: unit rows, ``[n, d]``; rows of zeros stand for no point.
-        nearest: exact cosine of each to its nearest other one, frozen ones included, ``[n]``.
+        x: unit rows, ``[n, d]``; rows of zeros are padding.
+        nearest: exact cosine of each point to its nearest other point, frozen ones included, ``[n]``.
         frozen: unit rows that do not move, ``[m, d]``.
-        share: of the points that move, those in closest contact.
-        num_moves: of each.
-        num_points: rows that are points; None takes all.
+        share: share of the points that move: those in closest contact.
+        num_moves: number of moves of each of these points.
+        num_points: number of rows that are points; None means all of them.
         sweep: how pairs are visited.
 
     Returns:
-        The points, and ``nearest`` brought up to date, exactly.
+        The points, and the updated exact ``nearest``.
 
     Cost: ``(4 num_moves + 7) share`` sweeps over all pairs in most cases.
     """
@@ -74,14 +75,14 @@ def relax_contacts(
 
 
 def _whole(values: PerRow, sweep: Sweep) -> PerRow:
-    """Hold one number a row on every device: a sort of sharded values would gather them anyway."""
+    """Replicate one number per row on every device; a sort of sharded values would do so anyway."""
     if sweep.mesh is None:
         return values
     return lax.with_sharding_constraint(values, meshes.replicated(sweep.mesh))
 
 
 def _padded(index: Indices, num_points: int, sweep: Sweep) -> Indices:
-    """Cut row indices over the devices, filled up with one that is none."""
+    """Split row indices over the devices, padded with an index that is out of range."""
     if sweep.mesh is None:
         return index
     size = meshes.padded_size(index.shape[0], sweep.mesh.size)
@@ -106,10 +107,10 @@ def _pushed(
     index: Indices,
     level: Any,
 ) -> tuple[Points, Scalar]:
-    """Push rows away from all that is nearer than ``level``; return the best and their max cosine.
+    """Push rows away from all points nearer than ``level``; return the best rows and their max cosine.
 
-    A push by the excess of a cosine takes it to the level if the other point stays, and as far below
-    it if that one is pushed as well.
+    Pushing one point by the excess of a cosine brings that cosine down to the level. If the other
+    point is pushed as well, the cosine ends as far below the level as it was above.
     """
     excess = Hinge(level).reduction(step=0, shift=None, precision=sweep.precision)
 
@@ -138,7 +139,7 @@ def _pushed(
 
 
 def _with_rows(sweep: Sweep, x: Points, index: Indices, rows: Points) -> Points:
-    """Overwrite rows of ``x``; an index beyond the last is dropped."""
+    """Overwrite rows of ``x``; indices beyond the last row are dropped."""
     if sweep.mesh is None:
         return x.at[index].set(rows, mode="drop")
 
@@ -161,7 +162,7 @@ def _measured_again(
     is_stale: Mask,
     block: int,
 ) -> PerRow:
-    """Bring the nearest cosines up to date: of rows that have moved, or whose nearest one has."""
+    """Update the nearest cosines of rows that moved, or that had a moved row as their nearest one."""
     is_stale = _whole(is_stale, sweep)
     stale_first = jnp.argsort(~is_stale).astype(jnp.int32)
     num_stale = jnp.sum(is_stale, dtype=jnp.int32)

@@ -1,9 +1,9 @@
 """Energies of a packing: differentiable stand-ins for its max cosine.
 
-Every energy is evaluated by one sweep that carries value, force and the exact row maxima, so the
-gradient costs no backward pass and the true objective falls out for free. Energies that sum a pair
-function (soft maximum, Riesz, hinge) are unbiased under random mini-batches of points; those of the
-row maxima (mean of row maxima, closest pair) are not.
+Every energy is evaluated by one sweep that computes the value, the force and the exact row maxima. So
+the gradient needs no backward pass, and the true objective comes at no extra cost. Energies that sum
+a pair function (soft maximum, Riesz, hinge) are unbiased under random mini-batches of points; energies
+of the row maxima (mean of row maxima, closest pair) are not.
 
 References:
     Soft maximum as a smoothing of the max-min problem: Nesterov, *Smooth minimization of non-smooth
@@ -36,18 +36,18 @@ from hyperface_jax.pairwise import (
 from hyperface_jax.typing import Frozen, Gallery, Number, PerRow, Points, Scalar
 
 Schedule = Callable[[Any], Any]
-"""Step number to value, as in optax."""
+"""A function from the step number to a value, as in optax."""
 
 DEFAULT_SWEEP = Sweep()
 
 _MAX_EXPONENT = 60.0
 _MIN_CHORD2 = 1e-12
-# Far above the smallest float32: its inverse is multiplied by factors that XLA may collect first.
+# Far above the smallest float32, because XLA may first multiply the factors that meet its inverse.
 _MIN_TOTAL = 1e-30
 
 
 class Evaluation(NamedTuple):
-    """An energy at a configuration, with what its sweep found out on the way."""
+    """An energy at a configuration, with everything that its sweep computed."""
 
     value: Scalar
     """The energy."""
@@ -64,7 +64,7 @@ class Evaluation(NamedTuple):
 
 @runtime_checkable
 class Energy(Protocol):
-    """What a solver needs of an energy."""
+    """The interface that a solver needs from an energy."""
 
     def evaluate(
         self,
@@ -75,33 +75,33 @@ class Energy(Protocol):
         shift: Any = None,
         sweep: Sweep = DEFAULT_SWEEP,
     ) -> Evaluation:
-        """Return value, force and exact row maxima of ``x`` by one sweep.
+        """Compute the value, the force and the exact row maxima of ``x`` by one sweep.
 
         Args:
             x: unit rows, ``[n, d]``.
             frozen: unit rows that take part in the pairs but do not move, ``[m, d]``.
             step: the step number, for energies with a schedule.
-            shift: a cosine near the current max cosine, where one is known (the last step's). Only
-                the soft maximum uses it; without one it spends an extra scores-only sweep.
+            shift: a cosine near the current max cosine, if known (such as the last step's). Only the
+                soft maximum uses it; without it, an extra scores-only sweep is needed.
             sweep: how pairs are visited.
         """
         ...
 
 
 class PairEnergy:
-    """Base of energies ``outer(sum_{i != j} phi(<x_i, x_j>))`` over ordered pairs."""
+    """Base class of energies ``outer(sum_{i != j} phi(<x_i, x_j>))`` over ordered pairs."""
 
     def pair(self, scores: Any, *, step: Any, shift: Any) -> tuple[Any, Any]:
         """Return ``phi`` and ``phi'`` of the scores, zero at ``-inf``."""
         raise NotImplementedError
 
     def outer(self, total: Any, *, num_pairs: Any, step: Any, shift: Any) -> tuple[Any, Any]:
-        """Return the energy and its derivative by the ordered pair sum; the mean unless overridden."""
+        """Return the energy (by default the mean) and its derivative with respect to the pair sum."""
         del step, shift
         return total / num_pairs, 1 / num_pairs
 
     def needs_shift(self) -> bool:
-        """Whether :meth:`pair` must know a cosine near the maximum."""
+        """Tell whether :meth:`pair` needs a cosine near the maximum."""
         return False
 
     def evaluate(
@@ -152,7 +152,7 @@ class PairEnergy:
         step: Any,
         shift: Any,
     ) -> Evaluation:
-        """Turn row sums into the energy; a pair with a frozen point counts in both orders."""
+        """Turn row sums into the energy; pairs with a frozen point count in both orders."""
         num_pairs = jnp.maximum(num_points * (num_points - 1 + 2 * num_frozen), 1)
         total, force, row_max = jnp.sum(sums.value), sums.force, sums.max_cosine
         if frozen_sums is not None:
@@ -171,7 +171,7 @@ class SoftMax(PairEnergy):
     of the points with the diagonal masked. Anneal ``beta`` from small (all pairs matter) to large.
 
     Attributes:
-        inverse_temperature: ``beta``, a number or a schedule of the step.
+        inverse_temperature: ``beta``, a number or a function of the step.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -197,7 +197,7 @@ class SoftMax(PairEnergy):
         return schedule(step) if callable(schedule) else schedule
 
     def pair(self, scores: Any, *, step: Any, shift: Any) -> tuple[Any, Any]:
-        """Return ``exp(beta (s - shift))`` twice: it is its own derivative up to ``beta``."""
+        """Return ``exp(beta (s - shift))`` twice: up to ``beta``, it is its own derivative."""
         beta = jnp.asarray(self.beta(step), scores.dtype)
         weight = jnp.exp(jnp.minimum(beta * (scores - shift), _MAX_EXPONENT))
         return weight, weight
@@ -222,7 +222,7 @@ class Riesz(PairEnergy):
         check_positive("exponent", self.exponent)
 
     def pair(self, scores: Any, *, step: Any, shift: Any) -> tuple[Any, Any]:
-        """Return the energy of a pair and its derivative by the cosine."""
+        """Return the energy of a pair and its derivative with respect to the cosine."""
         del step, shift
         chord2 = jnp.maximum(2 - 2 * scores, _MIN_CHORD2)
         phi = chord2 ** (-self.exponent / 2)
@@ -231,7 +231,7 @@ class Riesz(PairEnergy):
 
 @dataclass(frozen=True)
 class Hinge(PairEnergy):
-    """Mean squared excess over a cosine, ``max(0, s - threshold)^2``, over ordered pairs."""
+    """Mean over ordered pairs of the squared excess over a cosine, ``max(0, s - threshold)^2``."""
 
     threshold: Number
 
@@ -247,7 +247,7 @@ class Hinge(PairEnergy):
 
 @dataclass(frozen=True)
 class PairFunction(PairEnergy):
-    """Mean of a function of the cosine over ordered pairs; made by :func:`pair_energy`."""
+    """Mean over ordered pairs of a function of the cosine, made by :func:`pair_energy`."""
 
     phi: Callable[[Any], Any]
 
@@ -255,7 +255,7 @@ class PairFunction(PairEnergy):
         """Return the function and its derivative, both zero where there is no pair."""
         del step, shift
         is_pair = scores > -jnp.inf
-        # The function must not see -inf: a NaN there would survive the mask in its derivative.
+        # At -inf the function may give NaN, which would survive the mask in its derivative.
         cosine = jnp.where(is_pair, scores, 0)
         value, slope = jax.jvp(self.phi, (cosine,), (jnp.ones_like(cosine),))
         return jnp.where(is_pair, value, 0), jnp.where(is_pair, slope, 0)
@@ -265,8 +265,8 @@ def pair_energy(phi: Callable[[Any], Any]) -> PairFunction:
     """Make an energy from a function of the cosine: its mean over ordered pairs.
 
     Args:
-        phi: elementwise, of arrays of cosines in [-1, 1]; JAX differentiates it. Give the same function
-            object again to share compiled programs.
+        phi: an elementwise function of an array of cosines in [-1, 1]; JAX differentiates it. Pass the
+            same function object again to share compiled programs.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -281,7 +281,7 @@ def pair_energy(phi: Callable[[Any], Any]) -> PairFunction:
 
 
 def check_energy(energy: Any) -> None:
-    """Raise ``InputError`` unless this is an energy that can be evaluated."""
+    """Raise ``InputError`` unless ``energy`` can be evaluated."""
     if isinstance(energy, type):
         raise InputError(f"energy={energy.__name__}: give an instance, {energy.__name__}(...)")
     if not hasattr(energy, "evaluate"):
@@ -291,17 +291,17 @@ def check_energy(energy: Any) -> None:
 
 
 def check_positive(name: str, value: Any) -> None:
-    """Raise ``InputError`` unless this is a positive number, or a traced one."""
+    """Raise ``InputError`` unless ``value`` is a positive number or a traced number."""
     number = real(name, value)
     if isinstance(number, float) and number <= 0:
         raise InputError(f"{name}={number:g}: must be above 0")
 
 
 class RowMaxEnergy:
-    """Base of energies of the row maxima ``m_i``: a weight for every row, set by the maxima alone."""
+    """Base class of energies that depend only on the row maxima ``m_i``."""
 
     def weights(self, row_max: PerRow) -> tuple[Scalar, PerRow]:
-        """Return the energy and its derivative by each row maximum."""
+        """Return the energy and its derivative with respect to each row maximum."""
         raise NotImplementedError
 
     def evaluate(
@@ -338,7 +338,7 @@ class MeanRowMax(RowMaxEnergy):
 
 @dataclass(frozen=True)
 class ClosestPair(RowMaxEnergy):
-    """The max cosine itself: one pair feels a force (the objective of HyperFace, Algorithm 1)."""
+    """The max cosine itself; its force acts on one pair (the objective of HyperFace, Algorithm 1)."""
 
     def weights(self, row_max: PerRow) -> tuple[Scalar, PerRow]:
         """Give the whole weight to the first row of the closest pair."""
@@ -348,7 +348,7 @@ class ClosestPair(RowMaxEnergy):
 
 
 def row_max(x: Points, frozen: Frozen | None = None, *, sweep: Sweep = DEFAULT_SWEEP) -> PerRow:
-    """Exact cosine of every row to its nearest other row, frozen rows included, ``[n]``.
+    """Compute the exact cosine of every row to its nearest other row, frozen rows included, ``[n]``.
 
     Cost: ``n^2 d + 2 n m d`` FLOPs.
     """

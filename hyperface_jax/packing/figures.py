@@ -1,4 +1,4 @@
-"""The exact figures of a packing, row by row: what summaries and reports are made of."""
+"""The exact figures of a packing, row by row, from which summaries and reports are made."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class PackingFigures(NamedTuple):
     """Cosines of the free points of a packing, or of a sample of them, in float32."""
 
     nearest: PerRow
-    """To the nearest other point, frozen ones included, ``[n]``."""
+    """Cosine of each point to its nearest other point, frozen ones included, ``[n]``."""
     gallery: PerRow | None
-    """To the nearest gallery row, ``[n]``, whatever manifold the problem has."""
+    """Cosine of each point to its nearest gallery row, ``[n]``, whatever the problem's manifold is."""
     keep_out: PerRow | None
-    """To the nearest keep-out row, ``[n]``."""
+    """Cosine of each point to its nearest keep-out row, ``[n]``."""
 
 
 @partial(jax.jit, static_argnames=("sweep", "num_rows", "num_parts"))
@@ -37,11 +37,11 @@ def measure(
     """Measure a packing in full precision, by one scores-only sweep over each set.
 
     Args:
-        problem: gallery, keep-out set and frozen points.
+        problem: the problem, with its gallery, keep-out set and frozen points.
         x: free points, ``[n, d]`` unit rows; rows of zeros get ``-inf``.
         sweep: how pairs are visited.
-        num_rows: measure about so many rows, each against all; None measures all.
-        num_parts: parts of ``x`` from whose beginnings the rows are taken.
+        num_rows: approximate number of rows to measure, each against all rows; None measures all.
+        num_parts: number of parts of ``x``; the measured rows are the first ones of each part.
 
     Cost: ``n (n + 2 f + 2 m + 2 k) d`` FLOPs, or ``2 r (n + f + m + k) d`` for r rows.
     """
@@ -61,7 +61,7 @@ def measure(
 def measure_sets(
     problem: PackingProblem, x: Points, *, sweep: Sweep = DEFAULT_SWEEP
 ) -> tuple[PerRow | None, PerRow | None]:
-    """Find the cosine of every row to its nearest gallery row and its nearest keep-out row."""
+    """Find the cosine of every row to its nearest gallery row and to its nearest keep-out row."""
 
     def against(others: Points | None) -> PerRow | None:
         return None if others is None else sweep(x, others, reduction=max_cosine())
@@ -70,7 +70,7 @@ def measure_sets(
 
 
 def count_violations(problem: PackingProblem, figures: PackingFigures) -> int | None:
-    """Count the points inside the keep-out limit; None without a keep-out set."""
+    """Count the points that violate the keep-out limit; return None without a keep-out set."""
     if figures.keep_out is None or problem.keep_out_cosine is None:
         return None
     return int(jnp.sum(figures.keep_out > problem.keep_out_cosine))

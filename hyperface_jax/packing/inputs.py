@@ -1,7 +1,7 @@
-"""The front door: what callers hand over becomes checked numbers and unit rows, once.
+"""Input checks: turn what callers pass into checked numbers and unit rows, once.
 
-Rows may come as JAX, NumPy or torch arrays, memory maps or lists, of any float type. Values that are
-being traced are taken as they are: only their shapes can be checked.
+Rows may be JAX, NumPy or torch arrays, memory maps or lists, of any float type. Of traced values, only
+the shapes can be checked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.pairwise import Sweep
 
 _UNIT = 1e-5
-"""Rows nearer than this to length 1 stay as they are, to the last bit."""
+"""Rows nearer than this to length 1 are left unchanged, to the last bit."""
 _NOTED = 1e-3
 """Rows farther than this from length 1 are normalized with a warning."""
 _BLOCK_VALUES = 2**24
@@ -31,7 +31,7 @@ def whole(name: str, value: Any, *, least: int) -> int:
     """Return a whole number.
 
     Raises:
-        InputError: it is none, or below ``least``.
+        InputError: the value is not a whole number, or is below ``least``.
     """
     if isinstance(value, (bool, np.bool_)):
         raise InputError(f"{name}={value}: give a whole number")
@@ -45,12 +45,12 @@ def whole(name: str, value: Any, *, least: int) -> int:
 
 
 def real(name: str, value: Any, *, least: float = -math.inf, within: float = math.inf) -> Any:
-    """Return a finite float, at least ``least`` and of magnitude below ``within``.
+    """Return a finite float that is at least ``least`` and has a magnitude below ``within``.
 
-    A traced number is returned as it is.
+    A traced number is returned unchecked.
 
     Raises:
-        InputError: it is no number, or out of range.
+        InputError: the value is not a number, or is out of range.
     """
     if isinstance(value, Tracer):
         return value
@@ -67,20 +67,20 @@ def real(name: str, value: Any, *, least: float = -math.inf, within: float = mat
 
 
 def unit_rows(name: str, value: Any, dim: int | None = None) -> Any:
-    """Return unit rows, ``[n, d]``, in float32 (in float64 if they are and x64 is enabled).
+    """Return unit rows, ``[n, d]``, in float32 (or in float64, if given so and x64 is enabled).
 
     Args:
-        name: of the argument, for messages.
-        value: an array or list of rows; rows of another length than 1 are normalized, with a warning
-            where they are farther from it than rounding to half precision explains.
-        dim: d, if it is known.
+        name: name of the argument, for messages.
+        value: an array or list of rows. Rows that do not have length 1 are normalized, with a warning
+            if rounding to half precision does not explain the difference.
+        dim: dimension d, if known.
 
     Returns:
-        A NumPy array or memory map, the same one if nothing had to change, or a JAX array where one
+        A NumPy array or memory map (the same object if nothing had to change), or a JAX array if one
         was given.
 
     Raises:
-        InputError: no rows, rows of another dimension, and rows that are zero or not finite.
+        InputError: there are no rows, they have another dimension, or some are zero or not finite.
     """
     if isinstance(value, Tracer):
         _check_shape(name, value.shape, dim)
@@ -102,21 +102,21 @@ def unit_rows(name: str, value: Any, dim: int | None = None) -> Any:
 
 
 def one_sweep(mesh: Mesh | None, sweep: Sweep | None) -> Sweep:
-    """Return the sweep given, or that over a mesh.
+    """Return the given sweep, or one over the given mesh.
 
     Raises:
         InputError: both are given.
     """
     if mesh is not None and sweep is not None:
-        raise InputError("mesh and sweep: give the mesh to the sweep, Sweep(mesh=...)")
+        raise InputError("mesh and sweep: pass the mesh to the sweep instead, Sweep(mesh=...)")
     return Sweep(mesh) if sweep is None else sweep
 
 
 def prng_key(key: Any) -> Any:
-    """Return a typed PRNG key; raw ones of ``jax.random.PRNGKey`` are wrapped.
+    """Return a typed PRNG key; raw keys from ``jax.random.PRNGKey`` are wrapped.
 
     Raises:
-        InputError: it is none.
+        InputError: the value is not a key.
     """
     dtype = getattr(key, "dtype", None)
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
@@ -153,7 +153,7 @@ def _check_shape(name: str, shape: tuple[int, ...], dim: int | None) -> None:
 
 
 def _lengths(name: str, rows: Any) -> tuple[float, float]:
-    """Return the shortest and the longest row; memory maps are read block by block."""
+    """Return the lengths of the shortest and the longest row; memory maps are read block by block."""
     low, high = math.inf, 0.0
     for first, block in _blocks(rows):
         length = np.linalg.norm(block, axis=1)

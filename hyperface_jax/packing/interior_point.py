@@ -1,11 +1,11 @@
-"""Last digits of a packing: a primal-dual interior-point method in float64.
+"""The last digits of a packing, by a primal-dual interior-point method in float64.
 
 A gradient method on a soft maximum stops within 1e-3 to 1e-6 of a local optimum, because the largest
-cosine is a maximum of many nearly equal ones. Written as ``min t`` subject to ``<x_i, x_j> <= t`` it
-is a smooth program whose optimum is usually a vertex, so Newton steps on its optimality conditions
-reach the rounding error of float64. The log barrier handles by itself what an active set has to
-decide: which pairs touch, points that touch nothing (rattlers), and more contacts than degrees of
-freedom (E8, the 600-cell).
+cosine is a maximum of many nearly equal ones. Written as ``min t`` subject to ``<x_i, x_j> <= t``, the
+problem is a smooth program. Its optimum is usually a vertex, so Newton steps on the optimality
+conditions reach the rounding error of float64. The log barrier handles by itself what an active-set
+method would have to decide: which pairs touch, which points touch nothing (rattlers), and what to do
+with more contacts than degrees of freedom (E8, the 600-cell).
 
 References:
     J. Nocedal, S. J. Wright, Numerical Optimization, 2nd ed. (2006), chapter 19.
@@ -27,7 +27,7 @@ from hyperface_jax.errors import InputError
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 MAX_VARIABLES = 5000
-"""Largest ``(n - num_frozen) (d - 1)`` accepted: one dense Cholesky of that order a Newton step."""
+"""Largest ``(n - num_frozen) (d - 1)``; a Newton step factors one dense matrix of that order."""
 
 _BLOCK_ROWS = 1024
 _CENTERED = 5.0
@@ -41,13 +41,13 @@ class PolishResult:
     """A polished configuration and how well it satisfies the optimality conditions.
 
     Attributes:
-        x: ``[n, d]`` float64. Frozen rows are those of the input, the others are unit rows.
+        x: ``[n, d]`` float64. Frozen rows equal those of the input; the others are unit rows.
         max_cosine: Largest cosine over all pairs that are not both frozen.
-        iterations: Newton steps taken.
-        num_contacts: Pairs within ``1000 * tolerance`` of ``max_cosine``.
-        converged: Whether the optimality conditions hold to ``tolerance`` (complementarity) and
-            ``sqrt(tolerance)`` (stationarity, whose effect on the cosine is of second order).
-        residual: Sum of the two at the last iterate, in units of cosine: the multiplier-weighted
+        iterations: Number of Newton steps taken.
+        num_contacts: Number of pairs within ``1000 * tolerance`` of ``max_cosine``.
+        converged: Whether the optimality conditions hold to ``tolerance`` (complementarity) and to
+            ``sqrt(tolerance)`` (stationarity, which has a second-order effect on the cosine).
+        residual: Sum of both errors at the last iterate, in units of cosine: the multiplier-weighted
             mean slack, and the norm of the multiplier-weighted sum of contact gradients.
     """
 
@@ -66,24 +66,24 @@ def polish(
     max_iterations: int = 300,
     tolerance: float = 1e-12,
 ) -> PolishResult:
-    """Take a nearly optimal configuration to its local optimum of ``max_(i<j) <x_i, x_j>``.
+    """Take a nearly optimal configuration to a local minimum of ``max_(i<j) <x_i, x_j>``.
 
-    Follows the central path of ``min t`` subject to ``<x_i, x_j> <= t``: damped Newton steps on the
-    log barrier in tangent coordinates, the barrier shrunk each time the iterate is centered. The
-    best configuration seen is returned, so the result is never worse than the input. It satisfies
-    the first-order conditions of an optimum near the input, not always the nearest one.
+    This follows the central path of ``min t`` subject to ``<x_i, x_j> <= t`` by damped Newton steps on
+    the log barrier in tangent coordinates, and shrinks the barrier each time the iterate is centered.
+    It returns the best configuration seen, so the result is never worse than the input. The result
+    satisfies the first-order conditions of an optimum near the input, but not always the nearest one.
 
     A step costs ``O(((n - num_frozen) d)^3)`` time and ``O(((n - num_frozen) d)^2)`` memory. Symmetric
-    codes take about 15 steps, disordered ones 40 to 150. On one core: E8's 240 roots 1.5 s, 150 points
-    in ``R^16`` 16 s, 300 points in ``R^16`` about a second a step.
+    codes take about 15 steps, disordered ones 40 to 150. On one core, E8's 240 roots take 1.5 s,
+    150 points in ``R^16`` take 16 s, and 300 points in ``R^16`` about a second per step.
 
     Args:
         x: ``[n, d]`` unit rows (to 1e-3), ``d >= 2``, no two equal, with a maximum cosine within
             about 1e-2 of the optimum. Any float dtype.
-        num_frozen: The first ``num_frozen`` rows do not move, bit for bit. Pairs of two frozen rows
-            are no part of the objective.
-        max_iterations: Most Newton steps.
-        tolerance: Accuracy wanted in the cosine, at least 1e-13.
+        num_frozen: Number of frozen rows, which come first and do not change by a single bit. Pairs
+            of two frozen rows are not part of the objective.
+        max_iterations: Largest number of Newton steps.
+        tolerance: Desired accuracy of the cosine, at least 1e-13.
 
     Returns:
         The polished configuration.
@@ -131,9 +131,9 @@ def polish(
 class _State(NamedTuple):
     """A strictly feasible point: every listed pair has ``slack = bound - cosine > 0``.
 
-    ``x`` is ``[n, d]``; ``rows`` and ``columns`` are the listed pairs ``i < j``, ``[p]`` each, with
-    ``cosines``, ``slack`` and ``multipliers`` ``[p]``; on the central path
-    ``multipliers * slack == barrier``.
+    ``x`` is ``[n, d]``. ``rows`` and ``columns``, ``[p]`` each, are the listed pairs ``i < j``;
+    ``cosines``, ``slack`` and ``multipliers``, ``[p]`` each, belong to these pairs. On the central
+    path, ``multipliers * slack == barrier``.
     """
 
     x: Array
@@ -149,7 +149,7 @@ class _State(NamedTuple):
 class _Step(NamedTuple):
     """A Newton step: moves ``[n, d]`` (zero where frozen), and changes of the bound and multipliers.
 
-    ``decrement`` is the decrease of the barrier function that it promises, in units of the barrier.
+    ``decrement`` is the predicted decrease of the barrier function, in units of the barrier.
     """
 
     moves: Array
@@ -185,13 +185,13 @@ def _normalize(x: Array) -> Array:
 
 
 def _pairs_above(x: Array, num_frozen: int, threshold: float) -> tuple[Array, Array, Array]:
-    """Pairs ``i < j`` with a free point and a cosine above ``threshold``, and their cosines ``[p]``.
+    """Find pairs ``i < j`` with a free point and a cosine above ``threshold``, and their cosines.
 
-    In row-major order. ``O(n^2 d)`` time, one block of rows at a time.
+    The pairs are in row-major order. The search takes ``O(n^2 d)`` time, one block of rows at a time.
     """
     found: list[tuple[Array, Array, Array]] = []
     for start in range(0, len(x), _BLOCK_ROWS):
-        first = max(start + 1, num_frozen)  # pairs of two frozen rows are skipped
+        first = max(start + 1, num_frozen)  # skip pairs of two frozen rows
         cosines = x[start : start + _BLOCK_ROWS] @ x[first:].T
         rows, columns = np.nonzero(cosines > threshold)
         upper = columns + first > rows + start
@@ -202,21 +202,21 @@ def _pairs_above(x: Array, num_frozen: int, threshold: float) -> tuple[Array, Ar
 
 
 def _window(bound: float) -> float:
-    """How far below the bound a pair still enters a Newton step: twice the contact angle at most.
+    """Return how far below the bound a pair still enters a Newton step: at most twice the contact angle.
 
-    The line search limits a step to an eighth of that distance, so no pair jumps the window.
+    The line search limits a step to an eighth of that distance, so no pair can jump over the window.
     """
     return min(0.2, 3 * (1 - bound))
 
 
 def _start(x: Array, num_frozen: int) -> _State:
-    """Put the bound above the maximum by about the spread of the input's contacts.
+    """Start with a bound that exceeds the maximum by about the spread of the input's contacts.
 
-    A vertex has one contact more than free coordinates, so the spread is the slack of that rank.
+    A vertex has one more contact than free coordinates, so the spread is the slack of that rank.
     """
     top = float(_pairs_above(x, num_frozen, -2.0)[2].max())
     if top >= 1 - 1e-9:
-        raise InputError("x has two equal rows: move one, since no direction parts them")
+        raise InputError("x has two equal rows: move one, since no direction separates them")
     cosines = _pairs_above(x, num_frozen, top - _window(top))[2]
     rank = (len(x) - num_frozen) * (x.shape[1] - 1) + 1
     spread = min(1e-2, 0.1 * (1 - top))
@@ -230,12 +230,12 @@ def _start(x: Array, num_frozen: int) -> _State:
 
 
 def _newton_step(state: _State, num_frozen: int, damping: float) -> tuple[_Step, float]:
-    """Solve the linearised optimality conditions; return the step and the damping it took.
+    """Solve the linearized optimality conditions; return the step and the damping it used.
 
     With ``S`` the derivative of the slacks, ``W = multipliers / slack`` and ``e`` the bound's
-    coordinate, ``(S^T W S + damping) z = S^T (barrier / slack) - e``. The curvature of the cosines
-    is left out: it is smaller than ``S^T W S`` by a factor of the slack, and without it the matrix
-    is positive definite and the step goes downhill.
+    coordinate, it solves ``(S^T W S + damping) z = S^T (barrier / slack) - e``. The curvature of the
+    cosines is left out: it is smaller than ``S^T W S`` by a factor of the slack, and without it the
+    matrix is positive definite and the step goes downhill.
     """
     from scipy.linalg import cho_solve
 
@@ -256,7 +256,7 @@ def _newton_step(state: _State, num_frozen: int, damping: float) -> tuple[_Step,
 
 
 def _tangent_bases(x: Array) -> Array:
-    """Orthonormal tangent bases ``[m, d, d-1]``: Householder reflections of ``+-e_1`` to each row."""
+    """Return orthonormal tangent bases ``[m, d, d-1]`` from Householder reflections of ``+-e_1``."""
     normal = x.copy()
     normal[:, 0] += np.where(x[:, 0] >= 0, 1.0, -1.0)
     scaled = 2 * normal / np.sum(normal**2, axis=1, keepdims=True)
@@ -264,7 +264,7 @@ def _tangent_bases(x: Array) -> Array:
 
 
 def _slack_jacobian(state: _State, bases: Array, num_frozen: int) -> Any:
-    """Derivative of the slacks, sparse ``[p, m (d-1) + 1]``: tangent coordinates, then the bound."""
+    """Differentiate the slacks, sparse ``[p, m (d-1) + 1]``: by tangent coordinates, then the bound."""
     from scipy.sparse import csr_array
 
     num_free, _, width = bases.shape
@@ -282,7 +282,7 @@ def _slack_jacobian(state: _State, bases: Array, num_frozen: int) -> Any:
 
 
 def _factor(jacobian: Any, weights: Array, damping: float) -> tuple[Array, float]:
-    """Cholesky factor of ``S^T W S + damping``, with more damping if rounding makes it indefinite."""
+    """Factor ``S^T W S + damping`` by Cholesky, with more damping if rounding makes it indefinite."""
     from scipy.linalg import LinAlgError, cholesky
 
     scaled = jacobian.multiply(np.sqrt(weights)[:, None]).tocsr()
@@ -291,7 +291,7 @@ def _factor(jacobian: Any, weights: Array, damping: float) -> tuple[Array, float
         normal = (scaled.T @ scaled).toarray()
         normal[diagonal, diagonal] += damping
         try:
-            # the transpose of a symmetric matrix is Fortran-ordered, which LAPACK takes in place
+            # The transpose of a symmetric matrix is Fortran-ordered, so LAPACK works in place.
             return cholesky(normal.T, lower=True, overwrite_a=True, check_finite=False), damping
         except LinAlgError:
             damping *= 10
@@ -317,7 +317,7 @@ def _line_search(state: _State, step: _Step, num_frozen: int) -> tuple[_State, f
 
 
 def _advance(state: _State, step: _Step, x: Array, length: float, num_frozen: int) -> _State:
-    """List the pairs of the accepted point anew, keeping the multipliers of those still listed."""
+    """List the pairs of the accepted point again, keeping the multipliers of pairs still listed."""
     bound = state.bound + length * step.bound
     rows, columns, cosines = _pairs_above(x, num_frozen, bound - _window(bound))
     slack = np.maximum(bound - cosines, _MIN_SLACK)
@@ -333,7 +333,7 @@ def _advance(state: _State, step: _Step, x: Array, length: float, num_frozen: in
 
 
 def _length_to_boundary(values: Array, changes: Array) -> float:
-    """Largest step, at most 1, that keeps positive ``values`` at 1 % of their size or more."""
+    """Return the largest step, at most 1, that keeps positive ``values`` at 1% of their size or more."""
     shrinking = changes < 0
     if not shrinking.any():
         return 1.0

@@ -1,7 +1,8 @@
-"""One loop that runs any method, and the wrapper that keeps the best iterate.
+"""One loop that runs any method and keeps the best iterate.
 
-Everything here can be traced. :class:`Loop` compiles it, for callers on the host that want to see a run
-advance: chunks of steps with the state in between, sharded over devices, side by side for restarts.
+The functions in the first part can be traced. :class:`Loop` compiles them for callers on the host that
+want to see a run advance: in chunks of steps with access to the state in between, sharded over devices,
+or side by side for restarts.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class StepRecord(NamedTuple):
     step: Any
     energy: Scalar
     max_cosine: Scalar
-    """Exact where ``is_exact``: of the points before the step, of mini-batches after it. Else of the
-    pairs that met."""
+    """Exact where ``is_exact``, and then taken before the step (with mini-batches, after it).
+    Otherwise it covers only the pairs that the step evaluated."""
     mean_nearest_cosine: Scalar
     gallery_cosine: Scalar | None
     keep_out_cosine: Scalar | None
@@ -47,7 +48,7 @@ class StepRecord(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The iterate of the lowest exact objective so far."""
+    """The iterate with the lowest exact objective so far."""
 
     x: Points
     row: Any
@@ -57,33 +58,33 @@ class Best(NamedTuple):
 
 
 class LoopState(NamedTuple):
-    """Everything a run needs to go on: the method's state, and the best iterate where it is tracked."""
+    """Everything a run needs to continue: the method's state and, if tracked, the best iterate."""
 
     now: PackingState
     best: Best | None
 
 
 class Final(NamedTuple):
-    """The points a run ends with, as they lie on the devices."""
+    """The points a run ends with, laid out as on the devices."""
 
     x: Points
-    """``[rows, d]``; rows of zeros fill shards up."""
+    """The points, ``[rows, d]``; rows of zeros pad the shards."""
     row: Any
     """Identity of each row."""
     nearest: PerRow
-    """Exact cosine of each to its nearest other point, frozen ones included; ``-inf`` for no point."""
+    """Exact cosine of each row to its nearest other point, frozen ones included; ``-inf`` in padding."""
     keep_out: PerRow | None
-    """Exact cosine of each to its nearest keep-out row."""
+    """Exact cosine of each row to its nearest keep-out row."""
     max_cosine: Scalar
     violations: Any
-    """Points inside the keep-out limit."""
+    """Number of points that violate the keep-out limit."""
     keep_out_cosine: Scalar | None
 
 
 def first_state(
     method: Method, problem: PackingProblem, x: Points, key: PRNGKey, sweep: Sweep = DEFAULT_SWEEP
 ) -> LoopState:
-    """Return the state before the first step, at given points."""
+    """Return the state before the first step, at the given points."""
     zero = jnp.zeros((), jnp.int32)
     row = jnp.arange(x.shape[0], dtype=jnp.int32)
     neighbors = problem.manifold.num_neighbors
@@ -98,7 +99,7 @@ def first_state(
     )
     if not method.track_best:
         return LoopState(now, None)
-    # No two leaves may share a buffer: chunks donate them all.
+    # Chunks donate all leaves, so no two of them may share a buffer.
     largest = unmeasured(x)
     best = Best(jnp.copy(x), jnp.copy(row), largest, jnp.copy(largest), jnp.copy(zero))
     return LoopState(now, best)
@@ -107,7 +108,7 @@ def first_state(
 def step(
     method: Method, problem: PackingProblem, state: LoopState, sweep: Sweep = DEFAULT_SWEEP
 ) -> tuple[LoopState, StepRecord]:
-    """Evaluate the points, move them once, and keep what was best."""
+    """Evaluate the points, move them once, and keep the best iterate."""
     before = _search_gallery(method, problem, state.now, sweep)
     evaluation = method.evaluate(problem, before, sweep)
     figures = problem.regularize(
@@ -144,7 +145,7 @@ def advance(
     num_steps: int,
     sweep: Sweep = DEFAULT_SWEEP,
 ) -> tuple[LoopState, StepRecord]:
-    """Run a number of steps as one scan, none of them prepared; records have an axis of steps."""
+    """Run a number of steps as one scan, without preparation; records have an axis of steps."""
 
     def one(state: LoopState, _: Any) -> tuple[LoopState, StepRecord]:
         state, record = step(method, problem, state, sweep)
@@ -160,7 +161,7 @@ def advance_prepared(
     num_steps: int,
     sweep: Sweep = DEFAULT_SWEEP,
 ) -> tuple[LoopState, StepRecord]:
-    """Run steps from one that is to be prepared, and prepare all whose turn it is."""
+    """Run a number of steps, with preparation before the first one and at every due step after it."""
     every = method.prepare_every
     if every is None or num_steps == 0:
         return advance(method, problem, state, num_steps, sweep)
@@ -179,7 +180,7 @@ def advance_prepared(
 
 
 def prepared(method: Method, state: LoopState, sweep: Sweep = DEFAULT_SWEEP) -> LoopState:
-    """Return the state with the method's own preparation of the next step."""
+    """Return the state after the method's preparation for the next step."""
     return state._replace(now=method.prepare(state.now, sweep))
 
 
@@ -191,7 +192,7 @@ def conclude(
     nearest: PerRow | None = None,
     sweep: Sweep = DEFAULT_SWEEP,
 ) -> Final:
-    """Let the method finish repaired points, and measure them; ``nearest`` may be known already."""
+    """Let the method finish the repaired points, and measure them; pass ``nearest`` if it is known."""
     if nearest is None:
         nearest = row_max(x, problem.frozen, sweep=sweep)
     x, nearest = method.finish(problem, x, nearest, sweep)
@@ -206,7 +207,7 @@ def conclude(
 def repaired(
     problem: PackingProblem, state: LoopState, sweep: Sweep = DEFAULT_SWEEP
 ) -> tuple[Points, Any]:
-    """Return the best points, or the last if none is tracked, moved out of the keep-out set's reach."""
+    """Return the best points (the last, if none are tracked), moved outside the keep-out limit."""
     x, row = final_rows(state)
     if problem.keep_out is not None:
         x = repair_keep_out(x, problem.keep_out, problem.keep_out_cosine, sweep=sweep)
@@ -214,13 +215,13 @@ def repaired(
 
 
 def final_rows(state: LoopState) -> tuple[Points, Any]:
-    """Return the best points, or the last where they were not tracked, and whose each row is."""
+    """Return the best points (the last, if none are tracked), and the identity of each row."""
     kept = state.now if state.best is None else state.best
     return kept.x, kept.row
 
 
 def best_of(problem: PackingProblem, states: LoopState, sweep: Sweep = DEFAULT_SWEEP) -> LoopState:
-    """Select the restart of the lowest objective, of the last iterates where none is tracked."""
+    """Select the restart with the lowest objective (at the last iterate, if the best is not tracked)."""
 
     def measured(x: Points) -> Scalar:
         highest = jnp.max(row_max(x, problem.frozen, sweep=sweep))
@@ -235,7 +236,7 @@ def best_of(problem: PackingProblem, states: LoopState, sweep: Sweep = DEFAULT_S
 def _search_gallery(
     method: Method, problem: PackingProblem, state: PackingState, sweep: Sweep
 ) -> PackingState:
-    """Find the nearest gallery rows, if there is a gallery and it is their turn."""
+    """Find the nearest gallery rows, if there is a gallery and a search is due."""
     gallery = problem.gallery
     if gallery is None:
         return state
@@ -261,26 +262,26 @@ def _kept(best: Best | None, seen: Seen, step: Any) -> Best | None:
 
 
 def _held(state: LoopState, sweep: Sweep) -> LoopState:
-    """Hold the rows of a traced state on their devices."""
+    """Constrain the rows of a traced state to stay on their devices."""
     if sweep.mesh is None:
         return state
     shardings = meshes.tree_shardings(state, state.now.x.shape[0], sweep.mesh)
     return lax.with_sharding_constraint(state, shardings)
 
 
-# On the host
+# Functions for the host
 
 
 @dataclass(frozen=True)
 class Loop:
-    """A method on its devices, compiled: what ``solve`` and the command line drive.
+    """A method compiled for its devices; ``solve`` and the command line drive it.
 
     Attributes:
-        method: resolved.
+        method: the resolved method.
         sweep: how pairs are visited; its mesh says over which devices rows are sharded.
-        num_restarts: independent packings side by side, as a leading axis of the state; None is a
-            single one without the axis.
-        chunk: steps of one compiled scan, at most.
+        num_restarts: number of independent packings, as a leading axis of the state; None means one
+            packing without that axis.
+        chunk: largest number of steps in one compiled scan.
     """
 
     method: Method
@@ -307,16 +308,16 @@ class Loop:
         return problem.on(self.sweep.mesh, self.method.num_parts(self.sweep.num_devices))
 
     def num_rows(self, num_points: int) -> int:
-        """Return the rows of the state's arrays: the points, filled up to whole parts."""
+        """Return the number of rows of the state's arrays: the points, padded to equal parts."""
         return padded_rows(self.method, num_points, self.sweep)
 
     def initial_points(self, problem: PackingProblem, key: PRNGKey, start: Any) -> Points:
         """Create the points of a start, ``[rows, d]``.
 
         Args:
-            problem: before it is placed.
-            key: of the run.
-            start: from :func:`.starts.checked`.
+            problem: the problem, not yet placed on the devices.
+            key: key of the run.
+            start: the start, from :func:`.starts.checked`.
         """
         return self._points(problem, jax.random.split(key)[0], start, self.sweep.mesh)
 
@@ -332,7 +333,7 @@ class Loop:
     ) -> LoopState:
         """Create the state before the first step, sharded from the beginning.
 
-        Restart ``r`` starts from ``fold_in(key, r)``: it is the same whatever their number.
+        Restart ``r`` uses ``fold_in(key, r)``, so it does not depend on the number of restarts.
         """
         if self.num_restarts is not None:
             rows, name = starts.split(start)
@@ -344,7 +345,7 @@ class Loop:
         return _first_sharded(self.method, placed, x, jax.random.split(key)[1], self.sweep)
 
     def shapes(self, placed: PackingProblem) -> LoopState:
-        """Return shapes and shardings of the state, to compile for without running anything."""
+        """Return the shapes and shardings of the state, to compile for them without running anything."""
         rows = self.num_rows(placed.num_points)
         x = jax.ShapeDtypeStruct((rows, placed.dim), jnp.float32)
         key = jax.eval_shape(lambda: jax.random.key(0))
@@ -370,10 +371,10 @@ class Loop:
     def advance(
         self, placed: PackingProblem, state: LoopState, num_steps: int
     ) -> tuple[LoopState, StepRecord]:
-        """Run a chunk: coarse early, exact late. The state passed in is donated.
+        """Run a chunk with coarse products early in the run and exact ones later; donate ``state``.
 
-        Preparation and steps are compiled apart, so that neither needs the memory of the other. With
-        restarts the records are those of the lowest max cosine at each step.
+        Preparation and steps are compiled separately, so that neither needs the memory of the other.
+        With restarts, each step's record is that of the restart with the lowest max cosine.
         """
         coarse, every = self.method.coarse_steps, self.method.prepare_every
         step = int(jnp.max(state.now.step)) if coarse or every else 0
@@ -387,16 +388,16 @@ class Loop:
         return _advance(self.method, placed, state, num_steps, sweep)
 
     def lower(self, placed: PackingProblem, num_steps: int) -> Any:
-        """Lower a chunk for its shapes alone: ``.compile()`` tells its memory without running it."""
+        """Lower a chunk from shapes alone; ``.compile()`` reports its memory without running it."""
         shapes = self.shapes(placed)
         return _advance.lower(self.method, placed, shapes, num_steps, self.sweep)
 
     def best(self, placed: PackingProblem, state: LoopState) -> LoopState:
-        """Return the state of the best restart; the state itself where there are none."""
+        """Return the state of the best restart, or the state itself if there are no restarts."""
         return state if self.num_restarts is None else _best_of(placed, state, self.sweep)
 
     def repaired(self, placed: PackingProblem, state: LoopState) -> tuple[Points, Any]:
-        """Return the best points out of reach of the keep-out set, and whose each row is."""
+        """Return the best points, moved outside the keep-out limit, and the identity of each row."""
         if placed.keep_out is None:
             return final_rows(state)
         return _repaired(placed, state, self.sweep)
@@ -408,8 +409,8 @@ class Loop:
 
         Args:
             placed: the problem on its devices.
-            state: of one packing: choose among restarts before, by :meth:`best`.
-            progress: told how much of the sweep over all pairs is done.
+            state: state of a single packing; with restarts, choose one by :meth:`best` first.
+            progress: called with how much of the sweep over all pairs is done.
         """
         if num_parts(final_rows(state)[0]) == 1:
             return _finish(self.method, placed, state, self.sweep)
@@ -421,7 +422,7 @@ class Loop:
 
 
 def padded_rows(method: Method, num_points: int, sweep: Sweep) -> int:
-    """Return the rows of a state's arrays: the points, filled up to whole parts."""
+    """Return the number of rows of a state's arrays: the points, padded to equal parts."""
     parts = method.num_parts(sweep.num_devices)
     return num_points if parts == 1 else meshes.padded_size(num_points, parts)
 
@@ -432,7 +433,7 @@ def coarse_sweep(method: Method, sweep: Sweep) -> Sweep:
 
 
 def chunk_steps(flops: float) -> int:
-    """Return how many steps of so many FLOPs are about a second or two of work on a CPU."""
+    """Return how many steps of ``flops`` each take a second or two on a CPU."""
     return int(max(_CHUNK_FLOPS // max(flops, 1), 1))
 
 
@@ -490,7 +491,7 @@ def _prepared_each(method: Method, states: LoopState, sweep: Sweep) -> LoopState
 def _advance_each(
     method: Method, problem: PackingProblem, states: LoopState, num_steps: int, sweep: Sweep
 ) -> tuple[LoopState, StepRecord]:
-    """As many restarts run side by side as have their scores in 256 MiB; groups follow one another."""
+    """Run restarts in groups, one after another; the scores of a group fit in 256 MiB."""
 
     def run(state: LoopState) -> tuple[LoopState, StepRecord]:
         return advance(method, problem, state, num_steps, sweep)

@@ -1,7 +1,7 @@
-"""What stands for the face manifold near a point: the foot to which its distance is measured.
+"""Models of the face manifold near a point: each gives the foot to which a distance is measured.
 
-A gallery is a sample of the manifold. Its nearest row is the nearest *known* face; between faces, and
-beyond them, the manifold is better described by several rows at once.
+A gallery is a sample of the manifold. The gallery row nearest to a point is the nearest *known* face.
+Between and beyond known faces, several rows together describe the manifold better.
 
 References:
     Nearest row: Otroshi Shahreza and Marcel, *HyperFace*, ICLR 2025, Algorithm 1. Local spans:
@@ -22,30 +22,30 @@ from hyperface_jax.typing import Points
 
 @runtime_checkable
 class Manifold(Protocol):
-    """What the gallery term needs of a model of the manifold. Hashable: it is static in a problem."""
+    """Interface of a model of the manifold. It must be hashable, because it is static in a problem."""
 
     @property
     def num_neighbors(self) -> int:
-        """Gallery rows that describe the manifold near a point."""
+        """Number of gallery rows that describe the manifold near a point."""
         ...
 
     def foot(self, x: Points, rows: Any) -> Points:
-        """Return the point of the manifold nearest to each point.
+        """Return the foot of each row of ``x``: the nearest point of the manifold.
 
         Args:
             x: unit rows, ``[n, d]``.
-            rows: gallery rows near each, the nearest first, ``[n, num_neighbors, d]``.
+            rows: gallery rows near each row of ``x``, the nearest first, ``[n, num_neighbors, d]``.
 
         Returns:
-            Unit rows, ``[n, d]``. The pull treats them as constants, which is exact where the foot is
-            the nearest point of a set that does not move with ``x``.
+            Unit rows, ``[n, d]``. The gallery pull treats them as constants. That is exact if the foot
+            is the nearest point of a set that does not move with ``x``.
         """
         ...
 
 
 @dataclass(frozen=True)
 class NearestRow:
-    """The gallery's rows alone, as in HyperFace."""
+    """The manifold consists of the gallery's rows alone, as in HyperFace."""
 
     @property
     def num_neighbors(self) -> int:
@@ -63,16 +63,18 @@ NEAREST_ROW = NearestRow()
 
 @dataclass(frozen=True)
 class LocalSpan:
-    """The linear span of the nearest rows: faces between and beyond those of the gallery count.
+    """The manifold is the linear span of the nearest rows, so it extends between and beyond known faces.
 
-    The distance to it, one minus the cosine of the angle between a point and the span, becomes that of
-    the nearest row for a single neighbor.
+    The distance is one minus the cosine of the angle between a point and the span. With a single
+    neighbor, it equals the distance to the nearest row.
 
     Attributes:
-        num_neighbors: k. More than the manifold has dimensions lets it wander off.
-        ridge: added to the diagonal of the rows' Gram matrix; it keeps near-duplicates apart.
+        num_neighbors: number of rows k. If k exceeds the dimension of the manifold, points can leave
+            it.
+        ridge: number added to the diagonal of the rows' Gram matrix, which near-duplicates would
+            otherwise make singular.
 
-    Cost: ``k^2 d + k^3 / 3`` multiplications a point.
+    Cost: ``k^2 d + k^3 / 3`` multiplications per point.
     """
 
     num_neighbors: int = 16
@@ -92,5 +94,5 @@ class LocalSpan:
 
 
 def manifold_of(num_neighbors: int) -> Manifold:
-    """Return the nearest row alone for 1, else the span of so many."""
+    """Return :class:`NearestRow` for one neighbor, else :class:`LocalSpan` of ``num_neighbors``."""
     return NEAREST_ROW if num_neighbors == 1 else LocalSpan(num_neighbors)

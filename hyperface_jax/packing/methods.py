@@ -1,8 +1,8 @@
-"""*How* a packing is found: a frozen, hashable value that owns run length, schedules and energy.
+"""*How* a packing is found: a frozen, hashable value that holds run length, schedules and energy.
 
-A method knows nothing of a problem but its size, and holds no arrays: equal methods share one compiled
-program. :meth:`Method.resolve` fills in what was left to be chosen. The loop (:mod:`.loop`) runs any
-of them; the next method is a class with the few functions in which it differs.
+A method knows only the size of a problem, and holds no arrays, so equal methods share one compiled
+program. :meth:`Method.resolve` fills in whatever was left open. The loop (:mod:`.loop`) runs any
+method; to add one, write a class with the few functions in which it differs.
 """
 
 from __future__ import annotations
@@ -44,48 +44,50 @@ _PAPER_DECAY = 0.75
 
 
 class PackingState(NamedTuple):
-    """What one step hands to the next; a pytree, so any checkpointer can save it.
+    """What one step passes to the next; a pytree, so any checkpointer can save it.
 
-    Arrays of ``rows`` rows are the n points, filled up with rows of zeros where they are sharded.
+    Arrays with ``rows`` rows hold the n points, padded with rows of zeros if they are sharded.
     """
 
     step: Any
     x: Points
     opt_state: Any
     max_cosine: Scalar
-    """Max cosine a step ago (of the pairs that met): the shift of the soft maximum."""
+    """Max cosine one step ago (of the pairs evaluated), used as the shift of the soft maximum."""
     gallery_index: Any
     """Gallery rows taken as nearest to each point, ``[rows, k]``; refreshed every few steps."""
     row: Any
-    """Identity of each row, ``[rows]``: mini-batches move points between devices."""
+    """Identity of each row, ``[rows]``, because mini-batches move points between devices."""
     key: PRNGKey
 
 
 class Seen(NamedTuple):
-    """A configuration that may be the best so far, as a step has measured it."""
+    """A configuration that may be the best so far, as measured by a step."""
 
     x: Points
     row: Any
     objective: Scalar
-    """What the best is chosen by; large where it was not measured."""
+    """The value by which the best iterate is chosen; very large if it was not measured."""
     max_cosine: Scalar
-    """Exact where ``is_exact``, else of the pairs that met."""
+    """Exact where ``is_exact``, else that of the pairs evaluated."""
     is_exact: Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """Base of methods: a full batch a step, measured exactly by the step's own sweep.
+    """Base class of methods; by default, each step uses a full batch and measures it exactly.
 
     Attributes:
-        num_steps: steps; None chooses from n and d.
-        gallery_every: steps between two searches for the nearest gallery rows; in between a point
-            keeps its row, so that its distance is never understated.
-        track_best: keep the best iterate, in as much memory as the points; without it the last counts.
-        jitter: of a start from the gallery, radians: it separates duplicates, which no force could.
-        coarse_steps: steps at the start with products in ``coarse_precision``; no best iterate is
-            taken from them, since its max cosine would not be exact.
-        coarse_precision: for accelerators, on which it is several times faster.
+        num_steps: number of steps; None chooses it from n and d.
+        gallery_every: number of steps between searches for the nearest gallery rows. In between, a
+            point keeps its row, so its distance is never underestimated.
+        track_best: whether to keep the best iterate, which takes as much memory as the points.
+            Otherwise the last iterate is returned.
+        jitter: random displacement of a start from the gallery, in radians. It separates duplicates,
+            which no force could separate.
+        coarse_steps: number of steps at the start with products in ``coarse_precision``. None of them
+            can be the best iterate, because their max cosines are not exact.
+        coarse_precision: precision of the coarse steps, which is several times faster on accelerators.
     """
 
     num_steps: int | None = None
@@ -101,23 +103,23 @@ class Method(ABC):
         self._set("gallery_every", whole("gallery_every", self.gallery_every, least=1))
         self._set("coarse_steps", whole("coarse_steps", self.coarse_steps, least=0))
         if self.num_steps is not None and self.coarse_steps > self.num_steps:
-            raise InputError(f"coarse_steps={self.coarse_steps}: is more than all steps")
+            raise InputError(f"coarse_steps={self.coarse_steps}: must be at most num_steps")
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
     @property
     def steps(self) -> int:
-        """Steps of a resolved method."""
+        """Number of steps of a resolved method."""
         if self.num_steps is None:
             raise ValueError("num_steps=None: resolve the method first")
         return self.num_steps
 
     def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> Method:
-        """Return the method with everything chosen that was left open, checked against the size.
+        """Choose everything that was left open, and check the method against the size.
 
         Raises:
-            InputError: it cannot run at this size, or on so many devices.
+            InputError: the method cannot run at this size or on this number of devices.
         """
         del num_devices
         if self.num_steps is not None:
@@ -126,34 +128,34 @@ class Method(ABC):
 
     @abstractmethod
     def make_energy(self) -> Energy:
-        """Return what stands in for the max cosine."""
+        """Return the energy that stands in for the max cosine."""
 
     @abstractmethod
     def make_optimizer(self) -> optax.GradientTransformation:
-        """Return what turns forces into updates that stay on the sphere."""
+        """Return the optimizer that turns forces into updates that stay on the sphere."""
 
     def gallery_share(self, step: Any) -> Any:
-        """Return the share of alpha that the gallery's force has at a step."""
+        """Return the share of alpha with which the gallery pulls at a step."""
         del step
         return 1.0
 
-    # What a method may do differently
+    # Functions that a method may override
 
     def num_parts(self, num_devices: int) -> int:
-        """Return the parts into which rows are cut, a multiple of the devices."""
+        """Return the number of parts into which rows are split, a multiple of the number of devices."""
         return num_devices
 
     def flops(self, num_points: int, dim: int) -> float:
-        """Return the FLOPs of a step."""
+        """Return the number of FLOPs of a step."""
         return 3.0 * num_points**2 * dim
 
     def first_max_cosine(self, problem: PackingProblem, x: Points, sweep: Sweep) -> Scalar:
-        """Measure the start: a shift for the first step."""
+        """Measure the max cosine of the start, which is the shift for the first step."""
         return jnp.max(row_max(x, problem.frozen, sweep=sweep))
 
     @property
     def prepare_every(self) -> int | None:
-        """Steps between two calls of :meth:`prepare`, the first before step 0; None never calls it."""
+        """Steps between calls of :meth:`prepare`, the first before step 0; None means no calls."""
         return None
 
     def prepare(self, state: PackingState, sweep: Sweep) -> PackingState:
@@ -175,7 +177,7 @@ class Method(ABC):
         figures: Evaluated,
         sweep: Sweep,
     ) -> Seen:
-        """Return what the step has seen: the points before it moved them, and their exact figures."""
+        """Return the points before the step moved them, and their exact figures."""
         del problem, after
         is_exact = jnp.asarray(sweep.precision == "float32")
         objective = jnp.where(is_exact, figures.objective, unmeasured(before.x))
@@ -184,20 +186,20 @@ class Method(ABC):
     def finish(
         self, problem: PackingProblem, x: Points, nearest: PerRow, sweep: Sweep
     ) -> tuple[Points, PerRow]:
-        """Improve the final points, given the exact cosine of each to its nearest other one."""
+        """Improve the final points, given the exact cosine of each to its nearest other point."""
         del problem, sweep
         return x, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Annealed(Method):
-    """A soft maximum that cools down, with normalized forces and momentum: the default.
+    """The default: a soft maximum that cools down, with normalized forces and momentum.
 
     Attributes:
         annealing: how the inverse temperature rises, or a function ``(dim, num_steps)`` that
-            chooses it. A start that is good already wants :func:`.refining_annealing`.
-        momentum: decay of the averaged force, in [0, 1); None chooses from the length of the run.
-        b2: decay of the squared force length of a point; 0 normalizes every force.
+            chooses it. For a start that is already good, use :func:`.refining_annealing`.
+        momentum: decay of the averaged force, in [0, 1); None chooses it from the number of steps.
+        b2: decay of the average squared force of each point; 0 normalizes every force.
     """
 
     annealing: Annealing | ChooseAnnealing = default_annealing
@@ -205,7 +207,7 @@ class Annealed(Method):
     b2: float = 0.0
 
     def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> Annealed:
-        """Choose length, annealing and momentum."""
+        """Choose the number of steps, the annealing and the momentum."""
         steps = super().resolve(num_points, dim, num_devices).steps
         return replace(self, num_steps=steps, **self._schedules(dim, steps))
 
@@ -217,11 +219,11 @@ class Annealed(Method):
         }
 
     def make_energy(self) -> Energy:
-        """Return a soft maximum of the annealed temperature."""
+        """Return a soft maximum with the annealed temperature."""
         return SoftMax(self._annealing)
 
     def make_optimizer(self) -> optax.GradientTransformation:
-        """Return Adam on the sphere, its step tied to the temperature."""
+        """Return Adam on the sphere, with a step size tied to the temperature."""
         momentum = default_momentum(self.steps) if self.momentum is None else self.momentum
         return riemannian_adam(AnnealedStep(self._annealing), momentum, self.b2)
 
@@ -232,17 +234,17 @@ class Annealed(Method):
         return self.annealing
 
     def gallery_share(self, step: Any) -> Any:
-        """Rise linearly from 0 to 1 over the run."""
+        """Return a share that rises linearly from 0 to 1 over the run."""
         return Ramp(self.steps)(step)
 
 
 @dataclass(frozen=True)
 class Custom(Annealed):
-    """An energy of yours, with an optimizer of yours or the annealed step sizes.
+    """A custom energy, with a custom optimizer or that of :class:`Annealed`.
 
     Attributes:
         energy: an instance of an energy, for example ``pair_energy(function)``.
-        optimizer: whose updates stay on the sphere, for example
+        optimizer: an optimizer with updates that stay on the sphere, for example
             :func:`~hyperface_jax.packing.transforms.riemannian_adam` or ``on_sphere(optax.sgd(0.1))``.
             None takes that of :class:`Annealed`.
     """
@@ -257,31 +259,32 @@ class Custom(Annealed):
             raise InputError(f"optimizer={self.optimizer!r}: give an optax transformation")
 
     def make_energy(self) -> Energy:
-        """Return the energy given."""
+        """Return the given energy."""
         return self.energy
 
     def make_optimizer(self) -> optax.GradientTransformation:
-        """Return the optimizer given, or the annealed one."""
+        """Return the given optimizer, or the annealed one."""
         return super().make_optimizer() if self.optimizer is None else self.optimizer
 
     def gallery_share(self, step: Any) -> Any:
-        """Pull with all of alpha from the beginning."""
+        """Return 1: the gallery pulls with full alpha from the beginning."""
         del step
         return 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Paper(Method):
-    """HyperFace's Algorithm 1 as published: one pair a step, plain Adam, the last iterate.
+    """HyperFace's Algorithm 1 as published: one pair per step, plain Adam, the last iterate.
 
-    One step finds the closest pair of all identities, takes the gradient of
+    A step finds the closest pair of all identities, takes the gradient of
     ``-d(closest pair) + alpha mean_k min_g d(x_k, g)`` with the cosine distance d, updates all points by
-    Adam (a second moment a coordinate, no projection) and renormalises. With ``track_best`` the best
-    iterate counts instead of the last, which is kinder to it; a ``jitter`` of the gallery start helps
-    where the gallery has duplicates.
+    Adam (one second moment per coordinate, no projection) and renormalizes them. With ``track_best``,
+    the best iterate is returned instead of the last, which favors the algorithm. A ``jitter`` helps if
+    the gallery has duplicates.
 
     Attributes:
-        learning_rate: Adam's, multiplied by 0.75 every 5,000 steps. The paper names 0.1 and 0.01.
+        learning_rate: initial learning rate of Adam, which is multiplied by 0.75 every 5,000 steps.
+            The paper names 0.1 and 0.01.
 
     References:
         Otroshi Shahreza and Marcel, *HyperFace: Generating Synthetic Face Recognition Datasets by
@@ -298,17 +301,17 @@ class Paper(Method):
         check_positive("learning_rate", self.learning_rate)
 
     def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> Paper:
-        """Take 100,000 steps unless told otherwise."""
+        """Choose 100,000 steps unless a number is given."""
         del num_points, dim, num_devices
         given = self.num_steps
         return replace(self, num_steps=PAPER_STEPS if given is None else given)
 
     def make_energy(self) -> Energy:
-        """Return the closest pair."""
+        """Return the energy of the closest pair."""
         return ClosestPair()
 
     def make_optimizer(self) -> optax.GradientTransformation:
-        """Return Adam, and the way back to the sphere."""
+        """Return Adam, followed by a retraction to the sphere."""
         schedule = optax.exponential_decay(
             self.learning_rate, _PAPER_DECAY_STEPS, _PAPER_DECAY, staircase=True
         )
@@ -316,34 +319,34 @@ class Paper(Method):
 
 
 def unmeasured(x: Points) -> Scalar:
-    """Return an objective larger than any that is measured; infinity would trip JAX's debuggers."""
+    """Return an objective above any measured one; infinity would trip JAX's debugging checks."""
     return jnp.asarray(jnp.finfo(x.dtype).max, x.dtype)
 
 
 def is_measured(best: Any) -> bool:
-    """Tell whether a best iterate (of some restart) has been measured already."""
+    """Tell whether a best iterate (of any restart) has been measured already."""
     return best is not None and bool(jnp.any(best.objective < jnp.finfo(best.objective.dtype).max))
 
 
 def default_num_steps(num_points: int, dim: int) -> int:
-    """Choose the number of steps: 800 where they take seconds, down to 200 for large problems."""
+    """Choose the number of steps: 800 for problems that take seconds, down to 200 for large ones."""
     flops = 3.0 * num_points**2 * dim
     return 800 if flops < 5e9 else 400 if flops < 5e10 else 200
 
 
 def check_method(method: Any) -> None:
-    """Raise ``InputError`` unless this is a method."""
+    """Raise ``InputError`` unless ``method`` is an instance of :class:`Method`."""
     if isinstance(method, type) or not isinstance(method, Method):
         name = method.__name__ if isinstance(method, type) else repr(method)
         raise InputError(f"method={name}: give an instance, such as Annealed() or MiniBatch()")
 
 
 def check_hashable(method: Method) -> None:
-    """Raise ``InputError`` if a part of the method holds arrays."""
+    """Raise ``InputError`` if the method is not hashable, such as one that holds arrays."""
     try:
         hash(method)
     except TypeError as error:
         raise InputError(
             f"method={method!r}: cannot be hashed ({error}); make its energy a frozen dataclass of "
-            "numbers, or close a function over the arrays and give it to pair_energy"
+            "numbers, or pass pair_energy a function that closes over the arrays"
         ) from None

@@ -1,14 +1,15 @@
 """Mini-batches (HyperFace, Algorithm 2), with reshuffled blocks so that every point moves.
 
-Each step shuffles the points into blocks of ``batch_size`` and lets pairs interact inside their
-block only: ``n B d`` work instead of ``n^2 d``. For an energy that sums a pair function the expected
-force is the full one (a pair shares a block with the same probability as any other), so descent
-minimizes the same energy. A max-min is no such sum: the paper's Theorem 1 covers the pair sums of
+Each step shuffles the points into blocks of ``batch_size`` and lets points interact only within their
+block: ``n B d`` work instead of ``n^2 d``. All pairs share a block with the same probability. So for an
+energy that sums a pair function, the expected force is the full one, and descent minimizes the same
+energy. The max cosine is not such a sum: the paper's Theorem 1 covers the pair sums of
 :mod:`.energies` (and the sum inside the soft maximum's logarithm), not the max cosine itself.
 
-The exact max cosine would take a full sweep, so it is measured now and then, of a sample where the run
-is short, and the best of those points is kept. At the end one full sweep measures all and pushes the
-closest pairs apart, which small blocks hardly ever bring together: see :mod:`.contacts`.
+The exact max cosine would take a full sweep. It is therefore measured only now and then (on a sample,
+if the run is short), and the best measured iterate is kept. At the end, one full sweep measures all
+points and pushes the closest pairs apart, which small blocks rarely bring together: see
+:mod:`.contacts`.
 """
 
 from __future__ import annotations
@@ -42,27 +43,29 @@ _EXACT_CHECKS = 50
 _GROUPS = 24
 _BLOCKS_OF_A_GROUP = 8
 _EXCHANGE = 2**31 - 1
-"""Folded into the key of an exchange, to keep it apart from that of the blocks."""
+"""Folded into the key of an exchange, so that it differs from the key of the blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MiniBatch(Annealed):
-    """Random blocks of points instead of all pairs, for packings of a hundred thousand and more.
+    """Random blocks of points instead of all pairs, for packings of a hundred thousand points or more.
 
     Attributes:
-        batch_size: points of a block at most; None chooses from n.
-        num_groups: groups of rows that shuffle apart; the devices of the mesh share them. The result
-            depends on their number, not on that of the devices. None chooses from n and the devices.
-        exchange_every: steps between two exchanges of rows between the groups.
-        measure_every: steps between two measurements; the last step is always followed by one. None
+        batch_size: largest number of points in a block; None chooses it from n.
+        num_groups: number of groups of rows that shuffle separately; they are distributed over the
+            devices of the mesh. The result depends on this number, not on the number of devices.
+            None chooses it from n and the number of devices.
+        exchange_every: number of steps between exchanges of rows between the groups.
+        measure_every: number of steps between measurements; one always follows the last step. None
             measures as often as a quarter of the run's work allows.
-        measured_rows: rows whose max cosine over all others is measured; with None, where
-            ``measure_every`` is None too, as many as fit; else all, exactly.
-        relax: push the closest pairs apart at the end: about 1.2 sweeps over all pairs. A problem with
-            a keep-out set is only measured.
-        pair_energy: replaces the annealed soft maximum; any energy that sums a pair function.
+        measured_rows: number of rows of which each measurement finds the max cosine to all others.
+            If both this and ``measure_every`` are None, as many as a quarter of the run's work allows;
+            if only this is None, all rows.
+        relax: whether to push the closest pairs apart at the end, at the cost of about 1.2 sweeps over
+            all pairs. With a keep-out set, the points are only measured.
+        pair_energy: any energy that sums a pair function, to replace the annealed soft maximum.
 
-    ``num_steps`` are block steps; None takes as many as cost the sweeps of the full batch.
+    ``num_steps`` counts block steps; None takes as many as cost the same as a full-batch run.
     """
 
     batch_size: int | None = None
@@ -72,8 +75,8 @@ class MiniBatch(Annealed):
     measured_rows: int | None = None
     relax: bool = True
     pair_energy: PairEnergy | None = None
-    # A point meets its nearest neighbor in some blocks only: normalizing each block's force by itself
-    # would let the gallery's steady pull win all the others.
+    # A point rarely shares a block with its nearest neighbor. If each block's force were normalized by
+    # itself, the steady pull of the gallery would dominate in all other blocks.
     b2: float = 0.9
 
     def __post_init__(self):
@@ -88,7 +91,7 @@ class MiniBatch(Annealed):
                 raise InputError(f"pair_energy={self.pair_energy!r}: must sum a pair function")
 
     def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> MiniBatch:
-        """Choose block size, groups, length and measurements."""
+        """Choose the block size, the groups, the number of steps and the measurements."""
         batch_size = min(self.batch_size or default_batch_size(num_points), num_points)
         if batch_size < 2:
             raise InputError(f"batch_size={batch_size}: a block needs at least 2 points")
@@ -115,7 +118,7 @@ class MiniBatch(Annealed):
         )
 
     def make_energy(self) -> Energy:
-        """Return a soft maximum of the annealed temperature, or the energy given."""
+        """Return a soft maximum with the annealed temperature, or the given energy."""
         return super().make_energy() if self.pair_energy is None else self.pair_energy
 
     def num_parts(self, num_devices: int) -> int:
@@ -124,25 +127,25 @@ class MiniBatch(Annealed):
         return self._groups
 
     def flops(self, num_points: int, dim: int) -> float:
-        """Return the FLOPs of a block step."""
+        """Return the number of FLOPs of a block step."""
         return 3.0 * num_points * self._block * dim
 
     def first_max_cosine(self, problem: PackingProblem, x: Points, sweep: Sweep) -> Scalar:
-        """Measure a sample of the start."""
+        """Measure the max cosine of a sample of the start."""
         del problem
         return self._sampled(x, self._block, sweep)
 
     @property
     def prepare_every(self) -> int | None:
-        """Steps between two exchanges, if there are groups."""
+        """Number of steps between exchanges; None if there is a single group."""
         return None if self._groups == 1 else self.exchange_every
 
     def prepare(self, state: PackingState, sweep: Sweep) -> PackingState:
-        """Deal the rows of every group out to all groups."""
+        """Distribute the rows of every group over all groups."""
         moving = state.x, state.row, state.gallery_index, state.opt_state
         rows, rest = split_rows(moving, state.x.shape[0])
         key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), _EXCHANGE)
-        # On the host one after the other: each needs memory for further copies of its leaf.
+        # One compiled call per leaf, because each needs memory for further copies of its leaf.
         dealt = [_exchanged(leaf, key, self._groups, sweep.mesh) for leaf in rows]
         x, row, gallery_index, opt_state = join_rows(dealt, rest)
         return state._replace(x=x, row=row, gallery_index=gallery_index, opt_state=opt_state)
@@ -171,7 +174,7 @@ class MiniBatch(Annealed):
         figures: Evaluated,
         sweep: Sweep,
     ) -> Seen:
-        """Measure the points after the step if it is due, all or a sample."""
+        """Measure the points after the step, or a sample of them, if a measurement is due."""
         del before
         every = self.measure_every or self.steps
         is_due = (after.step % every == 0) | (after.step == self.steps)
@@ -188,7 +191,7 @@ class MiniBatch(Annealed):
     def finish(
         self, problem: PackingProblem, x: Points, nearest: PerRow, sweep: Sweep
     ) -> tuple[Points, PerRow]:
-        """Push the closest pairs apart, unless a keep-out set could be in the way."""
+        """Push the closest pairs apart, unless there is a keep-out set that they might violate."""
         if not self.relax or problem.keep_out is not None:
             return x, nearest
         return relax_contacts(
@@ -208,7 +211,7 @@ class MiniBatch(Annealed):
         return problem.objective(x, highest, sweep=sweep), highest
 
     def _sampled(self, x: Points, num_rows: int, sweep: Sweep) -> Scalar:
-        """Find the largest cosine of some rows of every group to all others."""
+        """Find the largest cosine between a sample of rows from every group and all other rows."""
         rows = first_rows(x, num_rows, self._groups)
         return jnp.max(sweep.among(rows, x, reduction=max_cosine()))
 
@@ -227,25 +230,26 @@ _exchanged = partial(jax.jit, static_argnums=(2, 3), donate_argnums=0)(exchange)
 
 
 def default_batch_size(num_points: int) -> int:
-    """Choose an eighth of the points, between 256 and 4096."""
+    """Choose an eighth of the points, limited to between 256 and 4096."""
     return min(max(num_points // 8, 256), 4096, num_points)
 
 
 def default_num_groups(num_points: int, batch_size: int, num_devices: int = 1) -> int:
     """Choose one group for a small problem on one device, else at least 24.
 
-    24 groups, or a multiple, run on 1, 2, 3, 4, 6, 8, 12 and 24 devices alike. A group should hold
-    several blocks, or its points would meet the same others until the next exchange.
+    24 groups, or a multiple, can be shared by 1, 2, 3, 4, 6, 8, 12 or 24 devices with the same result.
+    A group should hold several blocks; otherwise its points would interact with the same points until
+    the next exchange.
     """
     fits = num_points >= _GROUPS * max(_BLOCKS_OF_A_GROUP * batch_size, _GROUPS)
     return math.lcm(_GROUPS if fits else 1, num_devices)
 
 
 def default_measurement(num_points: int, batch_size: int, num_steps: int) -> tuple[int, int | None]:
-    """Choose how often to measure, and how many rows: a quarter of the run's work at most.
+    """Choose how often to measure and how many rows, for at most a quarter of the run's work.
 
     Returns:
-        The number of measurements, and the rows of each: None for all of them.
+        The number of measurements, and the number of rows of each, or None for all rows.
     """
     sweeps = 0.25 * 3 * batch_size * num_steps / num_points
     if sweeps >= 1:

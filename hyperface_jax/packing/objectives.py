@@ -1,4 +1,4 @@
-"""Energies as functions for other people's loops: value and gradient by one sweep."""
+"""Energies as functions for custom training loops, with value and gradient from one sweep."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def as_objective(
     """Turn an energy into a function that ``jax.grad`` differentiates at the cost of one sweep.
 
     Args:
-        energy: any energy of this module, or one of yours.
-        problem: adds the terms of its gallery and keep-out set, and its frozen points. It may be left
-            out here and given at each call, so that galleries and weights can be traced.
+        energy: any energy of this package, or a custom one.
+        problem: a problem that adds its gallery term, its keep-out term and its frozen points. It can
+            also be passed at each call instead, so that galleries and weights can be traced.
         sweep: how pairs are visited.
 
     Returns:
         ``f(x, step=0, problem=problem) -> value``, with unit rows ``x`` of shape ``[n, d]``. Its
-        gradient by ``x`` is the Euclidean one (project it, or use :mod:`.transforms`); by everything
-        else it is zero. Reverse mode only, once.
+        gradient with respect to ``x`` is the Euclidean one (project it, or use :mod:`.transforms`);
+        with respect to everything else it is zero. Only reverse mode works, and only first derivatives.
 
     Examples:
         >>> import jax, jax.numpy as jnp
@@ -82,16 +82,16 @@ def _evaluated(
 
 
 def max_cosine(x: RowsLike, y: RowsLike | None = None, *, sweep: Sweep = DEFAULT_SWEEP) -> Scalar:
-    """Exact largest cosine of two rows, in full precision and at any size.
+    """Find the exact largest cosine of two rows, in full precision and at any size.
 
     Args:
-        x: unit rows, ``[n, d]``; rows of another length are normalized.
+        x: unit rows, ``[n, d]``; rows that do not have unit length are normalized.
         y: rows to pair them with, ``[m, d]``; None pairs ``x`` with itself.
         sweep: how pairs are visited, and over which devices.
 
     Returns:
-        The cosine. By ``x`` alone it can be differentiated (reverse mode): the closest pair gets the
-        whole gradient.
+        The cosine. If ``y`` is None, it can be differentiated with respect to ``x`` (in reverse mode):
+        the closest pair gets the whole gradient.
 
     Cost: ``n^2 d`` FLOPs, or ``2 n m d``; O((n + m) d) memory.
 

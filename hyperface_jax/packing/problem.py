@@ -1,7 +1,7 @@
-"""*What* is packed: the size, and the sets of rows that shape it.
+"""*What* is packed: the size, and the sets of rows that shape the packing.
 
-How it is packed says a method (:mod:`.methods`); the two share nothing, so that one compiled program
-serves every problem of a shape.
+A method (:mod:`.methods`) says how it is packed. Problems and methods share nothing, so one compiled
+program serves all problems of the same shape.
 """
 
 from __future__ import annotations
@@ -29,44 +29,45 @@ _STATIC = ("num_points", "dim", "manifold")
 
 
 class Evaluated(NamedTuple):
-    """A regularized energy at a configuration, and the figures found on the way."""
+    """A regularized energy at a configuration, and the figures computed along with it."""
 
     value: Scalar
     """Energy plus the weighted gallery distance plus the keep-out penalty."""
     force: Points
     """Euclidean gradient of ``value``, ``[n, d]``."""
     max_cosine: Scalar
-    """Max cosine over all pairs with a free point that the energy has seen."""
+    """Max cosine over all pairs with a free point that the energy has evaluated."""
     mean_nearest_cosine: Scalar
     """Mean over free points of the cosine to the nearest other point."""
     gallery_cosine: Scalar | None
-    """Mean cosine to the manifold, of the gallery rows taken as nearest; None without a gallery."""
+    """Mean cosine to the manifold, by the gallery rows taken as nearest; None without a gallery."""
     keep_out_cosine: Scalar | None
     """Largest cosine of a point to a keep-out row; None without a keep-out set."""
     objective: Scalar
-    """What the best iterate is chosen by: max cosine + alpha (1 - gallery cosine) + violations."""
+    """Value that chooses the best iterate: max cosine + alpha (1 - gallery cosine) + violations."""
 
 
 @jax.tree_util.register_pytree_with_keys_class
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PackingProblem:
-    """A packing to be found. A pytree: sets and weights are leaves, sizes and manifold are static.
+    """A packing to be found: a pytree with sets and weights as leaves, static sizes and manifold.
 
     Sets may be JAX, NumPy or torch arrays, memory maps or lists, of any float type. They are checked
-    here, and rows that are not of unit length are normalized.
+    here, and rows that do not have unit length are normalized.
 
     Attributes:
-        num_points: free points n, not counting frozen ones.
-        dim: dimension d of the sphere's space, at least 2.
-        gallery: rows that stand for the face manifold, ``[m, d]``.
+        num_points: number n of free points, not counting frozen ones.
+        dim: dimension d of the space that contains the sphere, at least 2.
+        gallery: rows that represent the face manifold, ``[m, d]``.
         alpha: weight of the mean cosine distance to the manifold, 0 or more.
-        manifold: what the gallery says of it: its rows, or what lies between and beyond them.
+        manifold: how the gallery represents the manifold: by its rows alone, or also by what lies
+            between and beyond them.
         keep_out: rows that no point may come near, ``[k, d]``.
         keep_out_cosine: largest allowed cosine to a keep-out row, in (-1, 1).
         frozen: rows that are part of the packing but do not move, ``[f, d]``.
 
     Raises:
-        InputError: naming the field that cannot be used, and how to mend it.
+        InputError: a field cannot be used; the message names it and says how to fix it.
     """
 
     num_points: int
@@ -100,20 +101,20 @@ class PackingProblem:
             raise InputError(f"num_points={self.num_points}: a packing needs at least 2 points")
         if 0 < _count(self.gallery) < self.manifold.num_neighbors:
             raise InputError(
-                f"manifold={self.manifold}: the gallery has {_count(self.gallery)} rows"
+                f"manifold={self.manifold}: the gallery has {_count(self.gallery)} rows, too few for it"
             )
         if (self.keep_out is None) != (self.keep_out_cosine is None):
             raise InputError("keep_out and keep_out_cosine go together: give both or neither")
 
     def tree_flatten_with_keys(self):
-        """Return the leaves with their names, and what is static."""
+        """Return the leaves with their names, and the static fields."""
         key = jax.tree_util.GetAttrKey
         leaves = [(key(name), getattr(self, name)) for name in _LEAVES]
         return leaves, tuple(getattr(self, name) for name in _STATIC)
 
     @classmethod
     def tree_unflatten(cls, static: tuple[Any, ...], leaves: Any) -> PackingProblem:
-        """Put leaves of any kind together again, unchecked."""
+        """Rebuild a problem from leaves of any kind, without checks."""
         return cls._unchecked({**dict(zip(_STATIC, static, strict=True)), **_named(leaves)})
 
     @classmethod
@@ -125,18 +126,19 @@ class PackingProblem:
 
     @property
     def num_frozen(self) -> int:
-        """Frozen points, rows of zeros that fill a shard up included."""
+        """Number of frozen points, including rows of zeros that pad a shard."""
         return _count(self.frozen)
 
     def on(self, mesh: Mesh | None, num_parts: int = 1) -> PackingProblem:
-        """Return the problem on its devices, the rows of its sets sharded over a mesh.
+        """Place the problem on its devices, with the rows of its sets sharded over a mesh.
 
-        Each process reads the rows of its own devices only, so the sets may be memory maps. Sets that
-        are sharded already stay as they are.
+        Each process reads only the rows of its own devices, so the sets may be memory maps. Sets that
+        are already sharded are left unchanged.
 
         Args:
-            mesh: the devices; None leaves the sets on one.
-            num_parts: parts that the rows of each set are filled up to, a multiple of the devices.
+            mesh: the devices; None leaves the sets on one device.
+            num_parts: number of equal parts that the rows of each set are padded to, a multiple of the
+                number of devices.
         """
 
         def placed(x: Any) -> Any:
@@ -163,10 +165,10 @@ class PackingProblem:
 
         Args:
             x: unit rows, ``[n, d]``.
-            evaluation: of an energy at ``x``.
-            share: of ``alpha`` that the force of the gallery has; the objective always has all of it.
+            evaluation: evaluation of an energy at ``x``.
+            share: share of ``alpha`` in the energy and its force; the objective always uses all of it.
             sweep: how pairs are visited.
-            gallery_index: rows of the gallery to take as nearest, ``[n, k]``, instead of a search.
+            gallery_index: gallery rows to take as nearest, ``[n, k]``, instead of a search.
         """
         value, force = evaluation.value, evaluation.force
         objective = evaluation.max_cosine
@@ -196,7 +198,7 @@ class PackingProblem:
         )
 
     def objective(self, x: Points, highest: Scalar, *, sweep: Sweep = DEFAULT_SWEEP) -> Scalar:
-        """Return what iterates are compared by, given the max cosine of ``x``."""
+        """Return the value by which iterates are compared, given the max cosine of ``x``."""
         unforced = Evaluation(jnp.zeros((), x.dtype), x, jnp.full_like(x[:, 0], highest))
         return self.regularize(x, unforced, sweep=sweep).objective
 

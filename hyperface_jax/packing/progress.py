@@ -1,4 +1,4 @@
-"""A callback that says how a run goes, in plain lines."""
+"""A callback that prints the progress of a run in plain lines."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hyperface_jax.packing.api import Progress
 
 
 class PrintProgress:
-    """Print rate, time left and the best max cosine now and then; for ``solve(callback=...)``.
+    """Print the rate, the time left and the best max cosine now and then; for ``solve(callback=...)``.
 
     Args:
-        every: seconds between two lines; the last step always has one.
-        file: where to print; None is standard error.
+        every: seconds between two lines; there is always a line for the last step.
+        file: where to print; None means standard error.
     """
 
     def __init__(self, every: float = 5.0, file: TextIO | None = None) -> None:
@@ -26,7 +26,7 @@ class PrintProgress:
         """Print a line if it is time for one."""
         now = time.monotonic()
         if self._first is None:
-            # The first chunk is compiled, too: the rate counts from its end.
+            # The first chunk includes compilation, so the rate is measured from its end.
             self._first, self._started = progress.step, now
         is_last = progress.step == progress.num_steps
         if not is_last and now - self._printed < self._every:

@@ -1,4 +1,4 @@
-"""What a packing is: its points, how good they are, and how they came about."""
+"""The result of a packing: its points, how good they are, and how they were found."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ _ABOUT = "about"
 )
 @dataclass(frozen=True, eq=False, repr=False)
 class Packing:
-    """A finished packing. A pytree; under ``vmap`` every field has a leading axis.
+    """A finished packing. It is a pytree; under ``vmap`` every field has a leading axis.
 
-    ``solve`` gives its figures as Python numbers, ``run`` as arrays.
+    ``solve`` returns its figures as Python numbers, ``run`` as arrays.
 
     Attributes:
-        x: free points, ``[n, d]`` unit rows; frozen ones are not repeated. float32, or float64 and in
-            NumPy if polished.
+        x: free points, ``[n, d]`` unit rows, without the frozen ones. A float32 array, or a float64
+            NumPy array if polished.
         max_cosine: exact max cosine over all pairs with a free point.
-        nearest: exact cosine of each point to its nearest other one, frozen ones included, ``[n]``.
-        violations: points inside the keep-out limit, which no repair could move out; None without a
-            keep-out set.
-        keep_out_cosine: largest cosine of a point to a keep-out row; None without such a set.
-        best_step: step that found the points.
-        history: one :class:`StepRecord` whose leaves have a leading axis of steps.
-        row: identity of each row of ``x``; None where they are in order. Points spread over several
-            processes come as they lie, filled up with rows of zeros.
-        num_points: free points.
-        num_frozen: frozen points, which the lower bound counts too.
+        nearest: exact cosine of each point to its nearest other point, frozen ones included, ``[n]``.
+        violations: number of points that violate the keep-out limit even after the repair; None
+            without a keep-out set.
+        keep_out_cosine: largest cosine of a point to a keep-out row; None without a keep-out set.
+        best_step: step at which the points were found.
+        history: a single :class:`StepRecord`; its leaves have a leading axis of steps.
+        row: identity of each row of ``x``; None if the rows are in order. Points spread over several
+            processes are returned in the order of the devices, padded with rows of zeros.
+        num_points: number of free points.
+        num_frozen: number of frozen points, which also count for the lower bound.
     """
 
     x: Points
@@ -71,12 +71,12 @@ class Packing:
 
     @property
     def lower_bound(self) -> bounds.Bound:
-        """The tightest proven lower bound on the max cosine of so many points, with its name."""
+        """The tightest proven lower bound on the max cosine of this many points, with its name."""
         return bounds.tightest(self.num_points + self.num_frozen, self.x.shape[-1])
 
     @property
     def gap(self) -> Number:
-        """How far the max cosine is above the lower bound: nothing can be better than 0."""
+        """How far the max cosine is above the lower bound; it cannot be less than 0."""
         return self.max_cosine - self.lower_bound.value
 
     @property
@@ -98,7 +98,7 @@ class Packing:
         )
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write all of it to a ``.npz`` file, whole or not at all.
+        """Write the packing to a ``.npz`` file, atomically.
 
         The array ``embeddings`` holds the points.
         """
@@ -118,10 +118,10 @@ class Packing:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Packing:
-        """Read what :meth:`save` wrote.
+        """Read a file that :meth:`save` wrote.
 
         Raises:
-            InputError: the file is no such packing, naming it.
+            InputError: the file is not such a packing; the message names it.
         """
         try:
             with np.load(path, allow_pickle=False) as archive:

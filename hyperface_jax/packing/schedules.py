@@ -1,4 +1,4 @@
-"""Annealing: how the inverse temperature rises and the step shrinks with it."""
+"""Annealing schedules: how the inverse temperature rises, and how the step size shrinks with it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ _STEP_FACTOR = 4.0
 class Annealing:
     """Inverse temperature ``start (end / start)^((step / last)^power)``, then constant.
 
-    ``power > 1`` stays hot for longer: the arrangement is decided there, the end only sharpens it.
-    A plain data class rather than a closure, so that equal schedules share one compilation.
+    With ``power > 1`` it stays hot for longer: the arrangement is decided there, and the end only
+    sharpens it. This is a data class rather than a closure, so that equal schedules share one
+    compilation.
 
     Attributes:
         start: inverse temperature at step 0.
@@ -43,9 +44,9 @@ class Annealing:
 
 @dataclass(frozen=True)
 class AnnealedStep:
-    """Step size ``min(max_step, factor / beta)`` in radians a point, tied to a temperature schedule.
+    """Step size per point in radians, ``min(max_step, factor / beta)``, tied to the temperature.
 
-    A step that does not shrink with the temperature diverges late in the run.
+    If the step size does not shrink with the temperature, the run diverges late.
     """
 
     annealing: Annealing
@@ -59,10 +60,10 @@ class AnnealedStep:
 
 @dataclass(frozen=True)
 class Ramp:
-    """Share that rises linearly from 0 to 1 at step ``num_steps - 1``, then stays.
+    """Share that rises linearly from 0 to 1 at step ``num_steps - 1``, then stays constant.
 
-    Of the gallery's pull in an annealed run: while the soft maximum is hot its forces are weak, and a
-    full pull would decide the arrangement before separation has a say.
+    It scales the gallery's pull in an annealed run. While the soft maximum is hot, its forces are weak,
+    and the full pull would decide the arrangement before the points could separate.
     """
 
     num_steps: int
@@ -73,39 +74,39 @@ class Ramp:
 
 
 def default_annealing(dim: int, num_steps: int) -> Annealing:
-    """Choose an annealing from the dimension and the length of the run.
+    """Choose an annealing from the dimension and the number of steps.
 
-    It starts where the soft maximum sees all pairs: cosines of random points spread by
-    ``1 / sqrt(d)``, so ``beta = 1.4 sqrt(d)``. It ends where it sees contacts only, the colder the
-    longer the run.
+    It starts where the soft maximum is sensitive to all pairs: the cosines of random points have a
+    spread of ``1 / sqrt(d)``, so ``beta = 1.4 sqrt(d)``. It ends where only contacts matter; the longer
+    the run, the colder the end.
     """
     end = min(max(_END_PER_STEP * num_steps, _END_RANGE[0]), _END_RANGE[1])
     return Annealing(_START_FACTOR * dim**0.5, end, num_steps)
 
 
 def refining_annealing(dim: int, num_steps: int) -> Annealing:
-    """Choose an annealing that keeps what a good start has, such as a spherical code.
+    """Choose an annealing that preserves the structure of a good start, such as a spherical code.
 
-    It starts at ``beta = 3 sqrt(d)``: warm enough to use dimensions that the start leaves empty. It
-    always ends at 40,000: with k contacts the soft maximum is ``log(k) / beta`` above the largest
-    cosine, and a code has millions of contacts.
+    It starts at ``beta = 3 sqrt(d)``, which is warm enough to use dimensions that the start leaves
+    empty. It always ends at 40,000: with k contacts, the soft maximum is ``log(k) / beta`` above the
+    largest cosine, and a code has millions of contacts.
     """
     return Annealing(_COLD_START_FACTOR * dim**0.5, _END_RANGE[1], num_steps)
 
 
 def default_momentum(num_steps: int) -> float:
-    """Choose the momentum: a memory of 10 steps in a run of 200, 20 from 400 on, 50 from 4,000 on.
+    """Choose the momentum: a memory of 10 steps for 200 steps, 20 from 400 steps on, 50 from 4,000 on.
 
-    More helps long runs of many points, and hinders small structured codes such as E8.
+    More momentum helps long runs with many points, but hinders small structured codes such as E8.
     """
     forgetting = max(min(20 / max(num_steps, 1), 0.2), min(80 / max(num_steps, 1), 0.05), 0.02)
     return 1 - forgetting
 
 
 ChooseAnnealing = Callable[[int, int], Annealing]
-"""From the dimension and the number of steps."""
+"""A function that chooses an annealing from the dimension and the number of steps."""
 
 
 def _progress(step: Any, num_steps: int) -> Any:
-    # float32 also under x64, where an integer step would otherwise promote float32 points.
+    # Use float32 even under x64, where an integer step would otherwise promote float32 points.
     return jnp.clip(jnp.asarray(step, jnp.float32) / max(num_steps - 1, 1), 0.0, 1.0)

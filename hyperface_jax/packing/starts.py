@@ -24,32 +24,33 @@ Named = Literal["uniform", "gallery", "farthest"]
 Start: TypeAlias = Named | SphericalCode | Callable[[Any, int, int], Any] | RowsLike
 """A name, a spherical code, rows ``[n, d]``, or a function ``(key, num_points, dim) -> rows``.
 
-``"uniform"``: independent uniform points. ``"gallery"``: random gallery rows, without repetition while
-they last; further points are normalized means of two random rows, which lie between faces.
-``"farthest"``: gallery rows far from each other, by farthest-first traversal (a random row, then always
-the one whose nearest chosen row is farthest); the smallest distance is at least half of what any choice
-of so many rows reaches (Gonzalez, *Clustering to minimize the maximum intercluster distance*, 1985), at
-``2 n m d`` FLOPs in n steps. A code is rotated at random. Given rows that repeat an earlier one are
-moved by a thousandth of a radian, as no force parts equal points; traced rows stay as they are.
+``"uniform"`` means independent uniform points. ``"gallery"`` means random gallery rows without
+repetition; when they run out, further points are normalized means of two random rows, which lie between
+faces. ``"farthest"`` means gallery rows far from each other, by farthest-first traversal: it starts with
+a random row and always adds the row farthest from all rows chosen so far. Their smallest distance is at
+least half of the best possible for that many rows (Gonzalez, *Clustering to minimize the maximum
+intercluster distance*, 1985), at a cost of ``2 n m d`` FLOPs in n steps. A code is rotated at random. Of
+the rows given as a start, those that repeat an earlier row are moved by a thousandth of a radian,
+because no force can separate equal points; traced rows are left unchanged.
 """
 
 _ROWS_AT_ONCE = 32_768
 _APART = 1e-3
-"""Radians."""
+"""Distance in radians by which repeated rows are moved."""
 
 
 def checked(start: Any, problem: PackingProblem) -> Any:
-    """Return a start that fits a problem; None becomes the gallery where there is one, else uniform.
+    """Return a start that fits the problem; None becomes the gallery, if there is one, else uniform.
 
     Raises:
-        InputError: it does not fit, or is none.
+        InputError: the start does not fit the problem, or is not a start.
     """
     if start is None:
         return "uniform" if problem.gallery is None else "gallery"
     if isinstance(start, str):
         if start not in get_args(Named):
             names = ", ".join(map(repr, get_args(Named)))
-            raise InputError(f"start={start!r}: give {names}, a spherical code or rows")
+            raise InputError(f"start={start!r}: give {names}, a spherical code, rows or a function")
         if start != "uniform" and problem.gallery is None:
             raise InputError(f"start={start!r}: the problem has no gallery")
         return start
@@ -65,7 +66,7 @@ def checked(start: Any, problem: PackingProblem) -> Any:
 
 
 def split(start: Any) -> tuple[Any, Any]:
-    """Return a checked start as its rows, which are traced, or as what is static; the other is None."""
+    """Return a checked start as ``(rows, None)``, to be traced, or as a static ``(None, start)``."""
     if isinstance(start, (str, SphericalCode)) or callable(start):
         return None, start
     return start, None
@@ -80,18 +81,18 @@ def points(
     size: int | None = None,
     mesh: Mesh | None = None,
 ) -> Points:
-    """Create a checked start, filled up with rows of zeros and sharded: the same points on any mesh.
+    """Create the points of a start, padded and sharded; they are the same on any mesh.
 
     Args:
-        start: from :func:`checked`.
-        problem: before its sets are placed on the mesh.
+        start: the start, from :func:`checked`.
+        problem: the problem, before its sets are placed on the mesh.
         key: seed.
-        jitter: of a start from the gallery, radians.
-        size: rows to fill up to; None fills up nothing.
-        mesh: devices that share the rows; none holds more than its own.
+        jitter: random displacement of a start from the gallery, in radians.
+        size: number of rows to pad to with rows of zeros; None means no padding.
+        mesh: devices that share the rows; none of them holds more than its own rows.
 
     Returns:
-        ``[size, d]``.
+        The points, ``[size, d]``.
     """
     size = size or problem.num_points
     rows, _ = split(start)
@@ -149,18 +150,18 @@ def _gallery_rows(
 
 
 def _code_rows(code: SphericalCode, key: PRNGKey, num_points: int, dim: int) -> Points:
-    """Make the first points of a code: ``2 n d^2`` FLOPs, a few blocks of rows beside the result."""
+    """Make the first points of a code: ``2 n d^2`` FLOPs, and memory for a few extra blocks of rows."""
     rows = rotated_rows(code, sphere.sample_rotation(key, dim))
     num_blocks = -(-num_points // _ROWS_AT_ONCE)
     size = -(-num_points // num_blocks)
-    # Blocks of strided rows: each device makes its own part of every block.
+    # Blocks consist of strided rows, so that each device makes its own part of every block.
     index = jnp.arange(size)[None] * num_blocks + jnp.arange(num_blocks)[:, None]
     made = lax.map(rows, jnp.minimum(index, num_points - 1))
     return made.swapaxes(0, 1).reshape(-1, dim)[:num_points]
 
 
 def rotated_rows(code: SphericalCode, rotation: Any) -> Callable[[Any], Any]:
-    """Return the function that makes rows of a code, rotated: ``index [k] -> points [k, d]``."""
+    """Return a function that makes rotated rows of a code: ``index [k] -> points [k, d]``."""
 
     def rows(index: Any) -> Points:
         part = rotation[: code.dim]
@@ -170,14 +171,14 @@ def rotated_rows(code: SphericalCode, rotation: Any) -> Callable[[Any], Any]:
 
 
 def _random_order(key: PRNGKey, gallery: Gallery, num_points: int):
-    """Shuffle the gallery rows; those without a point come last."""
+    """Shuffle the gallery rows, with rows of zeros last."""
     del num_points
     order = jax.random.permutation(key, gallery.shape[0])
     return order[jnp.argsort(~sphere.is_point(gallery)[order])]
 
 
 def _farthest_order(key: PRNGKey, gallery: Gallery, num_points: int):
-    """Order gallery rows by farthest-first traversal, as many as are needed."""
+    """Order as many gallery rows as needed by farthest-first traversal."""
     is_point = sphere.is_point(gallery)
     start = jnp.argmax(jnp.where(is_point, jax.random.uniform(key, is_point.shape), -1))
 
@@ -185,7 +186,7 @@ def _farthest_order(key: PRNGKey, gallery: Gallery, num_points: int):
         order, nearest = state
         row = jnp.where(i == 0, start, jnp.argmin(nearest)).astype(jnp.int32)
         cosine = jnp.matmul(gallery, gallery[row], precision=lax.Precision.HIGHEST)
-        # Chosen rows and those without a point are as near as can be.
+        # Chosen rows and rows of zeros count as infinitely near, so they are never chosen (again).
         nearest = jnp.maximum(nearest, cosine).at[row].set(jnp.inf)
         return order.at[i].set(row), nearest
 
@@ -195,7 +196,7 @@ def _farthest_order(key: PRNGKey, gallery: Gallery, num_points: int):
 
 
 def _two_rows(order: Any, mix_key: PRNGKey, gallery: Gallery, num_points: int):
-    """Choose two gallery rows to average for each point: the same one twice while they last."""
+    """Choose two gallery rows to average for each point; they are equal until all rows are used."""
     num_rows = jnp.sum(sphere.is_point(gallery))
     point = jnp.arange(num_points)
     drawn = order[jax.random.randint(mix_key, (2, num_points), 0, num_rows)]
@@ -205,7 +206,7 @@ def _two_rows(order: Any, mix_key: PRNGKey, gallery: Gallery, num_points: int):
 
 
 def _apart(rows: Any) -> Any:
-    """Move rows that repeat an earlier one by ``_APART``, the same way each time."""
+    """Move rows that repeat an earlier row by ``_APART``, the same way each time."""
     seen: set[int] = set()
     repeated = []
     for i, row in enumerate(np.asarray(rows)):

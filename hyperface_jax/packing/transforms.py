@@ -1,7 +1,7 @@
 """Riemannian optimization on the sphere as optax transformations.
 
-Every leaf of the parameters is a stack of points, one unit row each: ``[..., n, d]``. The parts
-chain like any optax transformation::
+Every leaf of the parameters is a stack of points, with one unit row per point: ``[..., n, d]``. The
+parts can be chained like any optax transformation::
 
     project_updates -> scale_by_riemannian_adam -> scale_by_learning_rate -> retract_updates
 
@@ -61,12 +61,12 @@ def retract_updates() -> optax.GradientTransformation:
 
 
 def scale_by_riemannian_adam(b1: float = 0.9, b2: float = 0.0) -> optax.GradientTransformation:
-    """Momentum carried along the sphere, with one second moment a point.
+    """Scale updates by Adam, with momentum transported on the sphere and one second moment per point.
 
-    A second moment a coordinate, as in Adam, depends on the basis; one a point commutes with
-    rotations. The step of every point then has about unit length (radians a unit of learning rate),
-    whatever the size of its gradient. With ``b2 = 0`` the gradient of each point is normalized, which
-    needs fewest sweeps in packing (see ``benchmarks/``).
+    One second moment per coordinate, as in Adam, would depend on the basis; one per point commutes with
+    rotations. The step of every point then has about unit length (in radians, before the learning
+    rate), whatever the size of its gradient. With ``b2 = 0``, the gradient of each point is normalized,
+    which needs the fewest sweeps in packing (see ``benchmarks/``).
 
     Args:
         b1: decay of the momentum, in [0, 1).
@@ -104,12 +104,12 @@ def scale_by_riemannian_adam(b1: float = 0.9, b2: float = 0.0) -> optax.Gradient
 def riemannian_adam(
     learning_rate: float | optax.Schedule, b1: float = 0.9, b2: float = 0.0
 ) -> optax.GradientTransformation:
-    """Adam on the sphere: project, scale, step, retract.
+    """Make Adam on the sphere: project, scale, step, retract.
 
     Args:
-        learning_rate: step in radians a point, a number or an optax schedule.
+        learning_rate: step per point in radians, a number or an optax schedule.
         b1: decay of the momentum.
-        b2: decay of the squared gradient length of a point.
+        b2: decay of the average squared gradient length of a point.
 
     Examples:
         >>> import jax.numpy as jnp, optax
@@ -125,7 +125,7 @@ def riemannian_adam(
 
 
 def on_sphere(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Make any optimizer of unit rows stay on the sphere: project before it, retract after it."""
+    """Make an optimizer of unit rows stay on the sphere: project before it, retract after it."""
     return optax.chain(project_updates(), optimizer, retract_updates())
 
 
@@ -137,19 +137,19 @@ def add_dispersion(
     mesh: Mesh | None = None,
     sweep: Sweep | None = None,
 ) -> optax.GradientTransformation:
-    """Add the force of a packing energy to the gradient, as weight decay is added.
+    """Add the force of a packing energy to the gradient, much as weight decay is added.
 
-    Put it first in the chain of the optimizer of class prototypes, and the prototypes spread while
+    Put this first in the chain of the optimizer of class prototypes. The prototypes then spread while
     the loss trains them.
 
     Args:
-        strength: factor of the force.
-        energy: what to lower; None means ``SoftMax(50)``.
-        leaf: of the parameters, the one that holds the prototypes, ``[n, d]``: the end of its path, such
-            as ``"head/kernel"``. None takes every leaf, all of which must be such. For other shapes,
-            ``optax.partition`` gives each leaf an optimizer of its own.
+        strength: factor by which the force is multiplied.
+        energy: energy to lower; None means ``SoftMax(50)``.
+        leaf: end of the path of the parameter that holds the prototypes, ``[n, d]``, such as
+            ``"head/kernel"``. None takes every leaf; all of them must then hold prototypes. If they do
+            not, ``optax.partition`` gives each leaf a separate optimizer.
         mesh: devices over which the prototypes are sharded by rows.
-        sweep: how pairs are visited, for experts; in place of ``mesh``.
+        sweep: how pairs are visited, in place of ``mesh``; for experts.
     """
     sweep = one_sweep(mesh, sweep)
     objective = as_objective(SoftMax(50.0) if energy is None else energy, sweep=sweep)
@@ -173,7 +173,7 @@ def add_dispersion(
 
 
 def _chosen(paths: Any, leaf: str | None) -> list[bool]:
-    """Tell which leaves are prototypes; all that are chosen must be ``[n, d]``."""
+    """Tell which leaves are prototypes; each of them must be ``[n, d]``."""
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
     chosen = [leaf is None or f"/{name}".endswith(f"/{leaf}") for name in names]
     if not any(chosen):
@@ -181,7 +181,7 @@ def _chosen(paths: Any, leaf: str | None) -> list[bool]:
     for name, (_, x), is_chosen in zip(names, paths, chosen, strict=True):
         if is_chosen and jnp.ndim(x) != 2:
             raise InputError(
-                f"the parameter {name!r} has shape {list(jnp.shape(x))} and is no [n, d]: name the "
+                f"the parameter {name!r} has shape {list(jnp.shape(x))}, not [n, d]: name the "
                 "prototypes, add_dispersion(..., leaf='head/kernel'), or use optax.partition"
             )
     return chosen

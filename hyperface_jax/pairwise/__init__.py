@@ -1,4 +1,8 @@
-"""All-pairs sweeps: what is reduced (:mod:`.reductions`) and how pairs are visited, kept apart."""
+"""All-pairs sweeps, which separate what is reduced (:mod:`.reductions`) from how pairs are visited.
+
+This folder imports ``typing``, ``sphere`` and ``meshes``. The layers above, such as ``codes``,
+``packing``, ``synthesis``, ``evaluation`` and ``runs``, may import it.
+"""
 
 from hyperface_jax.pairwise.api import Implementation, Sweep, sweep
 from hyperface_jax.pairwise.precision import Precision

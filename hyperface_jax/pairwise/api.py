@@ -1,4 +1,4 @@
-"""One entrance to all-pairs sweeps: the caller names the statistic, the sweep picks the visit."""
+"""The entry point to all-pairs sweeps: callers name the statistic, the sweep decides how to visit."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ MAX_PALLAS_DIM = 1024
 
 @dataclass(frozen=True)
 class Sweep:
-    """How pairs are visited. Equal settings share compilations; solvers and energies take one.
+    """How pairs are visited. Solvers and energies take a sweep; equal sweeps share compilations.
 
     Attributes:
         mesh: devices over which the rows of both sets are sharded, from
             :func:`hyperface_jax.meshes.make_mesh`; None visits all pairs where the arrays are.
-        block_size: rows of a tile. None chooses at most 512.
-        implementation: ``"reference"`` holds all scores in memory, ``"blockwise"`` one tile;
-            ``"pallas"`` is one fused kernel on GPUs, for what it can reduce, else blocks. None takes
-            the dense one while the scores fit a single tile, else the kernel on a GPU (not yet run on
-            one) and blocks elsewhere.
-        precision: of the scores: ``"float32"``, or coarser and faster on accelerators.
+        block_size: number of rows of a tile. None chooses at most 512.
+        implementation: ``"reference"`` holds all scores in memory, ``"blockwise"`` only one tile;
+            ``"pallas"`` is a single fused kernel on GPUs for the reductions that it can compute, and
+            blocks for the others. None takes the dense one if the scores fit in a single tile, else
+            the kernel on a GPU (not yet run on one) and blocks elsewhere.
+        precision: precision of the scores: ``"float32"``, or coarser and faster on accelerators.
 
     Raises:
-        NotImplementedError: for an unknown ``implementation``, or the dense one with a mesh.
+        NotImplementedError: ``implementation`` is unknown, or is the dense one and there is a mesh.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -63,23 +63,23 @@ class Sweep:
 
     @property
     def num_devices(self) -> int:
-        """Devices over which rows are sharded."""
+        """Number of devices over which rows are sharded."""
         return 1 if self.mesh is None else self.mesh.size
 
     def __call__(self, x: Points, y: Gallery | None = None, *, reduction: Reduction) -> Any:
-        """Reduce the cosines of all pairs to one statistic a row of ``x``.
+        """Reduce the cosines of all pairs to one statistic per row of ``x``.
 
         Args:
-            x: unit rows, ``[n, d]``; a row of zeros stands for no point.
+            x: unit rows, ``[n, d]``; rows of zeros are padding.
             y: unit rows to pair them with, ``[m, d]``. None pairs ``x`` with itself and leaves out
                 the diagonal.
-            reduction: what to collect; see :mod:`hyperface_jax.pairwise.reductions`.
+            reduction: the statistic to compute; see :mod:`hyperface_jax.pairwise.reductions`.
 
         Returns:
-            What the reduction's ``finalize`` returns, each leaf with leading axis ``n``.
+            The output of the reduction's ``finalize``; each leaf has leading axis ``n``.
 
         Cost: ``n^2 d`` FLOPs for the scores of ``x`` with itself (each tile serves its rows and its
-        columns), ``2 n m d`` with ``y``, plus what the reduction adds; O((n + m) d) memory.
+        columns), ``2 n m d`` with ``y``, plus the cost of the reduction; O((n + m) d) memory.
         """
         if y is not None:
             return self.among(foreign(x), y, reduction=reduction)
@@ -91,14 +91,14 @@ class Sweep:
         return blockwise.symmetric(x, make_folds(x.shape[0]))
 
     def among(self, rows: NumberedRows, y: Gallery | NumberedRows, *, reduction: Reduction) -> Any:
-        """Reduce over all pairs of some rows of ``y`` and the others of ``y``.
+        """Reduce over all pairs of a row from some rows of ``y`` and any other row of ``y``.
 
         Args:
-            rows: rows and their index in ``y``, from :func:`hyperface_jax.pairwise.first_rows`.
+            rows: rows and their indices in ``y``, from :func:`hyperface_jax.pairwise.first_rows`.
             y: unit rows, ``[m, d]``, numbered from 0 unless they come with their indices.
-            reduction: what to collect.
+            reduction: the statistic to compute.
 
-        Cost: ``2 n m d`` FLOPs for the scores, plus what the reduction adds.
+        Cost: ``2 n m d`` FLOPs for the scores, plus the cost of the reduction.
         """
         make_folds = self._folds(reduction, rows.x, y.x if isinstance(y, NumberedRows) else y)
         if make_folds is None:
@@ -108,19 +108,19 @@ class Sweep:
         return blockwise.among(rows, y, make_folds(rows.x.shape[0]))
 
     def take(self, y: Gallery, index: Indices) -> Points:
-        """Select rows of ``y`` by index, ``[n, d]``; zeros where there is no such row."""
+        """Select rows of ``y`` by index, ``[n, d]``; an index without a row gives zeros."""
         if self.mesh is not None:
             return ring.take(y, index, self.mesh)
         return y.at[index].get(mode="fill", fill_value=0)
 
     def folds(self, reduction: Reduction, x: Points) -> blockwise.Folds | None:
-        """Return the folds that sweep ``x`` with itself block by block on one device, else None."""
+        """Return the folds that sweep ``x`` with itself block by block on one device, or None."""
         make_folds = None if self.mesh is not None else self._folds(reduction, x, x)
         folds = make_folds and make_folds(x.shape[0])
         return folds if isinstance(folds, blockwise.Folds) else None
 
     def _folds(self, reduction: Reduction, x: Points, y: Gallery) -> ring.MakeFolds | None:
-        """Return what makes the folds of a device from its number of rows; None for the dense sweep."""
+        """Return a function from a device's number of rows to its folds; None for the dense sweep."""
         implementation = self.implementation or self._default_implementation(x, y)
         if implementation == "reference":
             return None
@@ -155,12 +155,12 @@ def sweep(
     mesh: Mesh | None = None,
     precision: Precision = "float32",
 ) -> Any:
-    """Reduce the cosines of all pairs to one statistic a row of ``x``: one call of a :class:`Sweep`.
+    """Reduce the cosines of all pairs to one statistic per row of ``x``, by a :class:`Sweep`.
 
     Args:
-        x: unit rows, ``[n, d]``; a row of zeros stands for no point.
+        x: unit rows, ``[n, d]``; rows of zeros are padding.
         y: unit rows to pair them with, ``[m, d]``; None pairs ``x`` with itself.
-        reduction: what to collect; see :mod:`hyperface_jax.pairwise.reductions`.
+        reduction: the statistic to compute; see :mod:`hyperface_jax.pairwise.reductions`.
         block_size: as for :class:`Sweep`.
         implementation: as for :class:`Sweep`.
         mesh: as for :class:`Sweep`.

@@ -1,8 +1,8 @@
-"""*How* pairs are visited, tile by tile: O(n d) memory, every tile small enough to stay in cache.
+"""*How* pairs are visited, tile by tile: in O(n d) memory, with tiles small enough to stay in cache.
 
-A sweep of a set with itself visits only the tiles on and above the diagonal and uses each one
-twice, for its rows and, transposed, for its columns. The three folds add the pairs of two sets of
-rows to accumulators; :mod:`.ring` calls them once for every pair of shards that meets.
+A sweep of a set with itself visits only the tiles on and above the diagonal. It uses each tile twice:
+for its rows and, transposed, for its columns. The three folds add the pairs of two sets of rows to
+accumulators; :mod:`.ring` calls them once for every pair of shards that it brings together.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _MIN_BLOCK = 256
 
 
 def default_block_size(num_rows: int) -> int:
-    """Choose a block of at most 512 rows, one that divides ``num_rows`` if there is one above 255.
+    """Choose a block size of at most 512 rows, preferably a divisor of ``num_rows`` above 255.
 
-    Padding copies the whole array on every sweep, hence the preference for a divisor, and multiples
-    of 128 fill the matrix units of a TPU.
+    A divisor is preferred because padding copies the whole array on every sweep. Multiples of 128 are
+    tried first because they fill the matrix units of a TPU.
     """
     if num_rows <= _MAX_BLOCK:
         return num_rows
@@ -39,16 +39,16 @@ def default_block_size(num_rows: int) -> int:
 
 
 def symmetric(x: Points, folds: Folds) -> Any:
-    """Reduce over all pairs of ``x`` with itself, the diagonal excluded.
+    """Reduce over all pairs of ``x`` with itself, without the diagonal.
 
-    Cost: ``n^2 d`` FLOPs for the scores, half of what a full matrix product takes.
+    Cost: ``n^2 d`` FLOPs for the scores, half the cost of a full matrix product.
     """
     carry = folds.within(empty(folds.reduction, x), numbered(x))
     return folds.reduction.finalize(carry)
 
 
 def among(rows: NumberedRows, y: Gallery | NumberedRows, folds: Folds) -> Any:
-    """Reduce over all pairs of ``rows`` and a row of ``y`` of another id.
+    """Reduce over all pairs of a row of ``rows`` and a row of ``y`` with a different id.
 
     Cost: ``2 n m d`` FLOPs for the scores.
     """
@@ -60,9 +60,9 @@ class Folds:
     """Add the pairs of two sets of rows to accumulators, block by block.
 
     Args:
-        reduction: what is accumulated.
-        block_size: rows of a tile at most.
-        precision: of the scores.
+        reduction: the statistic to accumulate.
+        block_size: largest number of rows of a tile.
+        precision: precision of the scores.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Folds:
     def within(self, carry: Any, rows: NumberedRows, first: Any = 0, stop: Any = None) -> Any:
         """Add all pairs of ``rows`` with each other: the tiles on and above the diagonal.
 
-        ``first`` and ``stop`` limit it to the pairs whose first row lies in these blocks.
+        ``first`` and ``stop`` restrict it to pairs with the first row in that range of blocks.
         """
         x = self._blocked(rows)
         num_blocks = x.x.shape[0]
@@ -148,7 +148,7 @@ class Folds:
         return blocked(rows, min(self.block_size, rows.x.shape[0]))
 
     def _accumulators(self, carry: Any, blocks: NumberedRows) -> Any:
-        """Cut accumulators like the rows they belong to, filled up with empty ones."""
+        """Split accumulators into blocks like the rows they belong to, padded with empty ones."""
         num_blocks, block_size = blocks.ids.shape
         padding = num_blocks * block_size - jax.tree.leaves(carry)[0].shape[0]
         if padding:

@@ -1,15 +1,16 @@
 """All-pairs sweeps on GPUs as one fused Pallas (Triton) kernel: score tiles never reach GPU memory.
 
-The folds of :mod:`.blockwise` with the same interface, for any reduction. A program of the grid
-owns a block of rows: it keeps their accumulators on chip, visits all columns block by block and
-writes the accumulators once. A kernel may not capture traced values, so what a reduction captures
-(the soft maximum's shift) is hoisted and becomes inputs of the kernel.
+The folds have the same interface as those of :mod:`.blockwise`, and take any reduction that may run
+in a kernel. Each program of the grid owns a block of rows: it keeps their accumulators on chip, visits
+all columns block by block and writes the accumulators once. A kernel cannot capture traced values, so
+the values that a reduction captures (such as the soft maximum's shift) are hoisted and become inputs
+of the kernel.
 
-Unlike on the CPU, ``within`` and ``both`` compute every tile twice, once for either side: programs
+Unlike on the CPU, ``within`` and ``both`` compute every tile twice, once for each side. So programs
 own disjoint rows and need no atomic additions.
 
-Not yet run on a GPU: tested in interpret mode on a CPU, lowered for CUDA, and compiled for sm_90
-offline.
+The kernel has not yet run on a GPU. It is tested in interpret mode on a CPU, lowered for CUDA, and
+compiled offline for sm_90.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from hyperface_jax.pairwise.reductions import Reduction, masked
 from hyperface_jax.pairwise.rows import NumberedRows
 
 _MIN_SIDE = 16
-"""Triton multiplies tiles of at least 16 by 16; all sides are powers of two."""
+"""Triton multiplies tiles of at least 16 by 16, and all sides must be powers of two."""
 _NUM_WARPS = 8
 _ABSENT = -1
 
@@ -45,25 +46,25 @@ _TILINGS: dict[Precision, dict[int, _Tiling]] = {
     "tf32": {256: _Tiling(64, 32, 2), 512: _Tiling(32, 32, 1), 1024: _Tiling(16, 16, 1)},
     "float32": {256: _Tiling(32, 32, 2), 512: _Tiling(32, 16, 2), 1024: _Tiling(16, 16, 1)},
 }
-"""Tiles by the largest dimension they suit, chosen for one program a multiprocessor of Hopper.
+"""Tiles by the largest dimension they suit, chosen for one program per multiprocessor of Hopper.
 
-Its registers (65,536, at most 255 a thread) hold the force of a block of rows, ``rows * dim``
-numbers (32,768 leave room for the rest), its shared memory (227 KiB) the rows and ``num_stages``
-blocks of columns. For d = 512 and the sum of a pair function, compiled for sm_90: bf16 takes 244
-registers and 160 KiB, tf32 243 and 128 KiB, float32 247 and 98 KiB, none with spills.
+The registers of a multiprocessor (65,536, at most 255 per thread) hold the force of a block of rows,
+``rows * dim`` numbers (32,768 leave room for the rest). Its shared memory (227 KiB) holds the rows and
+``num_stages`` blocks of columns. Compiled for sm_90 with d = 512 and the sum of a pair function, bf16
+takes 244 registers and 160 KiB, tf32 243 and 128 KiB, and float32 247 and 98 KiB, all without spills.
 """
 _MAX_SIDE = 64
 
 
 class PallasFolds:
-    """Add the pairs of two sets of rows to accumulators, one kernel a side.
+    """Add the pairs of two sets of rows to accumulators, with one kernel per side.
 
     Args:
-        reduction: what is accumulated. Its functions may capture traced scalars.
-        block_size: rows of a tile at most; it is rounded down to a power of two, at least 16. None
-            leaves the choice to the dimension and the precision.
-        precision: of the scores.
-        interpret: emulate the kernel with JAX operations, on any backend.
+        reduction: the statistic to accumulate. Its functions may capture traced scalars.
+        block_size: largest number of rows of a tile; it is rounded down to a power of two, at least
+            16. None chooses it from the dimension and the precision.
+        precision: precision of the scores.
+        interpret: whether to emulate the kernel with JAX operations, which works on any backend.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class PallasFolds:
         tiling, visit = self._plan(rows, columns)
         x, y = _padded(rows, tiling.rows), _padded(columns, tiling.columns)
         inputs = [*_stored(x, visit), *_stored(y, visit), *map(jnp.atleast_1d, visit.captured)]
-        # The shapes of a visit also say over which mesh axes the result varies.
+        # The shapes of a visit also record over which mesh axes the result varies.
         shapes, tree = jax.tree.flatten(jax.eval_shape(self._first_visit, x, y))
         found = pl.pallas_call(
             self._kernel(tiling, visit),
@@ -119,7 +120,7 @@ class PallasFolds:
         return jax.tree.map(_cut, jax.tree.unflatten(tree, found), wanted)
 
     def _plan(self, rows: NumberedRows, columns: NumberedRows) -> tuple[_Tiling, _Hoisted]:
-        """Choose the tiles and trace the visit of one."""
+        """Choose the tiles, and trace the visit of one tile."""
         sizes = rows.x.shape[0], columns.x.shape[0]
         tiling, visit = self._traced(self.precision, sizes, rows)
         if self.precision == "bf16" and not visit.is_rounded:
@@ -169,15 +170,15 @@ class PallasFolds:
 
 
 class _Hoisted:
-    """A visit of one tile as a function of what it captures and of its arguments.
+    """A visit of one tile as a function of its captured values and its arguments.
 
-    Scalars that follow from captured ones alone (a schedule of the step) are computed here, once.
+    Scalars that depend only on captured ones (such as a schedule of the step) are computed here, once.
 
     Attributes:
         captured: the captured values.
-        dtype: of the rows.
-        is_rounded: whether the visit rounds all rows to bfloat16 before it uses them. Then they may
-            as well be stored so, at half the memory traffic.
+        dtype: dtype of the rows.
+        is_rounded: whether the visit rounds all rows to bfloat16 before it uses them. If so, they are
+            stored in bfloat16 to halve the memory traffic.
     """
 
     def __init__(
@@ -208,7 +209,7 @@ class _Hoisted:
 
 
 def _split(jaxpr: core.Jaxpr) -> tuple[list[Any], list[Any]]:
-    """Split equations into scalar ones that depend on captured values alone, and the others."""
+    """Split equations into scalar ones that depend only on captured values, and the others."""
     known = set(jaxpr.constvars)
     outside, inside = [], []
     for equation in jaxpr.eqns:
@@ -228,7 +229,7 @@ def _is_known_scalar(equation: Any, known: set[Any]) -> bool:
 def _function(
     jaxpr: core.Jaxpr, inputs: list[Any], outputs: list[Any], equations: list[Any]
 ) -> Callable[..., list[Any]]:
-    """Make a function of some of the equations."""
+    """Make a function from some of the equations."""
     names = jaxpr.debug_info.with_unknown_names()
     part = jaxpr.replace(
         constvars=[], invars=inputs, outvars=outputs, eqns=equations, debug_info=names
@@ -246,12 +247,12 @@ def _fitting(tilings: dict[int, _Tiling], width: int) -> _Tiling:
         if width <= largest:
             return tiling
     raise NotImplementedError(
-        f"rows of {width} numbers do not fit on chip: use the blockwise sweep"
+        f"rows of {width} numbers do not fit on the chip: use the blockwise sweep"
     )
 
 
 def _side(limit: int, num_rows: int) -> int:
-    """Choose the side of a tile: a power of two, at most ``limit`` where that is 16 or more."""
+    """Choose the side of a tile: a power of two, at least 16, and otherwise at most ``limit``."""
     return max(min(1 << (limit.bit_length() - 1), pl.next_power_of_2(num_rows)), _MIN_SIDE)
 
 
@@ -260,7 +261,7 @@ def _width(dim: int) -> int:
 
 
 def _padded(rows: NumberedRows, block: int) -> NumberedRows:
-    """Fill up with absent rows, and with zero coordinates, which change no inner product."""
+    """Pad with absent rows, and with zero coordinates, which do not change inner products."""
     num_rows, dim = rows.x.shape
     more = -num_rows % block
     index = jnp.pad(rows.ids, (0, more), constant_values=_ABSENT)
@@ -287,7 +288,7 @@ def _own(size: int, shape: tuple[int, ...]) -> pl.BlockSpec:
 
 
 def _whole(shape: tuple[int, ...]) -> pl.BlockSpec:
-    """Give every program the whole array, of which it loads what it needs."""
+    """Give every program the whole array, from which it loads what it needs."""
     return pl.BlockSpec(shape, lambda i: tuple(0 for _ in shape))
 
 

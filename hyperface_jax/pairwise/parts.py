@@ -1,4 +1,4 @@
-"""A sweep of a set with itself in parts, for sweeps so long that one wants to see them advance."""
+"""Sweeps of a set with itself in parts, so that long ones can report progress."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _FLOPS_OF_A_PART = 2e12
 def sweep_in_parts(
     x: Points, *, reduction: Reduction, sweep: Sweep, progress: Update | None = None
 ) -> Any:
-    """Reduce the cosines of all pairs of a set to one statistic a row, and tell how far it is.
+    """Reduce the cosines of all pairs of a set to one statistic per row, and report progress.
 
-    On one device the blocks of rows are visited by several calls of one compiled program, each of
-    some seconds on a CPU; over a mesh, and in a kernel, by a single call.
+    On one device, several calls of one compiled program visit the blocks of rows; each call takes a
+    few seconds on a CPU. Over a mesh, and in a kernel, there is a single call.
 
     Args:
         x: unit rows, ``[n, d]``.
-        reduction: what to collect.
+        reduction: the statistic to compute.
         sweep: how pairs are visited.
         progress: called after every part with the share done, 0 to 1.
 
     Returns:
-        What ``sweep(x, reduction=reduction)`` returns.
+        The same as ``sweep(x, reduction=reduction)``.
     """
     parts = num_parts(x)
     folds = sweep.folds(reduction, x)
@@ -49,7 +49,7 @@ def sweep_in_parts(
 
 
 def num_parts(x: Points) -> int:
-    """Return the parts that a sweep of a set is cut into."""
+    """Return the number of parts into which a sweep of a set is split."""
     return int(x.shape[0] ** 2 * x.shape[1] / _FLOPS_OF_A_PART) + 1
 
 
@@ -67,7 +67,7 @@ def _within(folds: Folds, carry: Any, x: Points, first: Any, stop: Any) -> Any:
 
 
 def _parts(num_blocks: int, num_parts: int) -> list[tuple[int, int, float]]:
-    """Cut the blocks of rows into parts of about the same number of tiles above the diagonal."""
+    """Split the blocks of rows into parts with about equally many tiles above the diagonal."""
     shares = [part / num_parts for part in range(num_parts + 1)]
     cuts = [round(num_blocks * (1 - (1 - share) ** 0.5)) for share in shares]
     return list(zip(cuts, cuts[1:], shares[1:], strict=False))

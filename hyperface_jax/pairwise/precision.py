@@ -1,7 +1,7 @@
 """Precision of the matrix products of a sweep: full, or coarse and faster on accelerators.
 
-Error of a cosine, largest / root mean square: float32 2e-7 / 2e-8, tf32 and bf16 products about
-1e-3 / 1e-4. Sums are always float32. A CPU computes ``"tf32"`` in float32.
+The largest and the root mean square error of a cosine are 2e-7 and 2e-8 for float32, and about 1e-3
+and 1e-4 for tf32 and bf16 products. Sums are always in float32. A CPU computes ``"tf32"`` in float32.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _FLAGS = {
 def scores(
     x: Float[Array, "b d"], y: Float[Array, "c d"], precision: Precision = "float32"
 ) -> Float[Array, "b c"]:
-    """Inner products of the rows of two blocks."""
+    """Compute the inner products of the rows of two blocks."""
     return _product(x, y, (((1,), (1,)), ((), ())), precision)
 
 
 def weighted_sum(
     weight: Float[Array, "b c"], y: Float[Array, "c d"], precision: Precision = "float32"
 ) -> Float[Array, "b d"]:
-    """Sum of the rows of ``y`` with the weights of each row of ``weight``."""
+    """Sum the rows of ``y``, weighted by each row of ``weight``."""
     return _product(weight, y, (((1,), (0,)), ((), ())), precision)
 
 

@@ -1,12 +1,12 @@
-"""*What* is reduced over pairs: the statistics a sweep collects for every row.
+"""*What* is reduced over pairs: the statistics that a sweep computes for every row.
 
-A sweep (see :mod:`.blockwise`) visits tiles of the score matrix ``S[i, j] = <x_i, y_j>`` and hands
-each one to a :class:`Reduction`. ``tile`` is an elementwise map of the scores, computed once for a
-tile and used for its rows and, by symmetry, for its columns; ``update`` folds the tile into the
-accumulator of a block of rows, ``merge`` adds up two accumulators of the same rows. Masked entries
-(the diagonal, rows of zeros, which stand for no point) arrive as ``-inf``.
+A sweep (see :mod:`.blockwise`) visits tiles of the score matrix ``S[i, j] = <x_i, y_j>`` and passes
+each one to a :class:`Reduction`. ``tile`` is an elementwise map of the scores. It is computed once per
+tile and used for the rows of the tile and, by symmetry, for its columns. ``update`` folds the tile into
+the accumulator of a block of rows, and ``merge`` combines two accumulators of the same rows. Masked
+entries (the diagonal, and rows of zeros, which are padding) arrive as ``-inf``.
 
-The next statistic is a new function in this file that returns a :class:`Reduction`.
+To add a statistic, write a function in this file that returns a :class:`Reduction`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from hyperface_jax.pairwise.precision import Precision, weighted_sum
 from hyperface_jax.typing import Array, Float, Indices, Int, PerRow, Points
 
 _NO_INDEX = 2**31 - 1
-"""Column of a row that has none."""
+"""Column index that stands for no column."""
 
 
 class Reduction(NamedTuple):
-    """A row statistic, as five functions.
+    """A row statistic, defined by five functions.
 
     Attributes:
         init: ``(num_rows, dim, dtype) -> carry``, the empty accumulator of a block of rows.
         tile: ``scores [b, c] -> tuple of [b, c] arrays``, elementwise.
         update: ``(carry, tile, y [c, d], column [c]) -> carry``; ``column`` holds column indices.
-        merge: ``(carry, carry) -> carry``, of the same rows over two disjoint sets of columns.
+        merge: ``(carry, carry) -> carry``, for the same rows over two disjoint sets of columns.
         finalize: ``carry -> result``, applied to the accumulators of all rows at once.
-        in_kernel: whether a GPU kernel may compute it; Triton cannot sort. Blocks serve the others.
+        in_kernel: whether a GPU kernel may compute it (Triton cannot sort); if not, blocks do.
     """
 
     init: Callable[..., Any]
@@ -47,7 +47,7 @@ class Reduction(NamedTuple):
 
 
 class PairSum(NamedTuple):
-    """Row sums of a pair function, with its force and the exact row maximum."""
+    """Row sums of a pair function and of its force, and the exact row maxima."""
 
     value: PerRow
     """``sum_j phi(s_ij)``, shape ``[n]``."""
@@ -63,16 +63,16 @@ class Nearest(NamedTuple):
     cosine: PerRow
     """``max_j s_ij``, shape ``[n]``; ``-inf`` where a row has no column."""
     column: Indices
-    """The smallest ``j`` that attains it, shape ``[n]``."""
+    """The smallest ``j`` that attains this cosine, shape ``[n]``."""
 
 
 class Neighbors(NamedTuple):
     """The k nearest columns of every row, the nearest first."""
 
     cosine: Float[Array, "n k"]
-    """Shape ``[n, k]``; ``-inf`` where a row has fewer columns."""
+    """The cosines, shape ``[n, k]``; ``-inf`` where a row has fewer columns."""
     column: Int[Array, "n k"]
-    """Shape ``[n, k]``; equal cosines in the order of the columns."""
+    """Their columns, shape ``[n, k]``; columns with equal cosines are in increasing order."""
 
 
 def pair_sum(
@@ -81,11 +81,11 @@ def pair_sum(
     """Sum a pair function and its force over the columns.
 
     Args:
-        pair: elementwise ``scores -> (phi, phi')``. It must give ``(0, 0)`` at ``-inf``.
-        precision: of the products that sum the force.
+        pair: an elementwise function ``scores -> (phi, phi')``. It must give ``(0, 0)`` at ``-inf``.
+        precision: precision of the products that sum the force.
 
     Returns:
-        A reduction whose result is a :class:`PairSum`. Cost: ``4 n m d`` FLOPs, ``3 n^2 d`` for a
+        A reduction that results in a :class:`PairSum`. Cost: ``4 n m d`` FLOPs, or ``3 n^2 d`` for a
         symmetric sweep.
     """
 
@@ -113,12 +113,12 @@ def pair_sum(
     return Reduction(init, tile, update, merge, lambda carry: carry)
 
 
-@cache  # What is compiled for a reduction is found again by its identity.
+@cache  # Compiled programs are found again by the identity of their reduction.
 def nearest() -> Reduction:
     """Find the largest cosine of every row and the column that attains it.
 
     Returns:
-        A reduction whose result is a :class:`Nearest`. Cost: ``2 n m d`` FLOPs, half of that for a
+        A reduction that results in a :class:`Nearest`. Cost: ``2 n m d`` FLOPs, or half of that for a
         symmetric sweep.
     """
 
@@ -148,7 +148,7 @@ def k_nearest(num_neighbors: int) -> Reduction:
     """Find the ``k`` largest cosines of every row and their columns.
 
     Returns:
-        A reduction whose result is a :class:`Neighbors`, the same on any mesh. Cost: ``2 n m d``
+        A reduction that results in :class:`Neighbors`, the same on any mesh. Cost: ``2 n m d``
         FLOPs and a partial sort of every tile.
     """
 
@@ -192,7 +192,7 @@ def max_cosine() -> Reduction:
 
 @cache
 def count_above(threshold: float) -> Reduction:
-    """Count the columns of every row with a cosine above ``threshold``: ``[n]`` int32."""
+    """Count, for every row, the columns with a cosine above ``threshold``: ``[n]`` int32."""
 
     def init(num_rows: int, dim: int, dtype):
         del dim, dtype
@@ -208,7 +208,7 @@ def count_above(threshold: float) -> Reduction:
 
 
 def empty(reduction: Reduction, x: Points, num_rows: int | None = None) -> Any:
-    """Return the empty accumulators of the rows of ``x``, or of ``num_rows`` rows like them."""
+    """Return empty accumulators for the rows of ``x``, or for ``num_rows`` rows like them."""
     carry = reduction.init(num_rows or x.shape[0], x.shape[1], x.dtype)
     # Under shard_map this makes them vary over the devices that x varies over.
     return jax.tree.map(
@@ -219,6 +219,6 @@ def empty(reduction: Reduction, x: Points, num_rows: int | None = None) -> Any:
 def masked(
     scores: Float[Array, "b c"], row: Int[Array, " b"], column: Int[Array, " c"]
 ) -> Float[Array, "b c"]:
-    """Set pairs of a point with itself, and rows and columns without a point, to ``-inf``."""
+    """Set pairs of a point with itself, and rows and columns of padding, to ``-inf``."""
     absent = (row < 0)[:, None] | (column < 0)[None, :]
     return jnp.where(absent | (row[:, None] == column[None, :]), -jnp.inf, scores)

@@ -1,4 +1,4 @@
-"""The dense sweep: the whole score matrix at once. The oracle of every test, and fine for small n."""
+"""The dense sweep: the whole score matrix at once. It is the oracle in tests, and fast for small n."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ def among(
     reduction: Reduction,
     precision: Precision = "float32",
 ) -> Any:
-    """Reduce over all pairs of ``rows`` and a row of ``y`` of another id; O(n m) memory."""
+    """Reduce over all pairs of a row of ``rows`` and a row of ``y`` with a different id.
+
+    Memory: O(n m).
+    """
     columns = as_rows(y)
     values = masked(scores(rows.x, columns.x, precision), rows.ids, columns.ids)
     carry = reduction.update(

@@ -1,12 +1,12 @@
-"""Pairs across devices: shards travel round a ring and meet the shard of every device.
+"""Pairs across devices: shards travel around a ring and meet the shard of every device.
 
-A wrapper around the local folds of :mod:`.blockwise`: it decides which shards meet where, never how
-a tile is reduced. Shards travel in chunks, so that a device holds its own rows, its accumulators and
-a few chunks, never a second shard. Every transfer starts before the computation that it does not
-depend on, so that the two overlap.
+This module wraps the local folds of :mod:`.blockwise`. It decides which shards meet where, but never
+how a tile is reduced. Shards travel in chunks, so that a device holds its own rows, its accumulators
+and a few chunks, but never a second shard. Every transfer starts before a computation that does not
+depend on it, so that the two overlap.
 
-A symmetric sweep goes half-way round: each pair of shards meets once and serves both sides. The sums
-of the travelling side follow one hop behind it and go home from the last device.
+A symmetric sweep goes halfway around the ring: each pair of shards meets once, and the result serves
+both. The sums of the traveling shard follow one hop behind it and return home from the last device.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _MIN_CHUNK = 2048
 
 
 MakeFolds = Callable[[int], Any]
-"""From the number of rows of a device to the folds that reduce them, blockwise or in a kernel."""
+"""A function from a device's number of rows to the folds that reduce them, blockwise or in a kernel."""
 
 
 def symmetric(x: Points, make_folds: MakeFolds, mesh: Mesh) -> Any:
-    """Reduce over all pairs of ``x`` with itself, rows sharded over ``mesh``.
+    """Reduce over all pairs of ``x`` with itself, with its rows sharded over ``mesh``.
 
-    Cost: a device computes ``n^2 d / D`` FLOPs for the scores (``1 / D^2`` more for an even D) and
-    receives ``n / 2`` rows and as many accumulators.
+    Cost: each of the D devices computes ``n^2 d / D`` FLOPs for the scores (and ``n^2 d / D^2`` more
+    for an even D), and receives ``n / 2`` rows and as many accumulators.
     """
 
     def shard(x: Points) -> Any:
@@ -54,9 +54,9 @@ def symmetric(x: Points, make_folds: MakeFolds, mesh: Mesh) -> Any:
 
 
 def among(rows: NumberedRows, y: Gallery | NumberedRows, make_folds: MakeFolds, mesh: Mesh) -> Any:
-    """Reduce over all pairs of ``rows`` and a row of ``y`` of another id, both sharded.
+    """Reduce over all pairs of a row of ``rows`` and a row of ``y`` with a different id, both sharded.
 
-    Cost: a device computes ``2 n m d / D`` FLOPs for the scores and receives ``m`` rows.
+    Cost: each of the D devices computes ``2 n m d / D`` FLOPs for the scores and receives ``m`` rows.
     """
 
     def shard(rows: NumberedRows, y: Gallery | NumberedRows) -> Any:
@@ -74,9 +74,9 @@ def among(rows: NumberedRows, y: Gallery | NumberedRows, make_folds: MakeFolds, 
 
 
 def take(y: Gallery, index: Indices, mesh: Mesh) -> Points:
-    """Select rows of a sharded array by their index in the whole: ``[n, d]``, zeros where there is none.
+    """Select rows of a sharded array by their global index, ``[n, d]``; missing rows are zeros.
 
-    Cost: a device receives ``m`` rows.
+    Cost: each device receives ``m`` rows.
     """
 
     def shard(y: Gallery, index: Indices) -> Points:
@@ -92,7 +92,7 @@ def take(y: Gallery, index: Indices, mesh: Mesh) -> Points:
 
 
 def _whole_round(add: Any, num_devices: int, carry: Any, chunk: Any, columns: NumberedRows) -> Any:
-    """Let one chunk of every device meet all devices: ``add(carry, columns)`` at each."""
+    """Let one chunk of every device visit all devices, with ``add(carry, columns)`` at each."""
     del chunk
 
     def hop(_: Any, state: Any) -> Any:
@@ -111,7 +111,7 @@ def _half_round(
     chunk: Any,
     columns: NumberedRows,
 ) -> Any:
-    """Let one chunk of every device meet half of the other devices."""
+    """Let one chunk of every device visit half of the other devices."""
     hops = (num_devices - 1) // 2
     nothing = empty(folds.reduction, columns.x)
 
@@ -129,7 +129,7 @@ def _half_round(
         home = _pass_on(travelling, num_devices, -hops)
         carry = _merged_at(folds.reduction, carry, home, chunk)
     if num_devices % 2 == 0:
-        # Opposite devices meet on both sides at once: each takes its own rows only.
+        # Opposite devices receive each other's rows at the same time, so each updates only its own.
         carry = folds.onto(carry, rows, columns)
     return carry
 
@@ -155,22 +155,22 @@ def _over_chunks(meet: Any, carry: Any, rows: NumberedRows, block_size: int) -> 
 
 
 def count_chunks(num_rows: int, block_size: int) -> int:
-    """Choose the most chunks, 64 at most, that are whole blocks and long enough to hide a transfer."""
+    """Choose the most chunks, up to 64, that are whole blocks and long enough to hide a transfer."""
     num_blocks = num_rows // block_size if num_rows % block_size == 0 else 1
     most = max(min(_MAX_CHUNKS, num_rows // _MIN_CHUNK), 1)
     return next(count for count in range(most, 0, -1) if num_blocks % count == 0)
 
 
 def _pass_on(tree: Any, num_devices: int, hops: int = 1) -> Any:
-    """Send to the device ``hops`` before, and receive from the one as far after."""
+    """Send to the device ``hops`` places before, and receive from the one ``hops`` places after."""
     pairs = [(i, (i - hops) % num_devices) for i in range(num_devices)]
     return jax.tree.map(lambda a: lax.ppermute(a, ROWS, pairs), tree)
 
 
 def _at_hand(columns: NumberedRows) -> NumberedRows:
-    """Make a copy of travelling rows to compute with.
+    """Make a copy of traveling rows to compute with.
 
-    The operand of a transfer lies in a TPU's main memory, and the fold would read it from there for
+    The operand of a transfer is in a TPU's main memory, and the fold would read it from there for
     every tile. Absent rows are zero already; the selection only keeps XLA from seeing a plain copy.
     """
     is_present = (columns.ids >= 0)[:, None]

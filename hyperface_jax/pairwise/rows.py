@@ -1,4 +1,4 @@
-"""Rows and who they are: what a sweep needs to leave out the diagonal and the padding."""
+"""Rows and their indices, by which a sweep leaves out the diagonal and the padding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ABSENT = -1
 
 
 class NumberedRows(NamedTuple):
-    """A block of rows with their identities."""
+    """A block of rows with their indices."""
 
     x: Points
     """Unit rows, or zeros where there is no point, ``[n, d]``."""
@@ -35,17 +35,17 @@ def as_rows(x: Points | NumberedRows) -> NumberedRows:
 
 
 def foreign(x: Points) -> NumberedRows:
-    """Give the rows of another set an index that equals none of this set's."""
+    """Give the rows of another set an index that differs from all indices of this set."""
     return with_ids(x, jnp.int32(_ELSEWHERE))
 
 
 def with_ids(x: Points, ids: Any) -> NumberedRows:
-    """Give rows these indices, where they are points."""
+    """Give rows the indices ``ids``, except for padding."""
     return NumberedRows(x, jnp.where(sphere.is_point(x), ids, _ABSENT))
 
 
 def first_rows(x: Points, num_rows: int, num_parts: int = 1) -> NumberedRows:
-    """Select about ``num_rows`` rows, as many from the beginning of each part."""
+    """Select about ``num_rows`` rows, equally many from the beginning of each part."""
     part = x.shape[0] // num_parts
     count = min(-(-num_rows // num_parts), part)
 
@@ -56,7 +56,7 @@ def first_rows(x: Points, num_rows: int, num_parts: int = 1) -> NumberedRows:
 
 
 def blocked(rows: NumberedRows, block_size: int) -> NumberedRows:
-    """Cut rows into blocks, ``[blocks, block_size, ...]``, filled up with absent ones."""
+    """Split rows into blocks, ``[blocks, block_size, ...]``, padded with absent rows."""
     padding = -rows.x.shape[0] % block_size
     x, ids = rows
     if padding:

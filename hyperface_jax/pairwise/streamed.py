@@ -1,7 +1,7 @@
-"""Sweeps over sets that stay on disc: blocks of rows come to the device when their pairs are due.
+"""Sweeps over sets that stay on disk: blocks of rows are read to the device when they are needed.
 
-How the pairs of two blocks are visited is the business of the :class:`~.api.Sweep`; this module only
-decides which blocks meet. While the device works on one pair of blocks, the next block is read.
+The :class:`~.api.Sweep` decides how the pairs of two blocks are visited; this module only decides
+which blocks meet. While the device works on one pair of blocks, the next block is read.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from hyperface_jax.pairwise.rows import foreign, numbered, with_ids
 from hyperface_jax.typing import Gallery, Points
 
 PASSING_ROWS = 8192
-"""Rows of a block that passes a held one, at most."""
+"""Largest number of rows in a block that streams past a block held on the device."""
 HELD_ROWS = 131_072
-"""Rows of a block that the device holds while the other set passes, at most."""
+"""Largest number of rows in a block that the device holds while the other set streams past."""
 SYMMETRIC_ROWS = 32_768
-"""Rows of a block of a set that is paired with itself, at most."""
+"""Largest number of rows in a block of a set that is paired with itself."""
 
 OnBlock = Callable[[int, Any], None]
-"""Called after every pair of blocks with the pairs of rows done so far and the statistics of the
-rows of the last block."""
+"""A function called after every pair of blocks, with the number of pairs of rows done so far and the
+statistics of the last block's rows."""
 
 
 @runtime_checkable
 class RowSource(Protocol):
-    """Unit rows that are read a slice at a time: an array, or a file of embeddings."""
+    """Unit rows that are read one slice at a time: an array, or a file of embeddings."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows and dimension, ``(n, d)``."""
+        """Number of rows and dimension, ``(n, d)``."""
         ...
 
     def __getitem__(self, rows: slice, /) -> Any:
-        """Return some rows, float32."""
+        """Return a slice of the rows, in float32."""
         ...
 
 
@@ -55,24 +55,25 @@ def sweep_streamed(
     ids: np.ndarray | None = None,
     on_block: OnBlock | None = None,
 ) -> Any:
-    """Reduce the cosines of all pairs to one statistic a row of ``x``, however large the sets are.
+    """Reduce the cosines of all pairs to one statistic per row of ``x``, however large the sets are.
 
     Args:
         x: unit rows, ``[n, d]``.
         y: unit rows to pair them with, ``[m, d]``. None pairs ``x`` with itself and leaves out the
             diagonal.
-        reduction: what to collect; its ``finalize`` must be the identity.
+        reduction: the statistic to compute; its ``finalize`` must be the identity.
         sweep: how the pairs of two blocks are visited, and on which devices.
-        ids: index of each row of ``x`` in ``y``, int32 ``[n]``, whose pair is left out as a row
-            paired with itself. None leaves out nothing.
-        on_block: called with the pairs done and the statistics of the rows that met last.
+        ids: index of each row of ``x`` in ``y``, int32 ``[n]``; a row is not paired with itself. None
+            leaves out no pair.
+        on_block: called after every pair of blocks with the number of pairs done and the statistics of
+            the rows updated last.
 
     Returns:
-        What the reduction returns, as NumPy arrays with leading axis ``n``.
+        The result of the reduction, as NumPy arrays with leading axis ``n``.
 
     Cost: ``n^2 d`` FLOPs for the scores of ``x`` with itself, twice that over a mesh or in a kernel;
-    ``2 n m d`` with ``y``. Memory of a few blocks and the result. ``x`` is read once for every
-    ``HELD_ROWS`` rows of ``y``, or half as often as it has ``SYMMETRIC_ROWS`` rows.
+    ``2 n m d`` with ``y``. Memory for a few blocks and the result. With ``y``, ``x`` is read once for
+    every ``HELD_ROWS`` rows of ``y``; without, about ``n / (2 SYMMETRIC_ROWS)`` times.
 
     Examples:
         >>> from hyperface_jax.pairwise import nearest
@@ -93,7 +94,7 @@ def sweep_streamed(
 
 
 class _Blocks:
-    """A set cut into blocks of one size; on the devices rows of zeros fill each up."""
+    """A set split into blocks of equal size; on the devices, each is padded with rows of zeros."""
 
     def __init__(self, source: RowSource, most_rows: int, sweep: Sweep) -> None:
         num_rows = source.shape[0]
@@ -103,7 +104,7 @@ class _Blocks:
         self._source, self._mesh = source, sweep.mesh
 
     def place(self, i: int) -> slice:
-        """Return the rows of a block."""
+        """Return the range of rows in a block."""
         return slice(i * self._step, min((i + 1) * self._step, self._source.shape[0]))
 
     def num_rows(self, i: int) -> int:
@@ -116,7 +117,7 @@ class _Blocks:
         return self.put(np.asarray(self._source[self.place(i)], np.float32))
 
     def put(self, part: np.ndarray) -> Any:
-        """Bring values of the rows of a block to the devices, filled up with zeros."""
+        """Bring values of the rows of a block to the devices, padded with zeros."""
         if self._mesh is not None:
             return meshes.shard_rows(part, self._mesh, self._size)
         return meshes.pad_rows(jnp.asarray(part), self._size)
@@ -127,7 +128,7 @@ class _Blocks:
 
 
 class _Progress:
-    """Waits for the last pair of blocks only when the next one is on its way."""
+    """Report progress; wait for a pair of blocks only after the next one has been dispatched."""
 
     def __init__(self, on_block: OnBlock | None) -> None:
         self._on_block, self._done = on_block, 0

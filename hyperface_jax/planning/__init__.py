@@ -1,6 +1,7 @@
-"""What a packing costs on a machine, before the machine is rented: memory, time and settings.
+"""Memory, time and settings of a packing on a machine, to be known before the machine is rented.
 
-Knows the sizes of the sweeps and methods that it prices; nothing but ``runs`` and ``cli`` imports it.
+This folder imports ``errors``, ``meshes``, ``pairwise`` and ``packing``, whose sweeps and methods it
+models. Only ``runs`` and ``cli`` may import it.
 """
 
 from hyperface_jax.planning.cost import Memory, StepCost, step_cost

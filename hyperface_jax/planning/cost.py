@@ -1,8 +1,8 @@
-"""Cost of a step on a machine: memory, FLOPs, bytes and seconds, by arithmetic alone.
+"""Cost of a step on a machine in memory, FLOPs, bytes and seconds, by arithmetic alone.
 
-Nothing here touches a device. FLOPs, rows, chunks and groups are those the solvers use; what a
-machine makes of them is a model: products run at a share of the peak, tiles of scores stay on chip,
-transfers of the ring hide behind the computation.
+Nothing here uses a device. FLOPs, rows, chunks and groups are those that the solvers use. Speed is a
+model: products run at a share of the peak, tiles of scores stay on chip, and transfers of the ring
+overlap with computation.
 """
 
 from __future__ import annotations
@@ -35,43 +35,43 @@ _SHUFFLE_PASSES = 6
 
 
 class Memory(NamedTuple):
-    """Bytes of a device by what they hold."""
+    """Memory of a device, in bytes, by purpose."""
 
     points: float
     best_points: float
     momentum: float
     second_moment: float
     indices: float
-    """Whose each row is, that of the best rows, and its gallery row."""
+    """Identity of each row, identity of each best row, and gallery row of each row."""
     force: float
     travelling: float
-    """Chunks of rows and accumulators on their way round the ring."""
+    """Chunks of rows and accumulators that travel around the ring."""
     workspace: float
-    """Tiles and blocks in use, rows being exchanged, and copies of the optimizer."""
+    """Tiles and blocks in use, rows being exchanged, and the optimizer's copies."""
 
     @property
     def state(self) -> float:
-        """Bytes of the solver's state, which a checkpoint holds."""
+        """Bytes of the solver's state, as stored in a checkpoint."""
         return sum(self[:5])
 
     @property
     def total(self) -> float:
-        """Bytes at the peak."""
+        """Peak memory in bytes."""
         return sum(self)
 
 
 class StepCost(NamedTuple):
-    """One step on one device."""
+    """Cost of one step on one device."""
 
     rows: int
     flops: float
-    """Of the matrix products."""
+    """FLOPs of the matrix products."""
     memory: Memory
     sent_bytes: float
     compute_seconds: float
-    """Matrix products."""
+    """Time of the matrix products."""
     traffic_seconds: float
-    """Reads and writes of the device's memory; they overlap with the products."""
+    """Time of reads and writes of the device's memory, which overlap with the products."""
     communication_seconds: float
     latency_seconds: float
     seconds: float
@@ -80,20 +80,20 @@ class StepCost(NamedTuple):
 
 
 class _Parts(NamedTuple):
-    """What a device does in one go."""
+    """Work of a device in one step or sweep."""
 
     flops: float
     traffic: float
     overlapped: float
-    """Bytes over the busiest link while products run."""
+    """Bytes over the busiest link while products are computed."""
     exposed: float
-    """Bytes over the busiest link while nothing else runs."""
+    """Bytes over the busiest link while nothing is computed."""
     sent: float
     hops: float
 
 
 class Shape(NamedTuple):
-    """How rows lie on the devices."""
+    """Layout of rows on the devices."""
 
     rows: int
     dim: int
@@ -103,12 +103,12 @@ class Shape(NamedTuple):
 
     @property
     def points_bytes(self) -> float:
-        """Bytes of the points of a device."""
+        """Bytes of a device's points."""
         return _FLOAT * self.rows * self.dim
 
     @property
     def padded(self) -> int:
-        """Rows of a device, filled up to whole blocks."""
+        """Number of rows of a device, padded to whole blocks."""
         return -(-self.rows // self.block) * self.block
 
 
@@ -122,24 +122,25 @@ def step_cost(
     num_groups: int | None = None,
     precision: Precision = "float32",
 ) -> StepCost:
-    """Model one step without gallery, keep-out set and frozen points.
+    """Model one step without a gallery, a keep-out set and frozen points.
 
     Args:
-        num_points: n.
-        dim: d.
-        machine: from :func:`parse_devices`.
-        method: ``"annealed"``, all pairs, or ``"stochastic"``, the pairs of random blocks.
-        batch_size: points of a block (stochastic); None takes the solver's choice.
-        num_groups: groups that shuffle apart (stochastic); None takes the solver's choice.
-        precision: of the products.
+        num_points: number of points n.
+        dim: dimension d.
+        machine: the devices, from :func:`parse_devices`.
+        method: ``"annealed"`` for all pairs, or ``"stochastic"`` for the pairs of random blocks.
+        batch_size: points per block (stochastic); None takes the solver's choice.
+        num_groups: number of groups that shuffle separately (stochastic); None takes the solver's
+            choice.
+        precision: precision of the products.
 
     Returns:
-        The cost for one device. FLOPs: ``3 n^2 d / D`` (and ``n^2 d / D^2`` for an even D), or
-        ``3 n B d / D``; 4 instead of 3 in the GPU's kernel and where a block fits one tile. An
-        exchange of rows between groups is spread over the steps between two.
+        The cost for one of D devices. FLOPs: ``3 n^2 d / D`` (plus ``n^2 d / D^2`` for an even D), or
+        ``3 n B d / D``; with a factor of 4 instead of 3 in the GPU kernel and where a block fits in one
+        tile. The cost of exchanging rows between groups is spread over the steps between exchanges.
 
     Raises:
-        InputError: if the devices cannot share the points.
+        InputError: the devices cannot share the points.
     """
     if method == "annealed":
         shape = shape_of(num_points, dim, machine)
@@ -152,7 +153,7 @@ def step_cost(
 
 
 def shape_of(num_points: int, dim: int, machine: Machine, num_groups: int = 1) -> Shape:
-    """Return how the solvers lay ``num_points`` rows out on a machine."""
+    """Return how the solvers distribute ``num_points`` rows over a machine."""
     num_devices = machine.num_devices
     num_parts = max(num_groups, num_devices)
     size = num_points if num_parts == 1 else meshes.padded_size(num_points, num_parts)
@@ -164,10 +165,10 @@ def shape_of(num_points: int, dim: int, machine: Machine, num_groups: int = 1) -
 def stochastic_shape(
     num_points: int, dim: int, machine: Machine, batch_size: int | None, num_groups: int | None
 ) -> tuple[int, Shape]:
-    """Return the batch size and the layout of mini-batches, defaults chosen.
+    """Return the batch size and the layout for mini-batches, with defaults filled in.
 
     Raises:
-        InputError: if the devices cannot share the points.
+        InputError: the devices cannot share the points.
     """
     num_devices = machine.num_devices
     batch_size = min(batch_size or default_batch_size(num_points), num_points)
@@ -184,7 +185,7 @@ def _is_fused(machine: Machine, dim: int) -> bool:
 
 
 def _own_pairs(num_rows: int, block: int, dim: int, *, has_force: bool, is_twice: bool) -> float:
-    """Count the FLOPs of a set with itself: tiles on and above the diagonal, or all of them."""
+    """Count the FLOPs of a set paired with itself: tiles on and above the diagonal, or all tiles."""
     tiled = num_rows if is_twice else block
     size = -(-num_rows // tiled) * tiled
     scored = 2 * size * size if is_twice else size * (size + block)
@@ -192,7 +193,7 @@ def _own_pairs(num_rows: int, block: int, dim: int, *, has_force: bool, is_twice
 
 
 def _full_sweep(shape: Shape, machine: Machine, *, has_force: bool) -> float:
-    """Count the FLOPs of a device in a sweep round the ring."""
+    """Count the FLOPs of a device in a sweep around the ring."""
     size, dim, is_twice = shape.padded, shape.dim, _is_fused(machine, shape.dim)
     num_devices = machine.num_devices
     if num_devices == 1 and shape.rows**2 <= api.DENSE_PAIRS:
@@ -216,13 +217,13 @@ def _full_step(shape: Shape, machine: Machine) -> _Parts:
 def _ringed(
     shape: Shape, machine: Machine, flops: float, traffic: float, accumulators: float
 ) -> _Parts:
-    """Add the transfers of half a round."""
+    """Add the transfers of half a trip around the ring."""
     num_devices = machine.num_devices
     if num_devices == 1:
         return _Parts(flops, traffic, 0, 0, 0, 0)
     rows = shape.rows * _FLOAT * (shape.dim + 1)
     hops = (num_devices - 1) // 2
-    # Homeward sums cross a torus, or a switch, whose longest way is about sqrt(D) links.
+    # Sums return home across a torus, or a switch, with a longest path of about sqrt(D) links.
     homeward = min(hops, math.ceil(math.sqrt(num_devices)))
     return _Parts(
         flops,
@@ -262,14 +263,14 @@ def _block_step(shape: Shape, machine: Machine, batch_size: int) -> _Parts:
         return _Parts(flops, traffic, 0, 0, 0, _SCALAR_SUMS * (num_devices > 1))
     leaves = shape.rows * _FLOAT * (2 * shape.dim + _INDICES)
     sent = leaves * (num_devices - 1) / num_devices / every
-    # All to all on a torus: half of everything crosses its middle.
+    # In an all-to-all on a torus, half of all data crosses the middle.
     crowded = sent * max(1.0, math.sqrt(num_devices) / 8)
     hops = _SCALAR_SUMS + 5 * math.sqrt(num_devices) / every
     return _Parts(flops, traffic, 0, crowded, sent, hops)
 
 
 def device_blocks(shape: Shape, machine: Machine, batch_size: int) -> tuple[int, int]:
-    """Return the number of blocks of a device and their size."""
+    """Return the number of blocks per device and their size."""
     groups = shape.num_groups // machine.num_devices
     num_blocks, size = block_shape(shape.rows // groups, batch_size)
     return groups * num_blocks, size
@@ -283,7 +284,7 @@ def _block_memory(shape: Shape, machine: Machine, batch_size: int) -> Memory:
     groups, points = shape.num_groups, shape.points_bytes
     if (own_groups := groups // machine.num_devices) > 1:
         in_use += 2 * points / own_groups
-    # Rows that a group cannot deal out evenly stay behind, which costs the exchange a copy.
+    # Rows that a group cannot distribute evenly stay behind, which costs the exchange a copy.
     is_even = shape.rows * machine.num_devices // groups % groups == 0
     copies = 1 if groups == 1 or is_even else 2
     return _memory(shape, 0, max(copies * points, in_use))
@@ -318,7 +319,7 @@ def _priced(
 
 
 def measurement_seconds(shape: Shape, machine: Machine, measured_rows: int | None) -> float:
-    """Model one search for the largest cosine, of all rows or of some to all."""
+    """Model one search for the max cosine: of all rows, or of some rows to all others."""
     if measured_rows is None:
         flops = _full_sweep(shape, machine, has_force=False)
         traffic = flops / (2 * shape.block) * _FLOAT

@@ -1,4 +1,4 @@
-"""Machines to plan a run on: devices of a kind, how fast they are and how they are linked."""
+"""Machines for which a run can be planned: their devices, speeds and links."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ class Machine:
     """Devices of one kind.
 
     Attributes:
-        name: the kind, as :func:`parse_devices` takes it.
-        num_devices: how many.
-        peak_flops: of dense bfloat16 products, FLOP/s a device.
-        memory_bytes: of a device.
-        memory_bandwidth: bytes/s a device.
-        link_bandwidth: bytes/s of one link in one direction.
-        efficiency: share of the peak that products reach.
-        float32_passes: how many times longer a float32 product takes than a bfloat16 one.
+        name: the kind of device, as in :func:`parse_devices`.
+        num_devices: number of devices.
+        peak_flops: peak rate of dense bfloat16 products in FLOP/s per device.
+        memory_bytes: memory per device in bytes.
+        memory_bandwidth: memory bandwidth per device in bytes/s.
+        link_bandwidth: bandwidth of one link in one direction in bytes/s.
+        efficiency: share of the peak rate that products reach.
+        float32_passes: how many times as long a float32 product takes as a bfloat16 one.
         tf32_passes: the same for the default precision of float32 inputs.
-        hop_seconds: latency of one transfer, in seconds.
-        traffic_factor: how much more of its memory's bandwidth a step takes than tiles that stay on chip
-            would need.
-        is_fused: pairs are visited by the GPU kernel, which computes each tile once a side.
-        linked_devices: most devices that such links connect.
-        devices_per_host: devices of one process.
+        hop_seconds: latency of one transfer in seconds.
+        traffic_factor: how many times the memory traffic of a step exceeds that of the model, in which
+            tiles stay on chip.
+        is_fused: whether the GPU kernel visits the pairs; it computes each tile once per side.
+        linked_devices: largest number of devices that such links connect.
+        devices_per_host: number of devices of one process.
     """
 
     name: str
@@ -49,17 +49,17 @@ class Machine:
 
     @property
     def is_pod_slice(self) -> bool:
-        """Whether these are TPUs of several hosts."""
+        """Whether these are TPUs on several hosts."""
         return self.name in _TPUS and self.num_devices > self.devices_per_host
 
     def flops_per_second(self, precision: Precision = "float32") -> float:
-        """Return the FLOP/s that a device sustains in products of this precision."""
+        """Return the FLOP/s that a device sustains in products of the given precision."""
         passes = {"float32": self.float32_passes, "tf32": self.tf32_passes, "bf16": 1.0}
         return self.peak_flops * self.efficiency / passes[precision]
 
 
 _ASSUMED_EFFICIENCY = 0.5
-"""Share of the peak for kinds on which nothing has been measured."""
+"""Share of the peak rate for kinds on which nothing has been measured."""
 _TPUS = ("v5e", "v5p", "v6e")
 
 
@@ -109,28 +109,29 @@ KINDS = {
         _CPU,
     )
 }
-"""One device of every kind: TFLOP/s in bfloat16, GiB, GB/s of memory, GB/s of a link and direction.
+"""One device per kind: bfloat16 TFLOP/s, GiB, memory GB/s, link GB/s (one direction), linked devices.
 
-TPUs: the specification pages of Cloud TPU (cloud.google.com/tpu/docs), whose interconnect figure is
-of all links in both directions; about 90 % of it is taken. A float32 product takes six bfloat16
-passes. The programs compiled for v5p move four times the bytes of the model (its tiles do not stay on
-chip; ``python -m benchmarks.tpu_aot``), those for v5e about as many.
+TPUs: figures are from the specification pages of Cloud TPU (cloud.google.com/tpu/docs). Their
+interconnect figure is for all links in both directions; about 90% of it is used here. A float32 product
+takes six bfloat16 passes. Programs compiled for v5p move four times as many bytes as the model says,
+because tiles do not stay on chip (``python -m benchmarks.tpu_aot``); those for v5e move about as many.
 
-GPUs: NVIDIA's data sheets, dense, SXM: A100 80 GB, H100 and H200, and B200 with 180 of its
-192 GB; NVLink within one host. TF32 runs at half the bfloat16 rate, true float32 at a fifteenth.
+GPUs: figures are from NVIDIA's data sheets, for dense products and SXM: A100 80 GB, H100 and H200, and
+B200 with 180 of its 192 GB; NVLink within one host. TF32 runs at half the bfloat16 rate, true float32
+at a fifteenth.
 
-cpu: measured by ``python -m benchmarks.scaling`` on 2 cores of an AMD EPYC, the ``fit`` of
-``benchmarks/results/amd-epyc-2-cores/scaling.json``: 142 GFLOP/s, 0.68 of a plain float32 product;
-single shapes take 0.80 to 1.33 times what that rate says. Its link, a 10 Gbit/s network, and
-everything about several CPUs are assumed.
+cpu: figures were measured by ``python -m benchmarks.scaling`` on 2 cores of an AMD EPYC, see ``fit`` in
+``benchmarks/results/amd-epyc-2-cores/scaling.json``: 142 GFLOP/s, 0.68 of the rate of a plain float32
+product. Individual shapes take 0.80 to 1.33 times the time that this rate predicts. The link, a
+10 Gbit/s network, and everything about several CPUs are assumptions.
 """
 
 
 def parse_devices(text: str) -> Machine:
-    """Turn ``"v5e:256"`` into a machine; a bare kind is one device.
+    """Parse a text such as ``"v5e:256"`` into a machine; a kind without a count means one device.
 
     Raises:
-        InputError: for an unknown kind or a count that is none.
+        InputError: the kind is unknown, or the count is not a positive whole number.
 
     Examples:
         >>> parse_devices("v5e:256").num_devices

@@ -1,4 +1,4 @@
-"""A plan for a run on a machine: method, steps and settings, with what they cost."""
+"""A plan for a run on a machine: method, steps and settings, and their cost."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from hyperface_jax.planning.machines import Machine
 
 _GIB = 2**30
 _USABLE = 0.9
-"""Share of the memory that a program gets: the runtime and fragmentation take the rest."""
+"""Share of the memory that a program can use; the runtime and fragmentation take the rest."""
 _LONGEST_RUN = 24 * 3600.0
 _MOST_DEVICES = 2**20
 _COARSE_SHARE = 0.8
 
 
 class PlannedRun(NamedTuple):
-    """A run on a machine."""
+    """A planned run on a machine, with its cost."""
 
     method: Method
     num_steps: int
     batch_size: int | None
     num_groups: int | None
     block_size: int | None
-    """Points that meet in a step (stochastic): a small group makes blocks smaller than a batch."""
+    """Points per block (stochastic); in small groups, blocks are smaller than ``batch_size``."""
     coarse_steps: int
-    """Steps at the start with bfloat16 products, as in :class:`.Method`."""
+    """Number of steps at the start with bfloat16 products, as in :class:`.Method`."""
     step: StepCost
     coarse_step: StepCost
-    """The same step with bfloat16 products."""
+    """Cost of the same step with bfloat16 products."""
     num_measurements: int
     measured_rows: int | None
-    """Rows of each measurement (stochastic); None for all of them."""
+    """Number of rows in each measurement (stochastic); None means all rows."""
     measurement_seconds: float
-    """All measurements together, those of the start and of the result included; of mini-batches also
-    pushing the closest pairs apart at the end."""
+    """Total time of all measurements, including those of the start and of the result. With mini-batches,
+    it includes pushing the closest pairs apart at the end."""
     checkpoint_bytes: float
-    """One checkpoint, of all devices together."""
+    """Size of one checkpoint in bytes, for all devices together."""
     seconds: float
-    """The whole run, without compilation and files."""
+    """Time of the whole run, without compilation and file access."""
 
 
 def plan_run(
@@ -65,22 +65,22 @@ def plan_run(
     batch_size: int | None = None,
     coarse_steps: int | None = None,
 ) -> PlannedRun:
-    """Choose method and length of a run, and say what it costs.
+    """Choose the method and the number of steps of a run, and compute its cost.
 
     Args:
-        num_points: n, at least 2.
-        dim: d, at least 2.
-        machine: from :func:`parse_devices`.
-        method: None takes all pairs where such a run fits in memory and takes less than a day,
-            else mini-batches, cut to a day.
-        num_steps: steps; None takes the solver's choice.
-        batch_size: points of a block (stochastic); None takes the solver's choice.
-        coarse_steps: steps at the start with bfloat16 products (annealed); None takes four fifths of
-            them, and none on a CPU.
+        num_points: number of points n, at least 2.
+        dim: dimension d, at least 2.
+        machine: the devices, from :func:`parse_devices`.
+        method: ``"annealed"`` or ``"stochastic"``. None takes all pairs if such a run fits in memory
+            and takes less than a day, else mini-batches, with steps limited to a day.
+        num_steps: number of steps; None takes the solver's choice.
+        batch_size: points per block (stochastic); None takes the solver's choice.
+        coarse_steps: number of steps at the start with bfloat16 products (annealed); None takes four
+            fifths of all steps, but none on a CPU.
 
     Raises:
-        InputError: if the settings make no sense, or the run does not fit in memory; then it says
-            how many devices would do.
+        InputError: the settings make no sense, or the run does not fit in memory. In the latter case,
+            the message says how many devices would be enough.
     """
     _check(num_points, dim, method, num_steps, batch_size, coarse_steps)
     settings = num_points, dim, machine
@@ -190,7 +190,7 @@ def _stochastic(
 def _block_steps(
     num_points: int, dim: int, batch_size: int, step_seconds: float, longest: float
 ) -> int:
-    """Choose as many steps as the solver does, or as fit into the time with their measurements."""
+    """Choose the solver's number of steps, or fewer if they and their measurements take too long."""
     sweeps = default_num_steps(num_points, dim)
     steps = sweeps * max(num_points // batch_size, 1)
     if longest < 1.25 * steps * step_seconds:
@@ -207,14 +207,14 @@ def _too_large(num_points: int, dim: int, machine: Machine, plan: PlannedRun) ->
     usable = _USABLE * machine.memory_bytes / _GIB
     enough = _enough_devices(num_points, dim, machine, plan)
     return (
-        f"{num_points} points in {dim} dimensions need {needed:.1f} GiB a device and "
+        f"{num_points} points in {dim} dimensions need {needed:.1f} GiB per device, but "
         f"{machine.name}:{machine.num_devices} has {usable:.1f} GiB for it: "
-        + (f"use {machine.name}:{enough}" if enough else "no number of devices would do")
+        + (f"use {machine.name}:{enough}" if enough else "no number of devices would be enough")
     )
 
 
 def _enough_devices(num_points: int, dim: int, machine: Machine, plan: PlannedRun) -> int | None:
-    """Find the fewest devices that hold a run, by doubling and then halving the interval."""
+    """Find the smallest number of devices that can hold a run, by doubling and then bisection."""
 
     def fits(count: int) -> bool:
         more = replace(machine, num_devices=count)
