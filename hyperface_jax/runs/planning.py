@@ -1,4 +1,4 @@
-"""The stage that plans: what a packing would cost on a machine, before it is rented."""
+"""The ``plan`` stage: what a packing would cost on a machine, before you rent the machine."""
 
 from __future__ import annotations
 
@@ -20,35 +20,36 @@ _UNITS = (("days", 86_400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Tell memory, time and settings of a packing on a machine, by a cost model."""
+    """Estimate the memory, the time and the settings of a packing on a machine, by a cost model."""
 
     num_ids: int
     """Number of identities."""
     dim: int
-    """Dimension of the sphere's space."""
+    """Dimension of the space that contains the sphere."""
     devices: str = option(metavar="KIND:COUNT")
-    """KIND:COUNT, for example v5e:256. Kinds: v5e, v5p, v6e, a100, h100, h200, b200, cpu."""
+    """Kind and number of devices, for example v5e:256. Kinds: v5e, v5p, v6e, a100, h100, h200, b200,
+    cpu."""
     method: Method | None = None
-    """annealed: full batch. stochastic: mini-batches. Default: full batch where it fits into memory
-    and a day."""
+    """Packing method. annealed: full batch. stochastic: mini-batches. Default: annealed if it fits in
+    memory and takes at most a day, else stochastic."""
     steps: int | None = None
-    """Optimizer steps; chosen from num-ids and dim if not given."""
+    """Number of optimizer steps. Default: chosen from num-ids and dim."""
     batch_size: int | None = None
-    """Points of a mini-batch (stochastic)."""
+    """Number of points per mini-batch. For the stochastic method only."""
 
 
 def plan(config: Plan, *, watch: Watch = QUIET) -> Result:
-    """Tell what a packing costs on a machine.
+    """Estimate what a packing costs on a machine.
 
     Args:
         config: the settings.
-        watch: unused, as nothing takes long.
+        watch: unused, because nothing here takes long.
 
     Returns:
-        The plan in bytes, FLOPs and seconds; ``command`` packs by it.
+        The plan in bytes, FLOPs and seconds; its ``command`` runs the packing that was planned.
 
     Raises:
-        InputError: the settings make no sense, or the packing does not fit in memory.
+        InputError: the settings are invalid, or the packing does not fit in memory.
     """
     del watch
     checks = [
@@ -72,7 +73,7 @@ def plan(config: Plan, *, watch: Watch = QUIET) -> Result:
 
 
 def packing(config: Plan, machine: Machine, planned: PlannedRun) -> Pack:
-    """Return the settings that pack by a plan."""
+    """Return the settings of the packing that was planned."""
     return Pack(
         num_ids=config.num_ids,
         dim=config.dim,
@@ -117,7 +118,7 @@ def _step_lines(step: StepCost) -> list[str]:
         f"time per step: {_time(step.seconds)}, bottleneck: {step.bottleneck}",
         f"  compute        {_time(step.compute_seconds)} ({step.flops:.3g} FLOP a device, "
         f"{rate:.3g} TFLOP/s)",
-        f"  memory traffic {_time(step.traffic_seconds)} (beside the compute)",
+        f"  memory traffic {_time(step.traffic_seconds)} (in parallel with compute)",
         f"  communication  {_time(step.communication_seconds)} ({_size(step.sent_bytes)} sent)",
         f"  latency        {_time(step.latency_seconds)}",
     ]
@@ -148,7 +149,7 @@ def _block_lines(planned: PlannedRun) -> list[str]:
 
 
 def notes(machine: Machine) -> list[str]:
-    """Say what the figures rest on."""
+    """Say what the figures are based on."""
     if machine.name == "cpu":
         fitted = "the rate is fitted to steps timed on one 2-core CPU (benchmarks/scaling.py)"
     else:
@@ -159,8 +160,8 @@ def notes(machine: Machine) -> list[str]:
     found = [f"this is a model: {fitted}; it has not been run on {_described(machine)}"]
     if machine.num_devices > machine.linked_devices:
         found.append(
-            f"more than {machine.linked_devices} {machine.name} share a slower network than the link "
-            "that is assumed"
+            f"more than {machine.linked_devices} {machine.name} share a network that is slower than the "
+            "link assumed here"
         )
     return found
 
