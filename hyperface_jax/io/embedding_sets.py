@@ -33,7 +33,7 @@ NAMES = "names"
 
 @dataclass(frozen=True)
 class EmbeddingSet:
-    """Embeddings whose rows are scaled to unit length when they are asked for.
+    """Embeddings that are scaled to unit length when rows are read.
 
     Attributes:
         matrix: the embeddings as stored, ``[n, d]``; a memory map if they are in a .npy file.
@@ -189,7 +189,7 @@ def _labels_file(path: Path, num_rows: int) -> np.ndarray:
     keys = LABELS if key is None else (key,)
     found = _read_array(file, keys)
     if found is None:
-        raise InputError(f"{name}: holds none of the arrays {', '.join(keys)}; rename yours")
+        raise InputError(f"{name}: holds none of the arrays {', '.join(keys)}; name one of them")
     return _checked(found, num_rows, name)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
 
 UNIT_TOLERANCE = 1e-6
-"""A float32 row whose length is this close to 1 is left as it is."""
+"""Float32 rows whose lengths differ from 1 by at most this much are left unchanged."""
 
 _BLOCK_BYTES = 1 << 25
 

@@ -62,7 +62,7 @@ def csv_input_error(path: StrPath, line_number: int, error: Exception) -> InputE
     Returns:
         The exception, for the caller to raise.
     """
-    return InputError(f"{one_line(path)}: line {line_number}: {one_line(error)}; mend that line")
+    return InputError(f"{one_line(path)}: line {line_number}: {one_line(error)}; fix that line")
 
 
 def os_input_error(path: StrPath, action: str, error: OSError) -> InputError:
@@ -298,9 +298,9 @@ def read_json(path: StrPath) -> dict[str, Any]:
         value = json.loads(content)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise InputError(f"{name}: not JSON at {place}: {error.msg}; mend or remove it") from error
+        raise InputError(f"{name}: not JSON at {place}: {error.msg}; fix or remove it") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{name}: not JSON: {one_line(error)}; mend or remove it") from error
+        raise InputError(f"{name}: not JSON: {one_line(error)}; fix or remove it") from error
     if not isinstance(value, dict):
         raise InputError(f"{name}: holds a JSON {type(value).__name__}; an object is needed")
     return value

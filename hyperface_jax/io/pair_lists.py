@@ -183,7 +183,7 @@ def _two_line_pairs(source: _List, lines: Sequence[tuple[int, str]]) -> Iterator
     halves = [(number, _fields(line)) for number, line in lines]
     for number, fields in halves:
         if not (_is_half(fields) and fields[0]):
-            raise source.error(number, " is not 'path label' as the first line is; mend it")
+            raise source.error(number, " is not 'path label' like the first line; fix it")
     if len(halves) % 2:
         raise source.error(halves[-1][0], " has no partner; a pair is two lines 'path label'")
     for (_, first), (number, second) in zip(halves[::2], halves[1::2], strict=True):
@@ -209,7 +209,7 @@ def _lfw_pairs(source: _List, lines: Sequence[tuple[int, str]]) -> Iterator[Pair
         if len(fields) == 3:
             fields = [*fields[:2], fields[0], fields[2]]
         if len(fields) != 4 or not (fields[1].isdecimal() and fields[3].isdecimal()):
-            raise source.error(number, " is not 'name i j' or 'name i name j'; mend it")
+            raise source.error(number, " is not 'name i j' or 'name i name j'; fix it")
         first, second = (_lfw_image(source, *fields[i : i + 2]) for i in (0, 2))
         yield Pair(first, second, fields[0] == fields[2])
 

@@ -165,7 +165,7 @@ def _without_tensors(content: dict[Any, Any]) -> str:
     deeper = [one_line(key) for key, value in content.items() if _named_tensors(value)]
     mend = f"save what is under {deeper[0]!r} alone" if deeper else "save model.state_dict()"
     usual = ", ".join(_WRAPPERS)
-    return f"holds no named tensors, at its top or under {usual}, but {shown}; {mend}"
+    return f"holds no named tensors at the top level or under {usual}, but {shown}; {mend}"
 
 
 class _Storage(NamedTuple):

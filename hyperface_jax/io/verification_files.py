@@ -219,8 +219,8 @@ def _from_pickle(path: Path, content: bytes) -> VerificationSet:
     is_same = [_label(path, index, label) for index, label in enumerate(_items(path, value[1]))]
     if len(images) != 2 * len(is_same) or not is_same:
         raise InputError(
-            f"{one_line(path)}: {len(images)} images for {len(is_same)} labels; two a label are "
-            "needed, so get the file again"
+            f"{one_line(path)}: {len(images)} images for {len(is_same)} labels; two images per label "
+            "are needed, so get the file again"
         )
     return VerificationSet(images, np.array(is_same), path.stem)
 
@@ -273,5 +273,5 @@ def _image(path: Path, index: int, image: Any) -> bytes:
 
 def _label(path: Path, index: int, label: Any) -> bool:
     if not isinstance(label, int) or label not in (0, 1):
-        raise InputError(f"{one_line(path)}: label {index} is not True or False; mend that label")
+        raise InputError(f"{one_line(path)}: label {index} is not True or False; fix that label")
     return bool(label)

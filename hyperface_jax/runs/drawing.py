@@ -73,7 +73,7 @@ def faces(config: Faces, *, watch: Watch = QUIET) -> Result:
     if flat:
         watch.warn(
             f"{len(flat)} faces came out of one color and were left out, such as {flat[0]}: the "
-            "generator fails now and then"
+            "generator sometimes fails"
         )
     num = config.num - len(flat)
     summary = {"num_faces": num, "num_left_out": len(flat), "seed": config.seed}

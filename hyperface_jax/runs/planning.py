@@ -94,7 +94,7 @@ def lines(config: Plan, machine: Machine, planned: PlannedRun, words: str) -> li
         f"{planned.method}: {planned.num_steps} steps, {_time(planned.seconds)}",
         *_memory_lines(step.memory, machine),
         *_step_lines(step),
-        f"  with bfloat16 products: {_time(planned.coarse_step.seconds)} a step, "
+        f"  with bfloat16 products: {_time(planned.coarse_step.seconds)} per step, "
         f"{planned.coarse_step.bottleneck}",
         *_run_lines(planned),
         "settings:",
@@ -116,7 +116,7 @@ def _step_lines(step: StepCost) -> list[str]:
     rate = step.flops / step.seconds / 1e12
     return [
         f"time per step: {_time(step.seconds)}, bottleneck: {step.bottleneck}",
-        f"  compute        {_time(step.compute_seconds)} ({step.flops:.3g} FLOP a device, "
+        f"  compute        {_time(step.compute_seconds)} ({step.flops:.3g} FLOP per device, "
         f"{rate:.3g} TFLOP/s)",
         f"  memory traffic {_time(step.traffic_seconds)} (in parallel with compute)",
         f"  communication  {_time(step.communication_seconds)} ({_size(step.sent_bytes)} sent)",
@@ -126,8 +126,8 @@ def _step_lines(step: StepCost) -> list[str]:
 
 def _run_lines(planned: PlannedRun) -> list[str]:
     return [
-        f"total time: {_time(planned.seconds)}, of which measuring "
-        f"{_time(planned.measurement_seconds)}; compilation and files come on top",
+        f"total time: {_time(planned.seconds)}, including {_time(planned.measurement_seconds)} for "
+        "measuring, but not compilation and files",
         f"checkpoint: {_size(planned.checkpoint_bytes)}; two are kept",
     ]
 
@@ -154,7 +154,7 @@ def notes(machine: Machine) -> list[str]:
         fitted = "the rate is fitted to steps timed on one 2-core CPU (benchmarks/scaling.py)"
     else:
         fitted = (
-            f"peak rates are public ones and {machine.efficiency:.0%} of them is assumed; FLOPs and "
+            f"it assumes {machine.efficiency:.0%} of the published peak rates; FLOPs and "
             "bytes are checked against programs compiled for CPU devices"
         )
     found = [f"this is a model: {fitted}; it has not been run on {_described(machine)}"]

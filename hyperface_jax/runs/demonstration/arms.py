@@ -52,7 +52,7 @@ def arms_of(loop: ClosedLoop) -> list[Arm]:
 
 
 def keep_out(loop: ClosedLoop) -> dict[str, Any]:
-    """Return the settings that keep a packing clear of the real persons."""
+    """Return the settings that keep a packing away from the real persons."""
     return {"keep_out": loop.reference, "keep_out_cosine": round(loop.threshold, 6)}
 
 

@@ -20,7 +20,8 @@ class Demo:
     """Run the whole method in a world of toy faces, and write one report.
 
     The stages are gallery, packing, synthesis, recognition, evaluation and leakage. Everything runs on
-    this machine, without downloads. Run the same command again to resume.
+    this machine, without downloads. The options quick and full choose the size of the world; the other
+    size options change single numbers of it. Run the same command again to resume.
     """
 
     out: Path | None = None
@@ -31,7 +32,7 @@ class Demo:
     full: bool = option(False, group=_SIZE)
     """Run a larger world. On two cores, it takes an hour or more instead of minutes."""
     num_ids: int | None = option(None, group=_SIZE)
-    """Number of synthetic identities. Default for this and the following options: from the size."""
+    """Number of synthetic identities."""
     images_per_id: int | None = option(None, group=_SIZE)
     """Number of images for each synthetic identity."""
     gallery: int | None = option(None, group=_SIZE)

@@ -79,7 +79,4 @@ def _announce(loop: ClosedLoop, watch: Watch) -> None:
         "same command to resume"
     )
     if loop.size.is_small:
-        watch.say(
-            "This size shows the stages at work; it is too small to tell the ways apart of choosing "
-            "identities."
-        )
+        watch.say("This size shows the stages at work; it is too small to tell the ways apart.")

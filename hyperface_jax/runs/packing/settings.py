@@ -125,7 +125,7 @@ def check_settings(config: Pack) -> None:
     if config.restarts > 1 and config.method == "stochastic":
         raise InputError("`restarts` does not go with `method=stochastic`: use annealed or paper")
     if config.polish and (config.gallery or config.keep_out):
-        raise InputError("`polish` optimizes the max cosine alone: drop `gallery` and `keep_out`")
+        raise InputError("`polish` optimizes only the max cosine: drop `gallery` and `keep_out`")
     _refuse_ignored(config)
 
 

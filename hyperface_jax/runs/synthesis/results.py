@@ -80,7 +80,7 @@ def _check(config: Synthesize, parts: Parts, summary: dict[str, Any]) -> None:
     name, out = one_line(parts.generator.name), one_line(config.out)
     num_dropped = summary["num_rejected"]
     if num_dropped and summary["num_flat"] == num_dropped + summary["num_images"]:
-        raise InputError(f"{all_flat(name, num_dropped)}, and choose another folder than {out}")
+        raise InputError(f"{all_flat(name, num_dropped)}, and choose a folder other than {out}")
     if not summary["num_images"]:
         raise InputError(
             f"{out}: all {num_dropped} images were dropped, {summary['num_flat']} of one color and "
@@ -90,7 +90,7 @@ def _check(config: Synthesize, parts: Parts, summary: dict[str, Any]) -> None:
     if 0 < summary["num_comparable"] == summary["num_alike_identities"]:
         raise InputError(
             f"generator {name}: the images of every identity are all alike, see "
-            f"{one_line(config.out / SHEET)}; let it use its noise, or raise `beta`, and choose "
+            f"{one_line(config.out / SHEET)}; make it use its noise, or raise `beta`, and choose "
             "another folder"
         )
 
@@ -168,17 +168,17 @@ def _warn(summary: dict[str, Any], watch: Watch) -> None:
     if num_flat:
         watch.warn(
             f"{num_flat} of {num_images + summary['num_rejected']} images came out of one color and "
-            "were dropped: the generator fails now and then"
+            "were dropped: the generator sometimes fails"
         )
     if summary["num_alike_identities"]:
         watch.warn(
             f"{summary['num_alike_identities']} of {summary['num_comparable']} identities have images "
-            "that are all alike: the generator makes little of its noise"
+            "that are all alike: the generator hardly uses its noise"
         )
     if summary["num_repeated_images"] > _MOST_REPEATED * num_images:
         watch.warn(
-            f"{summary['num_repeated_images']} of {num_images} images are like another one before "
-            "them: the generator makes little of its noise or its condition"
+            f"{summary['num_repeated_images']} of {num_images} images resemble an earlier image: the "
+            "generator hardly uses its noise or its condition"
         )
 
 
@@ -187,8 +187,8 @@ def _in_words(config: Synthesize, summary: dict[str, Any]) -> str:
     lines = [f"{summary['num_images']} images of {summary['num_identities']} identities{dropped}"]
     if found := summary["fidelity"]:
         lines.append(
-            f"nearest other identity, mean cosine: {found['nearest_before_mean']:.3f} of the packing, "
-            f"{found['nearest_after_mean']:.3f} of the faces; face to its target "
+            f"nearest other identity, mean cosine: {found['nearest_before_mean']:.3f} in the packing, "
+            f"{found['nearest_after_mean']:.3f} in the faces; face to its target "
             f"{found['target_cosine']:.3f}"
         )
     return "\n".join([*lines, f"see {one_line(config.out / SHEET)}"])

@@ -70,8 +70,8 @@ class Synthesize:
     """Instead of adding noise, draw conditions uniformly among those that have at least this cosine to
     the embedding."""
     cap_share: float | None = option(None, group="images")
-    """Share of the images whose conditions are drawn by min-cosine; those of the others are drawn by
-    beta. Default: 1 if min-cosine is given."""
+    """Share of the images that use min-cosine to draw their conditions; the other images use beta.
+    Default: 1 if min-cosine is given."""
     crop: str = option("center", group="face", metavar="none|center|FILE")
     """How to cut out the face. none: keep the whole image. center: cut out the largest square. FILE: the
     .onnx file of an SCRFD detector, whose landmarks align the face."""
@@ -115,7 +115,7 @@ def check_settings(config: Synthesize) -> None:
     if config.min_target_cosine is not None and config.recognizer is None:
         raise InputError("`min_target_cosine` needs `recognizer`, which measures the cosine")
     if config.color is not None and config.recognizer is None:
-        raise InputError(f"`color={config.color}`: belongs to `recognizer`; give that too")
+        raise InputError(f"`color={config.color}`: is that of `recognizer`; give that too")
     if config.cap_share is not None and config.min_cosine is None:
         raise InputError("`cap_share` needs `min_cosine`, which says how wide the cap is")
     _refuse_ignored(config)

@@ -44,8 +44,8 @@ class Train:
     embedding_dim: int | None = option(None, group="network")
     """Dimension of the embedding. Default: 512."""
     variant: Literal["adaface", "insightface"] = option("adaface", group="network")
-    """PyTorch project whose network to train; the weights fit the code of that project. adaface takes
-    BGR images, insightface takes RGB images."""
+    """Variant of the network. Its weights fit the PyTorch code of the project with that name. adaface
+    takes BGR images, insightface takes RGB images."""
     image_size: int | None = option(None, group="network")
     """Height and width of the images, in pixels. Images of other sizes are cut square and scaled.
     Default: the size that the backbone takes."""

@@ -106,7 +106,7 @@ def _loop(job: Job, checkpointer: Checkpointer, watch: Watch) -> tuple[Fitted, A
         except NotFiniteError as error:
             raise NotFiniteError(
                 f"{job.run.path}: {error} with another `out`; the last checkpoint holds the weights "
-                "of a step before"
+                "of an earlier step"
             ) from error
     return fitted, account
 
