@@ -1,4 +1,4 @@
-"""The ``hyperface`` command: it parses words, calls :mod:`hyperface_jax.runs` and prints.
+"""The ``hyperface`` command: it parses arguments, calls :mod:`hyperface_jax.runs` and prints.
 
-Nothing imports this folder.
+This is the top layer of the package: no other folder imports it.
 """

@@ -1,4 +1,4 @@
-"""Files of settings, as ``--print-config`` writes and ``--config`` reads them."""
+"""Settings files, as ``--print-config`` writes them and ``--config`` reads them."""
 
 import difflib
 import json
@@ -26,7 +26,7 @@ def as_yaml(settings: Any) -> str:
 
 
 def read_config(path: Path, settings: type) -> dict[Trail, Any]:
-    """Return what a file of YAML, or of JSON if it is named ``.json``, gives for leaves of settings."""
+    """Read the values of settings from a YAML file, or from a JSON file that ends in ``.json``."""
     known = {
         ".".join((*leaf.trail[:-1], name)): leaf
         for leaf in leaves(settings)
@@ -49,7 +49,7 @@ def read_config(path: Path, settings: type) -> dict[Trail, Any]:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    """Return the file, with every value as the text that it is written as."""
+    """Read the file, with every value as the text that it is written as."""
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
@@ -73,7 +73,7 @@ def _flat(document: dict[str, Any], start: str = "") -> Iterator[tuple[str, Any]
 
 
 def _converted(value: Any, kind: Any) -> Any:
-    """Return a value of a type from the text, or the list of texts, that says it."""
+    """Convert a text, or a list of texts, to a value of a type."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         for part in sorted(parts, key=lambda part: part is not NoneType):

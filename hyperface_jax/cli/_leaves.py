@@ -1,4 +1,4 @@
-"""Fields of settings as options: names, types, defaults and help."""
+"""Fields of settings as command-line options: names, types, defaults and help."""
 
 import ast
 import functools
@@ -14,11 +14,11 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 from hyperface_jax.runs.support.settings import Option, option_of
 
 Trail = tuple[str, ...]
-"""The names of fields that lead to one, such as ``("arc2face", "steps")``."""
+"""Names of nested fields that lead to a field, such as ``("arc2face", "steps")``."""
 
 
 class Leaf(NamedTuple):
-    """A field that one option sets; its default is ``MISSING`` if it must be given."""
+    """A field that a single option sets; its default is ``MISSING`` if the option is required."""
 
     trail: Trail
     kind: Any
@@ -29,17 +29,17 @@ class Leaf(NamedTuple):
 
     @property
     def flag(self) -> str:
-        """Its option, without hyphens in front."""
+        """Name of the option, without the leading hyphens."""
         return self.trail[-1].replace("_", "-")
 
     @property
     def metavar(self) -> str:
-        """What stands for its value."""
+        """Placeholder for the value on a help page."""
         named = self.option.metavar or (self.flag.upper() if self.option.is_positional else None)
         return shown_kind(self.kind, named)
 
     def in_words(self, value: str | None) -> str:
-        """Return how a command line gives it, with the value if there is one."""
+        """Return the option as written on a command line, with the value if there is one."""
         if self.kind is bool and value in ("True", "False"):
             return f"--{self.flag}" if value == "True" else f"--no-{self.flag}"
         name = self.metavar.upper() if self.option.is_positional else f"--{self.flag}"
@@ -47,9 +47,9 @@ class Leaf(NamedTuple):
 
 
 def leaves(settings: type, trail: Trail = (), group: str = "", part: Any = None) -> Iterator[Leaf]:
-    """Yield the fields of settings, and of the parts that are settings themselves.
+    """Yield the fields of settings and of nested settings.
 
-    Of a part, ``trail`` leads to it, ``group`` is its title and ``part`` its default.
+    For nested settings, ``trail`` leads to them, ``group`` is their title and ``part`` their default.
     """
     kinds, helps = get_type_hints(settings), _docstrings(settings)
     for item in fields(settings):
@@ -65,7 +65,7 @@ def leaves(settings: type, trail: Trail = (), group: str = "", part: Any = None)
 
 
 def build(settings: type, values: Mapping[Trail, Any], trail: Trail = ()) -> Any:
-    """Return settings of the values of their leaves."""
+    """Build settings from the values of their leaves."""
     found = {}
     for name, kind in get_type_hints(settings).items():
         below = (*trail, name)
@@ -74,7 +74,7 @@ def build(settings: type, values: Mapping[Trail, Any], trail: Trail = ()) -> Any
 
 
 def shown_kind(kind: Any, named: str | None = None) -> str:
-    """Return a type in the words of a help page: ``INT``, ``{png,jpg}``, ``PATH ...``."""
+    """Return a type as a help page shows it: ``INT``, ``{png,jpg}``, ``PATH ...``."""
     origin, parts = get_origin(kind), get_args(kind)
     if named:
         return f"{named} ..." if origin is tuple else named
@@ -88,7 +88,7 @@ def shown_kind(kind: Any, named: str | None = None) -> str:
 
 
 def in_flags(text: str, settings: type) -> str:
-    """Return a text with the fields in backquotes as options: ```num_ids=1``` as ``--num-ids 1``."""
+    """Write the backquoted fields of a text as options: ```num_ids=1``` becomes ``--num-ids 1``."""
     known = {leaf.trail[-1]: leaf for leaf in leaves(settings)}
 
     def shown(found: re.Match[str]) -> str:
@@ -100,7 +100,7 @@ def in_flags(text: str, settings: type) -> str:
 
 @functools.cache
 def _docstrings(settings: type) -> dict[str, str]:
-    """Return the strings behind the fields of a class and its bases."""
+    """Return the docstrings of the fields of a class and of its bases."""
     found: dict[str, str] = {}
     for base in reversed(settings.__mro__[:-1]):
         tree = ast.parse(textwrap.dedent(inspect.getsource(base)))

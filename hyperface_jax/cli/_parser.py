@@ -1,4 +1,4 @@
-"""Words into settings, with tyro."""
+"""Parsing of command-line arguments into settings, with tyro."""
 
 import argparse
 import inspect
@@ -28,13 +28,13 @@ class General:
     json: bool = False
     """Print the figures as JSON instead of words."""
     config: Path | None = option(None, metavar="FILE")
-    """Take settings from FILE, YAML or JSON; options of the command line win."""
+    """Read settings from FILE, in YAML or JSON. Options on the command line take precedence."""
     print_config: bool = False
-    """Print all settings as YAML, which --config takes, and run nothing."""
+    """Print all settings as YAML that --config can read, and run nothing."""
 
 
 def parse(verb: str, words: Sequence[str]) -> tuple[Any, General]:
-    """Return the settings of a verb that the words behind it give, and the general ones."""
+    """Return the settings of a verb that its arguments give, and the general ones."""
     settings = getattr(runs, verb.capitalize())
     found = _leaves(settings)
     words = _in_new_names(words, found)
@@ -61,7 +61,7 @@ def parse(verb: str, words: Sequence[str]) -> tuple[Any, General]:
 
 
 def print_completion(shell: str) -> None:
-    """Print a script that completes all verbs in a shell, and leave by ``SystemExit``."""
+    """Print a script that completes all verbs in a shell, and raise ``SystemExit``."""
     types = {verb: _tyro_type(_leaves(getattr(runs, verb.capitalize())), {}) for verb in VERBS}
     words = ["--tyro-print-completion", shell]
     tyro.extras.subcommand_cli_from_dict(types, prog="hyperface", args=words, config=_MARKERS)
@@ -73,7 +73,7 @@ def _leaves(settings: type) -> list[Leaf]:
 
 
 def _tyro_type(found: Sequence[Leaf], given: Mapping[Trail, Any]) -> Any:
-    """Return a class with an attribute for each option; those of a group are together in one."""
+    """Return a class with an attribute for each option outside of groups and for each group."""
     groups: dict[str, list[Any]] = {"": []}
     for leaf in found:
         shown = _tyro_field(leaf, given.get(leaf.trail, leaf.default))
@@ -104,7 +104,7 @@ def _tyro_field(leaf: Leaf, default: Any) -> Any:
 
 
 def _in_new_names(words: Sequence[str], found: Sequence[Leaf]) -> list[str]:
-    """Return the words with options under their names of today."""
+    """Replace old names of options by their current names."""
     names = {alias.replace("_", "-"): leaf.flag for leaf in found for alias in leaf.option.aliases}
     renamed = {f"--{no}{old}": f"--{no}{new}" for old, new in names.items() for no in ("", "no-")}
     split = [word.partition("=") for word in words]

@@ -1,4 +1,4 @@
-"""What a run tells on a terminal or in a log: remarks, warnings and progress."""
+"""How a run reports to a terminal or a log: remarks, warnings and progress."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ _LINE_EVERY_SECONDS = 10.0
 
 
 def make_watch(translate: Callable[[str], str], *, is_quiet: bool, is_json: bool) -> Watch:
-    """Return a watch that prints; JSON has standard output for itself."""
+    """Return a watch that prints; with JSON, nothing else goes to standard output."""
 
     def say(text: str) -> None:
         if not is_quiet:
@@ -31,14 +31,14 @@ def make_watch(translate: Callable[[str], str], *, is_quiet: bool, is_json: bool
 
 
 def tell(text: str, stream: TextIO) -> None:
-    """Print a text; where nobody reads it any more, the work goes on all the same."""
+    """Print a text; if the reader is gone, continue without an error."""
     with suppress(BrokenPipeError):
         print(text, file=stream, flush=True)
 
 
 @contextmanager
 def show_progress(title: str, unit: str, total: float, done: float = 0) -> Iterator[Update]:
-    """Show a bar on a terminal, and a line now and then elsewhere, see :class:`.OpenProgress`."""
+    """Show a bar on a terminal, or occasional lines elsewhere; see :class:`.OpenProgress`."""
     console = Console(stderr=True)
     title, is_bar = one_line(title), console.is_terminal
     bar = bars.Progress(*_columns(unit), console=console, disable=not is_bar, transient=not unit)
@@ -63,7 +63,7 @@ def _columns(unit: str) -> list[bars.ProgressColumn]:
 
 
 class _Log:
-    """Lines at intervals, and one at once for what is done at the start; of steps also the ends."""
+    """Lines at intervals, and one at the start; for steps, also after the first and the last."""
 
     def __init__(self, title: str, unit: str, total: float, start: float) -> None:
         self._title, self._unit, self._total, self._start = title, unit, total, start
@@ -82,7 +82,7 @@ class _Log:
         return is_due
 
     def line(self, done: float, figure: str) -> str:
-        """Return a line."""
+        """Return the line to print."""
         count = f"{done:.0f}/{self._total:.0f}" if self._unit else f"{done / self._total:.0%}"
         if done <= self._start:
             return f"{self._title}: {count}  {figure}".rstrip()
@@ -92,7 +92,7 @@ class _Log:
         return f"{head}{rate}  {left:.0f} s left  {figure}".rstrip()
 
     def rate(self, done: float) -> str:
-        """Return the speed in words."""
+        """Return the speed as text."""
         speed = self._speed(done)
         shown = f"{speed:.0f}" if speed >= 10 else f"{speed:.2g}"
         return f"{speed:.1f} steps/s" if self._is_steps else f"{shown} {self._unit}/s"

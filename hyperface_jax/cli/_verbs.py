@@ -1,4 +1,4 @@
-"""The table of verbs: ``pack`` is ``runs.pack``, which takes ``runs.Pack``, and so on."""
+"""The table of verbs: ``pack`` calls ``runs.pack``, which takes ``runs.Pack``, and so on."""
 
 VERBS = {
     "faces": "Draw face images of random people, to make a gallery from.",
@@ -9,12 +9,12 @@ VERBS = {
     "evaluate": "Measure a recognizer on verification benchmarks.",
     "leakage": "Find faces that are too close to real people, or to each other.",
     "diversity": "Measure the variety of a data set.",
-    "plan": "Estimate memory and time of a packing on given hardware.",
-    "bounds": "Print what no packing can beat, and the best construction.",
-    "report": "Draw the report of a finished packing again.",
+    "plan": "Estimate the memory and time that a packing needs on given hardware.",
+    "bounds": "Print a bound that no packing can beat, and the best construction.",
+    "report": "Write the report of a finished packing again.",
     "demo": "Run the whole method in a world of toy faces.",
 }
-"""What each does: the stages of the method in their order, then the others."""
+"""What each verb does: first the stages of the method in their order, then the others."""
 
 EXAMPLES = {
     "faces": "--source ldm-celebahq-256 --num 10000 --out IMAGES",

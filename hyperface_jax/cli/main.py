@@ -1,4 +1,4 @@
-"""Entry point of ``hyperface``: parse, run, print, and turn bad input into one line and exit code 2."""
+"""Entry point of ``hyperface``: parse, run, print; bad input gives one line and exit code 2."""
 
 import difflib
 import json
@@ -23,9 +23,9 @@ commands, in the order of the method:
 {commands}
 
 options:
-  -h, --help                show this page, or that of a command: hyperface pack --help
+  -h, --help                show this page; "hyperface pack --help" shows that of pack
   --version                 show the version
-  --print-completion SHELL  print what completes commands in bash or zsh, for example
+  --print-completion SHELL  print a completion script for bash or zsh, for example
                             hyperface --print-completion bash > \\
                               ~/.local/share/bash-completion/completions/hyperface"""
 
@@ -34,11 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line.
 
     Args:
-        arguments: the words after ``hyperface``; None takes those of the process.
+        arguments: the arguments after ``hyperface``; None takes those of the process.
 
     Returns:
-        The exit code: 0 done, 2 bad input, 3 another process of the job stopped, 130 stopped by a
-        signal with everything saved.
+        The exit code: 0 if done, 2 for bad input, 3 if another process of the job stopped, 130 if
+        stopped by a signal with everything saved.
     """
     try:
         return _run(*_parsed(arguments))
@@ -60,10 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str] | None = None) -> Any:
-    """Return the settings of a command line as for :func:`main`, and run nothing.
+    """Return the settings that a command line as for :func:`main` gives, and run nothing.
 
     Raises:
-        SystemExit: the words are no settings, or ask for help.
+        SystemExit: the arguments are invalid, or ask for help.
     """
     return _parsed(arguments)[0]
 
@@ -117,14 +117,14 @@ def _run(settings: Any, general: Any) -> int:
         raise InputError(translate(str(error))) from error
     except Stopped as stopped:
         code, text = _INTERRUPTED, str(stopped)
-    # To ask a process that is alone would start its devices.
+    # A process that is alone is not asked whether it is the first: that would start its devices.
     if text and (not jax.distributed.is_initialized() or processes.is_first_process()):
         tell(text, sys.stdout)
     return code
 
 
 def _let_go_of_a_closed_pipe() -> None:
-    """Lose what a reader such as ``head`` has left unread, so that no traceback speaks of it."""
+    """Discard what a reader such as ``head`` has left unread, so that Python prints no traceback."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -1,4 +1,8 @@
-"""Files in and out: embeddings, and the files of a run directory."""
+"""Reading and writing files: embeddings, images, models, benchmarks and run directories.
+
+This folder imports only the bottom layers of the package: typing, errors, sphere, bounds, meshes and
+processes. Every layer above may import it.
+"""
 
 from hyperface_jax.io.embeddings import (
     Embeddings,

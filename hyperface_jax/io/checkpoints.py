@@ -1,4 +1,4 @@
-"""Asynchronous checkpoints of a solver state (orbax)."""
+"""Asynchronous checkpoints of an optimizer state, by orbax."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ except ImportError as error:
 _MOST_BYTES_COPIED = 2**30
 _SIGNS_OF_FULLNESS = ("No space left", "Disk quota", "RESOURCE_EXHAUSTED")
 
-# What orbax logs as an error, it also raises.
+# orbax raises every error that it logs, so its log is redundant.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class Checkpoint(NamedTuple):
-    """A restored state and what was noted beside it."""
+    """A restored state, and the notes that were saved with it."""
 
     state: Any
     notes: dict[str, Any]
@@ -38,10 +38,10 @@ class Checkpoint(NamedTuple):
 class Checkpointer:
     """Keep the two latest checkpoints of a state under ``path``.
 
-    Saving copies the state and returns; the files are written in the background and renamed when
-    whole, so a kill at any moment leaves the last complete checkpoint. A state too large to be copied
-    is written before :meth:`save` returns. All processes of a job call the methods together, and each
-    writes the rows of its own devices.
+    Saving copies the state and returns. The files are written in the background and renamed when they
+    are complete, so a kill at any moment leaves the last complete checkpoint. A state that is too large
+    to copy is written before :meth:`save` returns. All processes of a job call the methods together,
+    and each writes the rows of its own devices.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,12 +53,12 @@ class Checkpointer:
         """Start saving a state (a pytree of arrays; PRNG keys are saved as their data).
 
         Raises:
-            InputError: the disk is too full; the checkpoints that are there stay.
+            InputError: the disk is too full; existing checkpoints stay.
         """
         plain = _without_keys(state)
         self._check_room(_local_bytes(plain))
         is_large = _local_bytes(plain) > _MOST_BYTES_COPIED
-        # A copy: the solver donates the state's buffers to the next scan while the files are written.
+        # The optimizer donates the state's buffers to its next scan while the copy is being written.
         saved = plain if is_large else jax.tree.map(jnp.copy, plain)
         with self._explaining():
             self._manager.save(
@@ -79,7 +79,7 @@ class Checkpointer:
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
-        """Turn what orbax raises where it cannot write, an error of many kinds, into one that helps."""
+        """Turn the many errors that orbax raises when it cannot write into a helpful one."""
         try:
             yield
         except Exception as error:
@@ -96,10 +96,10 @@ class Checkpointer:
     def restore(self, like: Any) -> Checkpoint | None:
         """Return the latest checkpoint in the structure of ``like``, or None if there is none.
 
-        ``like`` holds arrays, or their shapes, so that no second state need be in memory. Arrays come
-        with its shardings. Where it has more rows than the checkpoint, rows of zeros are added, and
-        where it has fewer, the last rows, which must be such, are dropped: a run may go on with another
-        number of devices.
+        ``like`` holds arrays, or only their shapes, so that no second state needs to be in memory. The
+        restored arrays get its shardings. If ``like`` has more rows than the checkpoint, rows of zeros
+        are added; if it has fewer, the last rows, which must be zeros, are dropped. A run can therefore
+        resume with a different number of devices.
         """
         step = self._manager.latest_step()
         if step is None:

@@ -1,4 +1,4 @@
-"""Whose folder is this? What a folder says that it was made by, and what may be written there."""
+"""Ownership of folders: which run made a folder, and whether another run may write to it."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ def claim(
     own: Collection[str] = (),
     kind: str = "run",
 ) -> None:
-    """Write the settings that a folder is made by, or check that it was made by the same.
+    """Write the settings of a run to its folder, or check that the folder was made with the same ones.
 
     Args:
-        folder: the folder, which is there.
-        name: of the file of settings in it.
-        settings: in terms of JSON.
-        ignore: settings that may differ, since they do not change the result.
-        renamed: new names of settings, by those that earlier versions wrote.
-        respelled: new values by those that earlier versions wrote, by the (new) name of the setting.
-        own: names of files that may be there already.
-        kind: what the folder holds, for the message.
+        folder: an existing folder.
+        name: name of the settings file in it.
+        settings: settings as JSON values.
+        ignore: settings that may differ because they do not change the result.
+        renamed: current names of settings, by the names that earlier versions wrote.
+        respelled: for each setting (by its current name), current values by the values that earlier
+            versions wrote.
+        own: names of files that may already be there.
+        kind: kind of thing that the folder holds, for the message.
 
     Raises:
-        InputError: it holds files of something else, or was made by other settings, each of which is
-            named.
+        InputError: the folder holds files of something else, or was made with other settings; the
+            message names each of them.
     """
     path = folder / name
     if not path.exists():
@@ -68,10 +69,10 @@ def refuse_strangers(folder: Path, *, own: Collection[str] = (), lacks: str = ""
     Args:
         folder: the folder; it may be missing.
         own: names of files that may be there.
-        lacks: name of the file that would tell that it is ours, for the message.
+        lacks: name of the missing file that would mark the folder as ours, for the message.
 
     Raises:
-        InputError: it does, or is a file.
+        InputError: the folder holds other files, or is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"`out={one_line(folder)}`: is a file; choose a folder")
@@ -87,15 +88,15 @@ def refuse_strangers(folder: Path, *, own: Collection[str] = (), lacks: str = ""
 
 
 def refuse_foreign(folder: Path, name: str, is_own: Callable[[Any], bool] = lambda _: True) -> None:
-    """Refuse a folder, or a place for one, that holds other things than a result that may be replaced.
+    """Refuse a folder that holds anything but a result that may be replaced.
 
     Args:
         folder: the folder; it may be missing or empty.
-        name: of the file of JSON that tells whose it is.
-        is_own: whether what that file holds is ours.
+        name: name of the JSON file that tells what made the folder.
+        is_own: tells from the contents of that file whether the result is ours.
 
     Raises:
-        InputError: it does, or is a file.
+        InputError: the folder holds something else, or is a file.
     """
     path = folder / name
     if not (path.is_file() and is_own(read_json(path))):
@@ -108,10 +109,10 @@ def refuse_foreign_file(path: Path, maker: str, is_own: Callable[[Path], bool]) 
     Args:
         path: the file; it may be missing.
         maker: the stage that writes such files, for the message.
-        is_own: whether a file that is there was written by it.
+        is_own: tells whether an existing file was written by that stage.
 
     Raises:
-        InputError: it was not.
+        InputError: the file was written by something else.
     """
     if path.exists() and not is_own(path):
         raise InputError(

@@ -1,8 +1,8 @@
-"""Sets of embeddings that stay in their file, with the names and identities that go with the rows.
+"""Sets of embeddings that stay in their files, with the names and identities of their rows.
 
-:func:`~hyperface_jax.io.embeddings.read_embeddings` holds a whole file in memory; here every row is
-checked once and unit rows are made of a slice at a time, so that a .npy file may be larger than the
-memory. The verbs that write embeddings write names or identities beside them.
+:func:`~hyperface_jax.io.embeddings.read_embeddings` holds a whole file in memory. Here, every row is
+checked once and rows are normalized one slice at a time, so that a .npy file may be larger than memory.
+The verbs that write embeddings also write names or identities next to them.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
 
 FACES = "embeddings"
-"""Folder of a data set for the embeddings of its faces, an .npz a shard."""
+"""Folder of a data set that holds the embeddings of its faces, one .npz file per shard."""
 LABELS = ("labels", "identities", "persons")
-"""Arrays that hold the identity of each row, the first that is there."""
+"""Names of arrays that may hold the identity of each row; the first one that exists is read."""
 NAMES = "names"
 
 
 @dataclass(frozen=True)
 class EmbeddingSet:
-    """Embeddings whose rows are scaled to unit length when they are asked for.
+    """Embeddings that are scaled to unit length when rows are read.
 
     Attributes:
-        matrix: as stored, ``[n, d]``; of a .npy file a memory map.
-        path: the file or folder that was named.
-        files: the files that it is read from.
-        sha256: hexadecimal digest of the content, and of the key if one was given; of several files
-            that of their digests.
+        matrix: the embeddings as stored, ``[n, d]``; a memory map if they are in a .npy file.
+        path: the file or folder, as it was given.
+        files: the files that the embeddings are read from.
+        sha256: hexadecimal digest of the content, and of the key if one was given; for several files,
+            the digest of their digests.
     """
 
     matrix: np.ndarray
@@ -50,7 +50,7 @@ class EmbeddingSet:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and dimension, ``(n, d)``."""
+        """Number of rows and dimension, ``(n, d)``."""
         return self.matrix.shape[0], self.matrix.shape[1]
 
     def __getitem__(self, rows: slice, /) -> np.ndarray:
@@ -62,16 +62,17 @@ def open_embedding_set(path: StrPath) -> EmbeddingSet:
     """Open embeddings and check every row.
 
     Args:
-        path: a .npy, .npz, .safetensors or .parquet file, of which only the first stays on disc;
-            ``FILE:KEY``, which names one of several arrays in a file; a run directory of ``hyperface
-            pack``; or a data set that was synthesized with a recognizer, whose rows are the faces in
+        path: a .npy, .npz, .safetensors or .parquet file (only a .npy file stays on disk);
+            ``FILE:KEY``, which selects one of several arrays in a file; a run directory of ``hyperface
+            pack``; or a data set that was synthesized with a recognizer, which gives one row per face in
             the order of the shards.
 
     Returns:
-        The set.
+        The set of embeddings.
 
     Raises:
-        InputError: in one line, what is wrong with the file, where, and how to mend it.
+        InputError: the file is unusable; the one-line message says what is wrong, where, and how to fix
+            it.
     """
     path = Path(path)
     if path.is_dir() and not (path / EMBEDDINGS).exists():
@@ -104,7 +105,7 @@ def read_names(embeddings: EmbeddingSet) -> np.ndarray | None:
     """Return the name of the image of each row, ``[n]`` strings; None if the files hold none.
 
     Raises:
-        InputError: a file is damaged, or holds something else by that name.
+        InputError: a file is damaged, or holds something else under that name.
     """
     return _companions(embeddings, (NAMES,))
 
@@ -114,15 +115,16 @@ def read_labels(embeddings: EmbeddingSet, path: StrPath | None = None) -> np.nda
 
     Args:
         embeddings: the set.
-        path: a .npy or .npz file of numbers or strings, ``FILE:KEY`` of such an .npz, or a .txt file
-            of one label a line. None takes what came with the embeddings: the labels, else the
-            folders of the names.
+        path: a .npy or .npz file of numbers or strings, ``FILE:KEY`` for an array in such an .npz file,
+            or a .txt file with one label per line. With None, the labels stored with the embeddings are
+            read, or else the folders in the image names.
 
     Returns:
-        Whole numbers or strings, ``[n]``.
+        Integers or strings, ``[n]``.
 
     Raises:
-        InputError: there are none, not one a row, or a file cannot be read.
+        InputError: there are no labels, their number is not the number of rows, or a file cannot be
+            read.
     """
     if path is not None:
         return _labels_file(Path(path), embeddings.shape[0])
@@ -149,10 +151,10 @@ def read_numbers(embeddings: EmbeddingSet, path: StrPath | None = None) -> np.nd
 
     Args:
         embeddings: as for :func:`read_labels`.
-        path: as for :func:`read_labels`; folders and strings must be numbers.
+        path: as for :func:`read_labels`; folder names and strings must be numbers.
 
     Raises:
-        InputError: as for :func:`read_labels`, or a label is no number.
+        InputError: as for :func:`read_labels`, or a label is not a number.
     """
     labels = read_labels(embeddings, path)
     if labels.dtype.kind == "U":
@@ -166,7 +168,7 @@ def read_numbers(embeddings: EmbeddingSet, path: StrPath | None = None) -> np.nd
 
 
 def _companions(embeddings: EmbeddingSet, keys: Sequence[str]) -> np.ndarray | None:
-    """Return the first of these arrays that lies beside the embeddings, None without one."""
+    """Return the first of these arrays that is stored with the embeddings; None if there is none."""
     parts = []
     for file in embeddings.files:
         found = _read_array(file, keys) if file.suffix.lower() == ".npz" else None
@@ -187,7 +189,7 @@ def _labels_file(path: Path, num_rows: int) -> np.ndarray:
     keys = LABELS if key is None else (key,)
     found = _read_array(file, keys)
     if found is None:
-        raise InputError(f"{name}: holds none of the arrays {', '.join(keys)}; name one so")
+        raise InputError(f"{name}: holds none of the arrays {', '.join(keys)}; name one of them")
     return _checked(found, num_rows, name)
 
 
@@ -199,7 +201,7 @@ def _read_lines(path: Path) -> np.ndarray:
 
 
 def _read_array(path: Path, keys: Sequence[str]) -> np.ndarray | None:
-    """Read the only array of a .npy file, or the first of these in an .npz."""
+    """Read the array of a .npy file, or the first of these arrays in an .npz file."""
     try:
         content = np.load(path, allow_pickle=False)
         if isinstance(content, np.ndarray):
@@ -220,6 +222,6 @@ def _checked(labels: np.ndarray, num_rows: int, name: str) -> np.ndarray:
     if labels.dtype.kind not in "iuU" or labels.shape != (num_rows,):
         raise InputError(
             f"{name}: holds {labels.dtype} {labels.shape} for {num_rows} rows of embeddings; one "
-            "whole number or string each is needed"
+            "integer or string for each row is needed"
         )
     return labels

@@ -1,9 +1,10 @@
 """Embedding files: .npy, .npz, .safetensors and .parquet in, unit rows out.
 
-Three steps, apart: a reader per format (:mod:`hyperface_jax.io.formats`) returns the array as it is
-stored, :func:`read_points` checks that it is a matrix of floats, and :func:`read_embeddings` checks
-every row and scales it to unit length. Rows that are float32 and of unit length already are handed
-on bit for bit, so a frozen identity keeps its exact embedding however often it is read and written.
+Reading takes three separate steps: a reader for each format (:mod:`hyperface_jax.io.formats`) returns
+the array as it is stored, :func:`read_points` checks that it is a matrix of floats, and
+:func:`read_embeddings` checks every row and scales it to unit length. Rows that are already float32 and
+of unit length are passed on bit for bit, so a frozen identity keeps its exact embedding however often
+it is read and written.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
 
 UNIT_TOLERANCE = 1e-6
-"""A float32 row whose length is this close to 1 is left as it is."""
+"""Float32 rows whose lengths differ from 1 by at most this much are left unchanged."""
 
 _BLOCK_BYTES = 1 << 25
 
@@ -36,9 +37,9 @@ class Embeddings:
     """Unit rows read from a file.
 
     Attributes:
-        points: float32 ``[n, d]`` in C order, unit rows, held apart from the file.
-        path: the file, as it was named.
-        num_duplicates: rows that point in exactly the direction of an earlier row.
+        points: unit rows, float32 ``[n, d]`` in C order, a copy independent of the file.
+        path: the file, as it was given.
+        num_duplicates: number of rows that point in exactly the direction of an earlier row.
         sha256: hexadecimal digest of the file's content, and of the key if one was given, to tell
             whether a resumed run sees the same data.
     """
@@ -63,21 +64,22 @@ def read_embeddings(path: StrPath, *, key: str | None = None) -> Embeddings:
     """Read embeddings and scale their rows to unit length.
 
     Lengths are measured and divided out in float64. A float32 row within ``UNIT_TOLERANCE`` of unit
-    length comes back bit for bit, which also makes reading what :func:`write_embeddings` wrote the
-    identity. The format is told by the extension and must match the content.
+    length is returned bit for bit, so reading what :func:`write_embeddings` wrote changes nothing. The
+    extension determines the format, and must match the content.
 
     Args:
-        path: a .npy, .npz, .safetensors or .parquet file of floats, one embedding a row; ``FILE:KEY``
-            names one of several arrays in it.
-        key: the array or column to read. Without it a file's only array is read, else the first of
-            ``formats.KEYS`` that is there, else (parquet) all columns as the dimensions. A .npy
-            file holds one array and ignores it.
+        path: a .npy, .npz, .safetensors or .parquet file of floats with one embedding per row;
+            ``FILE:KEY`` selects one of several arrays in it.
+        key: the array or column to read. Without a key, the only array of the file is read, or else the
+            first of ``formats.KEYS`` that exists, or else (parquet) all columns as the dimensions. A
+            .npy file holds a single array, so the key is ignored.
 
     Returns:
-        The embeddings; duplicate rows are counted, for the caller to warn about.
+        The embeddings; duplicate rows are counted so that the caller can warn about them.
 
     Raises:
-        InputError: in one line, what is wrong with the file, where, and how to mend it.
+        InputError: the file is unusable; the one-line message says what is wrong, where, and how to fix
+            it.
 
     Examples:
         >>> import tempfile
@@ -92,15 +94,15 @@ def read_embeddings(path: StrPath, *, key: str | None = None) -> Embeddings:
 
 
 def read_points(path: StrPath, *, key: str | None = None) -> np.ndarray:
-    """Read a matrix of floats as it is stored, without looking at its values.
+    """Read a matrix of floats as it is stored, without checking its values.
 
     Args:
         path: as for :func:`read_embeddings`.
         key: as for :func:`read_embeddings`.
 
     Returns:
-        ``[n, d]`` in the stored precision (bfloat16 widened to float32), n >= 1 and d >= 2. From a
-        .npy file this is a read-only memory map.
+        ``[n, d]`` in the stored precision (bfloat16 is widened to float32), n >= 1 and d >= 2. For a
+        .npy file, this is a read-only memory map.
 
     Raises:
         InputError: the file cannot be read as such a matrix.
@@ -112,11 +114,11 @@ def write_embeddings(path: StrPath, points: ArrayLike) -> None:
     """Write embeddings to a .npy file in one step.
 
     Args:
-        path: where to; must end in ``.npy``.
-        points: ``[n, d]`` floats, kept in their precision (bfloat16 is widened to float32).
+        path: the file to write; must end in ``.npy``.
+        points: ``[n, d]`` floats, written in their precision (bfloat16 is widened to float32).
 
     Raises:
-        InputError: the extension or the array is not as above, or the file cannot be written.
+        InputError: the extension or the array is invalid, or the file cannot be written.
     """
     name = one_line(path)
     if Path(path).suffix.lower() != ".npy":
@@ -127,17 +129,17 @@ def write_embeddings(path: StrPath, points: ArrayLike) -> None:
 
 
 def check_same_dim(*files: Embeddings, dim: int | None = None) -> int:
-    """Check that several files agree on the dimension, and with ``dim`` if it is given.
+    """Check that several files have the same dimension, which must be ``dim`` if that is given.
 
     Args:
-        files: the embeddings read.
-        dim: the dimension asked for elsewhere, such as on the command line.
+        files: embeddings that were read.
+        dim: dimension requested elsewhere, such as on the command line.
 
     Returns:
         The common dimension d.
 
     Raises:
-        InputError: two of them differ, or there is neither a file nor ``dim``.
+        InputError: two dimensions differ, or neither a file nor ``dim`` is given.
     """
     known = [(one_line(file.path), file.dim) for file in files]
     if dim is not None:
@@ -149,7 +151,7 @@ def check_same_dim(*files: Embeddings, dim: int | None = None) -> int:
         if other != common:
             raise InputError(
                 f"{name}: rows have dimension {other}, not {common} as in {first}; "
-                "use embeddings of one model"
+                "use embeddings of the same model"
             )
     return common
 
@@ -172,7 +174,7 @@ def array_sha256(path: StrPath, key: str | None = None) -> str:
 
     Args:
         path: a file, or ``FILE:KEY``.
-        key: the array of the file; it goes before that of the path.
+        key: the array in the file; it takes precedence over the key in the path.
 
     Raises:
         InputError: the file cannot be read.
@@ -186,10 +188,10 @@ def array_sha256(path: StrPath, key: str | None = None) -> str:
 
 
 def _blocks(matrix: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the rows in float64, a block at a time so that the whole is never held in float64."""
+    """Yield the rows in float64, one block at a time so that not all of them are held in float64."""
     step = max(1, _BLOCK_BYTES // (8 * matrix.shape[1]))
     for start in range(0, matrix.shape[0], step):
-        with np.errstate(invalid="ignore", over="ignore"):  # of NaN, which are reported later
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN are reported later
             rows = matrix[start : start + step].astype(np.float64)
         yield rows
 
@@ -198,14 +200,14 @@ def check_rows(matrix: np.ndarray, name: str) -> np.ndarray:
     """Refuse rows without a direction, and return the largest magnitude in each.
 
     Args:
-        matrix: ``[n, d]`` floats; read a block at a time.
-        name: what an error calls them.
+        matrix: ``[n, d]`` floats; read one block at a time.
+        name: name of the matrix in error messages.
 
     Returns:
-        Float64 ``[n]``.
+        The largest magnitudes, float64 ``[n]``.
 
     Raises:
-        InputError: rows are NaN, infinite or zero.
+        InputError: a row is zero, or contains NaN or infinite values.
     """
     largest = np.concatenate([np.abs(rows).max(axis=1) for rows in _blocks(matrix)])
     for kind, bad in (("NaN or infinite", ~np.isfinite(largest)), ("zero", largest == 0)):
@@ -224,7 +226,7 @@ def unit_rows(raw: np.ndarray, name: str) -> np.ndarray:
     Raises:
         InputError: as for :func:`check_rows`.
     """
-    # Dividing by the largest entry first keeps the squares from under- and overflowing.
+    # Dividing by the largest entry first keeps the squares from underflowing or overflowing.
     largest = check_rows(raw, name)
     unit = np.empty(raw.shape, np.float32)
     start = 0
@@ -240,7 +242,7 @@ def unit_rows(raw: np.ndarray, name: str) -> np.ndarray:
 
 
 def _count_duplicates(points: np.ndarray) -> int:
-    """Count rows equal to an earlier one, by digest: linear time and 16 bytes a row."""
+    """Count rows equal to an earlier one, by digest, in linear time and 16 bytes per row."""
     seen = {hashlib.blake2b(row + np.float32(0), digest_size=16).digest() for row in points}
     return points.shape[0] - len(seen)
 
@@ -253,7 +255,7 @@ def _checked_matrix(array: np.ndarray, name: str) -> np.ndarray:
         raise InputError(f"{name}: holds {kind}, not floats; save the embeddings as float32")
     if array.ndim != 2:
         raise InputError(
-            f"{name}: has shape {array.shape}; reshape it to [n, d], one embedding a row"
+            f"{name}: has shape {array.shape}; reshape it to [n, d], one embedding per row"
         )
     if array.shape[0] == 0 or array.shape[1] == 0:
         raise InputError(f"{name}: is empty, with shape {array.shape}; give at least one row")

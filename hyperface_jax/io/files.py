@@ -1,8 +1,8 @@
-"""Files that are either whole or absent, and readers that say what is wrong with a bad one.
+"""Files that are either complete or absent, and readers that say what is wrong with a bad file.
 
-A file is written beside its target, synced and renamed over it, so a killed run leaves the old file
-or the new one, never half of either. The one file that grows in place, a JSON-lines log, may end in
-a torn line after a kill: :func:`read_jsonl` skips it and :class:`JsonLines` mends it on reopening.
+A file is written next to its target, synced and renamed over it, so a killed run leaves the old file or
+the new one, never half of either. Only a JSON-lines log grows in place, and may end in an incomplete
+line after a kill: :func:`read_jsonl` skips that line and :class:`JsonLines` repairs it on reopening.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _MENDS = {
 
 
 def one_line(text: object) -> str:
-    r"""Return ``text`` on a single line, so that no path or library message breaks an error up.
+    r"""Return ``text`` on a single line, so that no path or library message splits an error message.
 
     Examples:
         >>> one_line("truncated\n  file")
@@ -57,16 +57,16 @@ def one_line(text: object) -> str:
 
 
 def csv_input_error(path: StrPath, line_number: int, error: Exception) -> InputError:
-    """Turn an error of the module csv into one line that names the file, the line and the mend.
+    """Turn an error of the csv module into one line that names the file, the line and the fix.
 
     Returns:
         The exception, for the caller to raise.
     """
-    return InputError(f"{one_line(path)}: line {line_number}: {one_line(error)}; mend that line")
+    return InputError(f"{one_line(path)}: line {line_number}: {one_line(error)}; fix that line")
 
 
 def os_input_error(path: StrPath, action: str, error: OSError) -> InputError:
-    """Turn an operating system error into one line that names ``path`` and the mend.
+    """Turn an operating system error into one line that names ``path`` and the fix.
 
     Args:
         path: the file that was being read or written.
@@ -84,7 +84,7 @@ def os_input_error(path: StrPath, action: str, error: OSError) -> InputError:
 
 @contextlib.contextmanager
 def _replacing(path: StrPath) -> Iterator[IO[bytes]]:
-    """Open a temporary neighbor of ``path`` that takes its place if the block succeeds."""
+    """Open a temporary file next to ``path`` that replaces it if the block succeeds."""
     target = Path(os.path.realpath(path))
     temporary = target.parent / f".hyperface-{secrets.token_hex(8)}.tmp"
     try:
@@ -106,7 +106,7 @@ def _replacing(path: StrPath) -> Iterator[IO[bytes]]:
 
 
 def _sync_directory(path: Path) -> None:
-    """Make a rename durable, where the system lets a directory be opened."""
+    """Make a rename durable, if the system allows opening a directory."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -116,24 +116,24 @@ def _sync_directory(path: Path) -> None:
 
 
 def atomic_write_bytes(path: StrPath, data: bytes | bytearray | memoryview) -> None:
-    """Write ``data`` to ``path``, replacing what was there in one step.
+    """Write ``data`` to ``path``, replacing an existing file in one step.
 
     Args:
         path: the file to write; its folder must exist. A symbolic link is followed.
-        data: the whole content.
+        data: the complete content.
 
     Raises:
-        InputError: the disc is full, the path may not be written, or its folder does not exist.
-            What was at ``path`` is untouched then, and no temporary file is left.
+        InputError: the disk is full, writing to the path is not permitted, or its folder does not
+            exist. An existing file is then unchanged, and no temporary file is left.
     """
     with _replacing(path) as file:
         file.write(data)
 
 
 def atomic_write_text(path: StrPath, text: str) -> None:
-    """Write ``text`` as UTF-8 to ``path`` in one step, with newlines as they are.
+    """Write ``text`` as UTF-8 to ``path`` in one step, without changing its newlines.
 
-    Lone surrogates, which file names that are not UTF-8 turn into, are written as escapes.
+    Lone surrogates, which stand for file names that are not UTF-8, are written as escapes.
 
     Raises:
         InputError: as for :func:`atomic_write_bytes`.
@@ -144,21 +144,21 @@ def atomic_write_text(path: StrPath, text: str) -> None:
 def atomic_write_json(path: StrPath, value: Any) -> None:
     """Write ``value`` as indented JSON to ``path`` in one step.
 
-    NumPy and JAX scalars and arrays become numbers and lists and paths become strings. JSON has no
-    NaN or infinity, so these become ``null``.
+    NumPy and JAX scalars and arrays become numbers and lists, and paths become strings. JSON has no NaN
+    or infinity, so these become ``null``.
 
     Raises:
         InputError: as for :func:`atomic_write_bytes`.
-        TypeError: ``value`` holds something that JSON cannot.
+        TypeError: ``value`` holds something that JSON cannot represent.
     """
     text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     atomic_write_text(path, text + "\n")
 
 
 def atomic_write_jsonl(path: StrPath, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write one JSON object a line to ``path`` in one step.
+    """Write rows to ``path`` in one step, as one JSON object per line.
 
-    A resumed run uses it to drop the rows that its checkpoint has not seen yet.
+    A resumed run uses this function to drop rows that are newer than its checkpoint.
 
     Raises:
         InputError: as for :func:`atomic_write_bytes`.
@@ -179,7 +179,7 @@ def atomic_save_npy(path: StrPath, array: ArrayLike) -> None:
     with _replacing(path) as file:
         header = np.lib.format.header_data_from_array_1_0(array)
         np.lib.format.write_array_header_1_0(file, header)
-        # array.tofile, which np.save uses, reports a full disc without its errno.
+        # array.tofile, which np.save uses, reports a full disk without its errno.
         file.write(array.reshape(-1).view(np.uint8).data)
 
 
@@ -198,10 +198,10 @@ def atomic_save_npz(path: StrPath, **arrays: ArrayLike) -> None:
 
 
 class JsonLines:
-    """A log of JSON objects, one a line, that grows in place and survives a kill.
+    """A log of JSON objects, one per line, that grows in place and survives a kill.
 
-    Each row is handed to the operating system before :meth:`append` returns, so killing the process
-    loses at most the row being written. Opening a log whose last line was torn drops that line.
+    Each row is passed to the operating system before :meth:`append` returns, so killing the process
+    loses at most the row being written. Opening a log with an incomplete last line drops that line.
 
     Examples:
         >>> import tempfile
@@ -229,7 +229,7 @@ class JsonLines:
         """Write one row; values are converted as in :func:`atomic_write_json`.
 
         Raises:
-            InputError: the disc is full or has failed; the log still ends in its last whole row.
+            InputError: the disk is full or has failed; the log still ends in its last complete row.
         """
         try:
             self._end += _write_all(self._file, _json_line(row))
@@ -239,10 +239,10 @@ class JsonLines:
             raise os_input_error(self.path, "cannot write", error) from error
 
     def close(self) -> None:
-        """Sync the rows to the disc and close the log. Closing twice is harmless.
+        """Sync the rows to disk and close the log. Closing twice is harmless.
 
         Raises:
-            InputError: the disc has failed.
+            InputError: the disk has failed.
         """
         if self._file.closed:
             return
@@ -265,7 +265,7 @@ class JsonLines:
 
 
 def _write_all(file: Any, data: bytes) -> int:
-    """Write every byte of ``data``: an unbuffered write near the end of a disc may be short."""
+    """Write every byte of ``data``: an unbuffered write on a nearly full disk may be short."""
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
@@ -273,7 +273,7 @@ def _write_all(file: Any, data: bytes) -> int:
 
 
 def _repair_last_line(file: Any) -> int:
-    """End the last line if it is whole, drop it if it is torn, and return the size of the file."""
+    """End the last line if it is complete, drop it otherwise, and return the size of the file."""
     file.seek(0)
     content = file.read()
     end = content.rfind(b"\n") + 1
@@ -289,8 +289,8 @@ def read_json(path: StrPath) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        InputError: the file is missing or unreadable, is not JSON (with the line where it stops
-            being so), or holds something other than an object.
+        InputError: the file is missing or unreadable, is not JSON (the message names the line of the
+            error), or holds something other than an object.
     """
     name = one_line(path)
     content = _read(path)
@@ -298,20 +298,20 @@ def read_json(path: StrPath) -> dict[str, Any]:
         value = json.loads(content)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise InputError(f"{name}: not JSON at {place}: {error.msg}; mend or remove it") from error
+        raise InputError(f"{name}: not JSON at {place}: {error.msg}; fix or remove it") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{name}: not JSON: {one_line(error)}; mend or remove it") from error
+        raise InputError(f"{name}: not JSON: {one_line(error)}; fix or remove it") from error
     if not isinstance(value, dict):
         raise InputError(f"{name}: holds a JSON {type(value).__name__}; an object is needed")
     return value
 
 
 def read_jsonl(path: StrPath) -> list[dict[str, Any]]:
-    """Read a log of JSON objects, one a line, without the torn last line of a killed run.
+    """Read a log of JSON objects, one per line, without the incomplete last line of a killed run.
 
     Raises:
-        InputError: the file is missing or unreadable, or a line other than a torn last one is not
-            a JSON object.
+        InputError: the file is missing or unreadable, or a line other than an incomplete last one is
+            not a JSON object.
     """
     *lines, last = _read(path).split(b"\n")
     rows = []
@@ -347,7 +347,7 @@ def _json_line(row: Mapping[str, Any]) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Reduce ``value`` to what strict JSON can hold."""
+    """Convert ``value`` to what strict JSON can represent."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

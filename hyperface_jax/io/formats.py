@@ -1,7 +1,7 @@
-"""The formats that embeddings come in: one reader each, which returns the array as it is stored.
+"""The file formats of embeddings, with a reader for each that returns the array as it is stored.
 
-The format is told by the extension and must match the first bytes. Nothing here looks at values. A path
-``FILE:KEY`` names one of the arrays in a file.
+The extension determines the format, and must match the first bytes. Nothing here checks values. A path
+``FILE:KEY`` selects one of the arrays in a file.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
 
 KEYS = ("embeddings", "embedding", "points", "x")
-"""Names looked for, in this order, in a file that holds several arrays or columns."""
+"""Names to look for, in this order, in a file that holds several arrays or columns."""
 
 
 def split_key(path: StrPath) -> tuple[Path, str | None]:
-    """Part a path ``FILE:KEY`` into the file and the name of an array in it.
+    """Split a path ``FILE:KEY`` into the file and the name of an array in it.
 
     Args:
-        path: a file, which may have colons in its name, or ``FILE:KEY``, where KEY may have some.
+        path: a file, whose name may contain colons, or ``FILE:KEY``, where KEY may contain colons too.
 
     Returns:
-        The file, and the key; None if there is a file of the whole name, or none of a part of it.
+        The file and the key. The key is None if the whole path is a file, or if no part of it is one.
     """
     whole = str(path)
     if ":" not in whole or Path(whole).exists():
@@ -45,12 +45,12 @@ def read_array(path: StrPath, key: str | None) -> np.ndarray:
 
     Args:
         path: a .npy, .npz, .safetensors or .parquet file, or ``FILE:KEY``.
-        key: the array or column to read. Without it a file's only array is read, else the first of
-            ``KEYS`` that is there, else (parquet) all columns as the dimensions. A .npy file holds
-            one array and ignores it.
+        key: the array or column to read. Without a key, the only array of the file is read, or else the
+            first of ``KEYS`` that exists, or else (parquet) all columns as the dimensions. A .npy file
+            holds a single array, so the key is ignored.
 
     Returns:
-        The array; from a .npy file a read-only memory map.
+        The array; for a .npy file, a read-only memory map.
 
     Raises:
         InputError: the file is missing, damaged or of another format, or has no such array.
@@ -71,12 +71,12 @@ def read_array(path: StrPath, key: str | None) -> np.ndarray:
 
 
 def _checked_suffix(path: Path, name: str) -> str:
-    """Return the format told by the extension, having checked that the content is of it."""
+    """Return the format that the extension tells, after checking that the content matches it."""
     content = _sniff(path, name)
     suffix = path.suffix.lower()
     if suffix == content:
         return suffix
-    # Many things are zip archives, PyTorch checkpoints among them: do not take those for .npz.
+    # Many files, such as PyTorch checkpoints, are zip archives: do not take those for .npz files.
     if content is not None and (suffix in _READERS or content != ".npz"):
         raise InputError(f"{name}: the content is {content}; rename the file to end in {content}")
     if suffix in _READERS:
@@ -87,7 +87,7 @@ def _checked_suffix(path: Path, name: str) -> str:
 
 
 def _sniff(path: Path, name: str) -> str | None:
-    """Tell the format by the first bytes."""
+    """Tell the format from the first bytes."""
     if path.exists() and not path.is_file():
         kind = "a directory" if path.is_dir() else "not a regular file"
         raise InputError(f"{name}: is {kind}; name a file of embeddings")
@@ -119,7 +119,7 @@ def _pickled(name: str) -> InputError:
 
 
 def _pick(names: Sequence[str], key: str | None, name: str, what: str = "array") -> str:
-    """Choose an array by the caller's key, by being the only one, or by a well-known name."""
+    """Choose an array: the one of the caller's key, the only one, or one with a well-known name."""
     found = ", ".join(repr(one_line(other)) for other in names[:20]) or "none"
     if key is not None:
         if key not in names:
@@ -213,12 +213,12 @@ def _check_floats(kind: Any, column: str, schema: Any, name: str) -> None:
     if str(kind) not in {"halffloat", "float", "double"}:
         raise InputError(
             f"{name}: column {one_line(column)!r} holds {one_line(schema.field(column).type)}, not "
-            "floats in lists or one float column a dimension; choose another key or convert it"
+            "floats in lists or one float column per dimension; choose another key or convert it"
         )
 
 
 def _list_rows(column: Any, name: str) -> np.ndarray:
-    """Turn an Arrow column of lists of one length into a matrix."""
+    """Turn an Arrow column of lists of equal length into a matrix."""
     if len(column) == 0:
         return np.empty((0, 0), np.float32)
     chunks = [getattr(chunk, "storage", chunk) for chunk in column.chunks]
@@ -227,7 +227,7 @@ def _list_rows(column: Any, name: str) -> np.ndarray:
     if length[0] < 0 or odd.size:
         row = 0 if length[0] < 0 else odd[0]
         what = "missing" if length[row] < 0 else f"{length[row]} long, row 0 is {length[0]} long"
-        raise InputError(f"{name}: row {row} is {what}; make every row one length")
+        raise InputError(f"{name}: row {row} is {what}; make all rows the same length")
     values = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in chunks]
     return np.concatenate(values).reshape(length.size, int(length[0]))
 

@@ -1,4 +1,4 @@
-"""The files below a folder: which are images, and why the others are not."""
+"""The files below a folder: which of them are images, and why the others are not read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NO_FILE = "no file that can be read, such as a broken link"
 IN_TAR = "links or other special members of a .tar: unpack it and give the folder"
 CYCLE = "a link to a folder that it lies in"
 RECORD = "faces.json"
-"""What ``hyperface faces`` leaves beside its images; no reader of them need tell of it."""
+"""File that ``hyperface faces`` leaves next to its images; readers skip it without a warning."""
 _NUM_NAMES = 3
 _Stamp = tuple[int, int]
 
@@ -25,9 +25,9 @@ class FoundFile(NamedTuple):
     """A file below a folder.
 
     Attributes:
-        name: its path from there, with slashes.
-        size: of an image, bytes; 0 of anything else.
-        reason: why it is no image; empty for an image.
+        name: path of the file relative to the folder, with slashes.
+        size: size of an image in bytes; 0 for other files.
+        reason: why the file is not an image; empty for an image.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Skipped(NamedTuple):
 
 
 def files_below(root: str, prefix: str = "", above: tuple[_Stamp, ...] = ()) -> Iterator[FoundFile]:
-    """Yield every file below a folder, in no order, through links to folders too.
+    """Yield every file below a folder, in no particular order; links to folders are followed.
 
     Args:
         root: the folder.
-        prefix: of the names, empty or ending in a slash.
-        above: device and number of the folders above, to which a link is not followed.
+        prefix: prefix of the names, empty or ending in a slash.
+        above: device and inode number of the parent folders; links to them are not followed.
 
     Raises:
         OSError: a folder cannot be read.
@@ -64,7 +64,7 @@ def files_below(root: str, prefix: str = "", above: tuple[_Stamp, ...] = ()) -> 
 
 
 def _is_a(kind: Callable[[], bool]) -> bool:
-    """Ask for the kind of an entry; a link that leads to itself is of none."""
+    """Test the kind of an entry; a link that leads to itself is of no kind."""
     try:
         return kind()
     except OSError:
@@ -99,7 +99,7 @@ def _starts_as_image(path: str) -> bool:
 
 
 def skipped_text(skipped: Iterable[Skipped]) -> str:
-    """Say how many files are not read and why, with the first names.
+    """Say how many files are not read and why, with the first few names.
 
     Examples:
         >>> skipped_text([Skipped("b.txt", "no image"), Skipped("a.txt", "no image")])
@@ -116,5 +116,5 @@ def skipped_text(skipped: Iterable[Skipped]) -> str:
 
 
 def skipped_in_brackets(skipped: Sequence[Skipped]) -> str:
-    """Return the same for the middle of a sentence, nothing if every file is read."""
+    """Return the same in parentheses for the middle of a sentence; empty if every file is read."""
     return f" ({skipped_text(skipped)})" if skipped else ""

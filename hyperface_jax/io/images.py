@@ -1,8 +1,8 @@
 """Face images: encoded bytes in, upright RGB arrays out, and the standard 112 x 112 alignment.
 
-Arrays are uint8 ``[h, w, 3]`` in RGB order until :func:`normalize`, whose ``color`` says which order
-a network was trained with: insightface's take RGB, AdaFace's BGR. A point (0, 0) is the center of the
-first pixel, as in OpenCV and in published landmarks.
+Arrays are uint8 ``[h, w, 3]`` in RGB order until :func:`normalize`. Its ``color`` says which channel
+order a network was trained with: networks of insightface take RGB, those of AdaFace take BGR. The point
+(0, 0) is the center of the first pixel, as in OpenCV and in published landmarks.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp"),
     *(".jpe", ".jfif", ".gif", ".tif", ".tiff", ".ppm", ".pgm"),
 )
-"""Of the image files that are read."""
+"""File name suffixes of the images that are read."""
 NUM_START = 16
-"""Bytes at the start of a file that :func:`is_image_start` looks at."""
+"""Number of bytes at the start of a file that :func:`is_image_start` looks at."""
 MAX_PIXELS = 1 << 26
-"""Larger images are refused: a few bytes can unpack to gigabytes."""
+"""Largest number of pixels; larger images are refused, since a few bytes can unpack to gigabytes."""
 _MAX_GRAY = (1 << 16) - 1
 TEMPLATE_SIZE = 112
 TEMPLATE = np.array(
@@ -42,10 +42,10 @@ TEMPLATE = np.array(
         [70.7299, 92.2041],
     ]
 )
-"""ArcFace's places of the eyes, the nose and the corners of the mouth, ``[5, 2]`` as (x, y)."""
+"""ArcFace's positions of the eyes, the nose and the corners of the mouth, ``[5, 2]`` as (x, y)."""
 
 _LEAST_SPREAD = 2.0
-"""Standard deviation of the levels, of 255; photographs have more than 10."""
+"""Smallest standard deviation of the gray levels (0 to 255); photographs have more than 10."""
 _WRITTEN = ("JPEG", "PNG", "WEBP", "BMP")
 _FORMATS = (*_WRITTEN, "GIF", "TIFF", "PPM")
 _STARTS = (
@@ -61,8 +61,8 @@ def decode(data: bytes, *, name: str) -> np.ndarray:
     8 bits. EXIF orientation is applied.
 
     Args:
-        data: a JPEG, PNG, WebP, BMP, GIF, TIFF, PPM or PGM file; the first image of several.
-        name: what an error calls the image.
+        data: a JPEG, PNG, WebP, BMP, GIF, TIFF, PPM or PGM file; the first of several images is read.
+        name: name of the image in error messages.
 
     Returns:
         uint8 ``[h, w, 3]``.
@@ -117,15 +117,15 @@ def encode(image: np.ndarray, *, kind: str = "png", quality: int = 95) -> bytes:
     """Encode an image.
 
     Args:
-        image: uint8 RGB, ``[h, w, 3]``.
+        image: uint8 RGB image, ``[h, w, 3]``.
         kind: ``"png"``, ``"jpeg"``, ``"webp"`` or ``"bmp"``.
-        quality: 1 to 100, of JPEG and WebP.
+        quality: quality of JPEG and WebP, from 1 to 100.
 
     Returns:
         The content of an image file.
 
     Raises:
-        InputError: another ``kind``, or an array that is not such an image.
+        InputError: ``kind`` is unknown, or the array is not such an image.
     """
     if kind.upper() not in _WRITTEN:
         raise InputError(f"kind: {kind!r} is not an image format; use png, jpeg, webp or bmp")
@@ -143,17 +143,17 @@ def _checked(image: np.ndarray) -> np.ndarray:
 
 
 def in_color(images: Any, color: Color) -> Any:
-    """Put RGB images in the order that a network takes.
+    """Put the channels of RGB images in the order that a network takes.
 
     Args:
-        images: RGB, ``[..., 3]``, NumPy or JAX.
+        images: RGB images, ``[..., 3]``, NumPy or JAX.
         color: ``"rgb"`` leaves them, ``"bgr"`` reverses the channels.
 
     Returns:
-        The same shape and dtype.
+        Images of the same shape and dtype.
 
     Raises:
-        InputError: another ``color``.
+        InputError: ``color`` is neither.
     """
     if color not in ("rgb", "bgr"):
         raise InputError(f"color: {color!r} is no channel order; use 'rgb' or 'bgr'")
@@ -164,39 +164,39 @@ def normalize(images: Any, color: Color = "rgb") -> Any:
     """Scale RGB images to what a recognition network takes, ``(x / 255 - 0.5) / 0.5``.
 
     Args:
-        images: uint8 RGB, ``[..., 3]``, NumPy or JAX.
-        color: the channel order of the result.
+        images: uint8 RGB images, ``[..., 3]``, NumPy or JAX.
+        color: channel order of the result.
 
     Returns:
-        float32 in [-1, 1], the same shape.
+        float32 values in [-1, 1], of the same shape.
 
     Raises:
-        InputError: another ``color``.
+        InputError: ``color`` is unknown.
     """
     return (in_color(images, color).astype(np.float32) / 255 - 0.5) / 0.5
 
 
 def is_image_name(name: str) -> bool:
-    """Tell by its name whether a file is an image; one that starts with a dot is hidden."""
+    """Tell from its name whether a file is an image; a name that starts with a dot is hidden."""
     return has_image_suffix(name) and not name.startswith(".")
 
 
 def has_image_suffix(name: str) -> bool:
-    """Tell whether a name ends as those of images do."""
+    """Tell whether a name has the suffix of an image."""
     return name.lower().endswith(SUFFIXES)
 
 
 def is_image_start(start: bytes) -> bool:
-    """Tell by its first ``NUM_START`` bytes whether a file is an image, whatever it is called."""
+    """Tell from its first ``NUM_START`` bytes whether a file is an image, whatever its name."""
     if start[:2] in (b"P5", b"P6"):
         return start[2:3].isspace()
-    if start[:2] == b"BM":  # The reserved bytes tell it from a text that starts so.
+    if start[:2] == b"BM":  # The reserved bytes distinguish it from a text that starts with BM.
         return start[6:10] == bytes(4)
     return start.startswith(_STARTS) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
 
 
 def is_flat(image: np.ndarray) -> bool:
-    """Tell whether an image, uint8 ``[h, w, 3]``, is of one color or nearly.
+    """Tell whether an image, uint8 ``[h, w, 3]``, is of a single color, or nearly so.
 
     Examples:
         >>> is_flat(np.zeros((8, 8, 3), np.uint8))
@@ -206,9 +206,10 @@ def is_flat(image: np.ndarray) -> bool:
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Scale to ``[size, size, 3]``, bilinear, with averaging where it shrinks.
+    """Scale an image to ``[size, size, 3]``, bilinearly, averaging pixels where it shrinks.
 
-    For pictures and data sets; what a published recognizer sees is scaled by :func:`.resize_linear`.
+    This is for pictures and data sets; images for published recognizers are scaled by
+    :func:`.resize_linear`.
     """
     if image.shape[:2] == (size, size):
         return image
@@ -217,10 +218,10 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def center_crop(image: np.ndarray, size: int) -> np.ndarray:
-    """Cut ``[size, size, 3]`` from the middle.
+    """Cut a square, ``[size, size, 3]``, from the middle of an image.
 
     Raises:
-        InputError: the image is smaller than that.
+        InputError: the image is smaller than the square.
     """
     height, width = image.shape[:2]
     if min(height, width) < size:
@@ -230,14 +231,15 @@ def center_crop(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def similarity(source: ArrayLike, target: ArrayLike) -> np.ndarray:
-    """Fit the rotation, uniform scale and shift that take points to others in least squares.
+    """Fit the rotation, uniform scale and shift that map points to others, by least squares.
 
     Args:
         source: points, ``[n, 2]``.
-        target: where they should go, ``[n, 2]``.
+        target: points to map them to, ``[n, 2]``.
 
     Returns:
-        ``[2, 3]``: ``target ~ source @ result[:, :2].T + result[:, 2]``. No reflection.
+        The transformation, ``[2, 3]``: ``target ~ source @ result[:, :2].T + result[:, 2]``. It is
+        never a reflection.
 
     Raises:
         InputError: the shapes differ, or the points are not finite or all in one place.
@@ -263,13 +265,14 @@ def align(image: np.ndarray, landmarks: ArrayLike, size: int = TEMPLATE_SIZE) ->
     """Warp a face so that its landmarks fall on ArcFace's template.
 
     Args:
-        image: uint8 RGB, ``[h, w, 3]``.
+        image: uint8 RGB image, ``[h, w, 3]``.
         landmarks: left eye, right eye, nose, left and right corner of the mouth as seen in the image,
             ``[5, 2]`` pixels as (x, y).
-        size: side of the result; the template is scaled by ``size / 112``.
+        size: height and width of the result; the template is scaled by ``size / 112``.
 
     Returns:
-        uint8 RGB, ``[size, size, 3]``, bilinear as in OpenCV, black where the image does not reach.
+        uint8 RGB image, ``[size, size, 3]``, interpolated bilinearly as in OpenCV and black outside of
+        the input image.
 
     Raises:
         InputError: the landmarks or the image cannot be used.

@@ -1,4 +1,4 @@
-"""What an ONNX file does to its input first, read without onnx: which range of pixels it expects."""
+"""The range of pixel values that an ONNX network expects, read from its first layers without onnx."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
 
 InputRange = Literal["signed", "unit", "pixels"]
-"""Of the numbers that a network takes: -1 to 1, 0 to 1, or 0 to 255."""
+"""Range of the numbers that a network takes: -1 to 1, 0 to 1, or 0 to 255."""
 
 _NUM_FIRST = 8
 _PASSES = ("Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Dropout")
 _SHIFTS, _SCALES = ("Sub", "Add"), ("Mul", "Div")
 _NORM, _NORM_EPSILON = "BatchNormalization", 1e-5
 _DTYPES = {1: "<f4", 6: "<i4", 7: "<i8", 10: "<f2", 11: "<f8"}
-# Numbers of the fields in onnx.proto.
+# Field numbers in onnx.proto.
 _GRAPH, _NODE, _INITIALIZER = 7, 1, 5
 _NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OP, _NODE_ATTRIBUTE = 1, 2, 3, 4, 5
 _ATTRIBUTE_NAME, _ATTRIBUTE_FLOAT, _ATTRIBUTE_TENSOR = 1, 2, 5
@@ -29,7 +29,7 @@ _TENSOR_DTYPE, _TENSOR_FLOATS, _TENSOR_NAME, _TENSOR_RAW = 2, 4, 8, 9
 
 
 _Message: TypeAlias = "dict[int, list[memoryview]]"
-"""The fields of a message by their numbers; an integer as its 8 bytes."""
+"""The fields of a message by field number; an integer is given by its bytes."""
 
 
 class _Node(NamedTuple):
@@ -41,22 +41,22 @@ class _Node(NamedTuple):
 
 
 class _Affine(NamedTuple):
-    """``scale x + shift``, on average over channels."""
+    """The map ``scale x + shift``, averaged over channels."""
 
     scale: float = 1.0
     shift: float = 0.0
 
 
 def find_input_range(path: StrPath, input_name: str) -> InputRange:
-    """Tell which numbers a network takes from the scaling that it starts with.
+    """Infer which numbers a network takes from the scaling that it starts with.
 
     Args:
         path: an ONNX file.
-        input_name: of its images.
+        input_name: name of the input that takes images.
 
     Returns:
-        "pixels" or "unit" if the first layers bring those to about -1 to 1; "signed" if there is no
-        such scaling, or the file cannot be followed.
+        "pixels" or "unit" if the first layers scale numbers of that range to about -1 to 1; "signed" if
+        there is no such scaling, or if the file cannot be followed.
     """
     try:
         with Path(path).open("rb") as file:
@@ -80,7 +80,7 @@ def _range_of(scaling: _Affine) -> InputRange:
 
 
 def _is_scaled_by_name(nodes: list[_Node]) -> bool:
-    """Apply insightface's rule, for constants that the file computes."""
+    """Apply the rule of insightface, for constants that the file computes."""
     names = [name.lower().lstrip("_") for node in nodes[:_NUM_FIRST] for name in node[:2]]
     return all(any(name.startswith(way) for name in names) for way in (("sub", "minus"), "mul"))
 
@@ -88,7 +88,7 @@ def _is_scaled_by_name(nodes: list[_Node]) -> bool:
 def _first_scaling(
     nodes: list[_Node], constants: dict[str, memoryview], value: str
 ) -> _Affine | None:
-    """Follow the input up to the first layer that is no scaling; None where a constant is unknown."""
+    """Follow the input up to the first layer that does not scale; None if a constant is unknown."""
     scaling = _Affine()
     for _ in range(_NUM_FIRST):
         users = [node for node in nodes if value in node.inputs and node.op != "Shape"]
@@ -171,7 +171,7 @@ def _text(data: memoryview) -> str:
 
 
 def _message(data: memoryview) -> _Message:
-    """Cut a message of protocol buffers into its fields, without reading them."""
+    """Split a protocol buffer message into its fields, without decoding them."""
     fields: _Message = {}
     at = 0
     while at < len(data):

@@ -1,10 +1,11 @@
-"""Lists of pairs of images, as the authors of benchmarks and other people write them.
+"""Lists of pairs of images, in the formats of published benchmarks and in common formats.
 
-* LFW's ``pairs.txt``: a header, then ``name i j`` or ``name i name j``.
-* CPLFW's and CALFW's: no header; a pair is two lines ``path label``, with the same label on both. The
-  label is 0 for two persons; CALFW numbers its folds from 1 where others write 1.
-* A .csv with the columns ``path1``, ``path2`` and ``label``, which a comma, semicolon or tab separates.
-* Lines ``path1 path2 label``, split at tabs or semicolons if a line has any, at spaces otherwise.
+* ``pairs.txt`` of LFW: a header, then lines ``name i j`` or ``name i name j``.
+* ``pairs.txt`` of CPLFW and CALFW: no header; a pair is two lines ``path label`` with the same label.
+  The label is 0 for two persons. For one person it is 1, or in CALFW the number of the fold, from 1.
+* A .csv file with the columns ``path1``, ``path2`` and ``label``, separated by commas, semicolons or
+  tabs.
+* Lines ``path1 path2 label``, split at tabs or semicolons if a line has any, otherwise at spaces.
 
 Labels are 0 or 1, or True or False. A list that is not UTF-8 is read as Latin-1.
 """
@@ -29,14 +30,14 @@ LIST_FORMATS = "a pairs.txt of LFW or CPLFW, a .csv, or lines 'path1 path2 label
 
 _LABELS = {"0": False, "1": True, "false": False, "true": True}
 _FOLDS = {str(fold): True for fold in range(1, 11)}
-"""What CALFW writes for a pair of one person."""
+"""Labels that CALFW writes for a pair of one person."""
 _SEPARATORS = ("\t", ";")
 _NUM_NAMED = 5
 _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 
 
 class Pair(NamedTuple):
-    """Two images, and whether they show one person."""
+    """Two images, and whether they show the same person."""
 
     first: Path
     second: Path
@@ -45,14 +46,14 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class _List:
-    """A list: its file, the folder that its paths start from, and how it is encoded."""
+    """A list: its file, the folder that its paths are relative to, and its encoding."""
 
     path: Path
     root: Path
     encoding: str
 
     def image(self, name: str) -> Path:
-        """Return the path of an image, whose name on the disc may be encoded as the list is."""
+        """Return the path of an image; its name on disk may have the encoding of the list."""
         found = self.root / name
         if self.encoding == "utf-8-sig" or found.is_file():
             return found
@@ -60,7 +61,7 @@ class _List:
         return other if other.is_file() else found
 
     def error(self, number: int, text: str) -> InputError:
-        """Return the error of a line."""
+        """Return the error for a line."""
         return InputError(f"{one_line(self.path)}: line {number}{text}")
 
 
@@ -68,15 +69,15 @@ def listed_pairs(path: Path, content: bytes, root: Path) -> list[Pair]:
     """Read a list in any of the formats above.
 
     Args:
-        path: the file, for errors; a .csv is told by its name.
-        content: of the file.
-        root: folder that the paths start from.
+        path: the file, for error messages; its suffix tells whether it is a .csv file.
+        content: content of the file.
+        root: folder that the paths are relative to.
 
     Returns:
         The pairs, in the order of the list.
 
     Raises:
-        InputError: it is in no known format, a line is wrong, or images are missing.
+        InputError: the format is unknown, a line is wrong, or images are missing.
     """
     text, encoding = _text(path, content)
     source = _List(path, root, encoding)
@@ -148,7 +149,7 @@ def _csv_pairs(source: _List, text: str) -> Iterator[Pair]:
 
 
 def _delimiter(text: str) -> str:
-    """Return what parts the columns of a header; a comma if nothing gives all of them."""
+    """Return the separator that finds the most columns in a header; a comma in case of a tie."""
     header = text.partition("\n")[0]
     marks = (*_SEPARATORS, ",")
     return max(marks, key=lambda mark: (_num_named(header, mark), mark == ","))
@@ -182,15 +183,15 @@ def _two_line_pairs(source: _List, lines: Sequence[tuple[int, str]]) -> Iterator
     halves = [(number, _fields(line)) for number, line in lines]
     for number, fields in halves:
         if not (_is_half(fields) and fields[0]):
-            raise source.error(number, " is not 'path label' as the first line is; mend it")
+            raise source.error(number, " is not 'path label' like the first line; fix it")
     if len(halves) % 2:
         raise source.error(halves[-1][0], " has no partner; a pair is two lines 'path label'")
     for (_, first), (number, second) in zip(halves[::2], halves[1::2], strict=True):
         if first[1].lower() != second[1].lower():
             raise source.error(
                 number,
-                f": label {second[1]} after {first[1]}; the two lines of a pair have one label, 1 for "
-                "one person and 0 for two",
+                f": label {second[1]} after {first[1]}; the two lines of a pair have the same label, 1 "
+                "for one person and 0 for two",
             )
         yield Pair(source.image(first[0]), source.image(second[0]), bool(_half_label(first)))
 
@@ -208,7 +209,7 @@ def _lfw_pairs(source: _List, lines: Sequence[tuple[int, str]]) -> Iterator[Pair
         if len(fields) == 3:
             fields = [*fields[:2], fields[0], fields[2]]
         if len(fields) != 4 or not (fields[1].isdecimal() and fields[3].isdecimal()):
-            raise source.error(number, " is not 'name i j' or 'name i name j'; mend it")
+            raise source.error(number, " is not 'name i j' or 'name i name j'; fix it")
         first, second = (_lfw_image(source, *fields[i : i + 2]) for i in (0, 2))
         yield Pair(first, second, fields[0] == fields[2])
 

@@ -1,4 +1,4 @@
-"""A first look at a recognizer: does it tell images apart?"""
+"""A first check of a recognizer: does it tell images apart?"""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def probe_images(image_size: int) -> np.ndarray:
 
 
 def check_tells_apart(embed: Callable[[np.ndarray], np.ndarray], image_size: int, name: str) -> int:
-    """Embed an image and its negative, and refuse a network to which they are the same.
+    """Embed an image and its negative, and refuse a network that embeds them the same.
 
     Args:
-        embed: the network.
-        image_size: of its images.
-        name: of its file, for errors.
+        embed: function that embeds uint8 images.
+        image_size: height and width of the images that the network takes, in pixels.
+        name: name of the network's file, for error messages.
 
     Returns:
         The dimension of its embeddings.
 
     Raises:
-        InputError: the embeddings are the same, of length zero, or not finite.
+        InputError: the embeddings are the same, zero, or not finite.
     """
     raw = embed(probe_images(image_size)).astype(np.float64)
     if not np.isfinite(raw).all() or not np.all(np.any(raw, axis=1)):

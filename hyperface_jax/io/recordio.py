@@ -1,14 +1,14 @@
 """Record files of labeled images: insightface's ``.rec`` and ``.idx`` without MXNet, and ArrayRecord.
 
-A record of a ``.rec`` file is a magic word, a word that holds its length and how it is split, and the
-data, padded to four bytes. Data that holds the magic word at a multiple of four is split there, and the
-word left out. The data of an image is a header (flag, label, id, id2), ``flag`` float labels if
-``flag`` > 0, and the encoded image. Record 0 of insightface's files holds no image: its first label
-ends the range of those that do; a record 0 with an image is one of the others. ``.idx`` has a line
-``key<TAB>offset`` for each record.
+A record of a ``.rec`` file consists of a magic word, a word with its length and its kind of part, and
+the data, padded to four bytes. If the data contain the magic word at a multiple of four bytes, they are
+split there into parts, and the word is left out. The data of an image are a header (flag, label, id,
+id2), ``flag`` float labels if ``flag`` > 0, and the encoded image. In insightface's files, record 0
+holds no image: its first label is the end of the range of records that do. If record 0 holds an image,
+it is a record like any other. The ``.idx`` file has a line ``key<TAB>offset`` for each record.
 
-A record of an ArrayRecord file is the label, four bytes, little-endian and signed, and then the encoded
-image.
+A record of an ArrayRecord file is the label (four bytes, little-endian and signed) followed by the
+encoded image.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MAGIC_BYTES = struct.pack("<I", _MAGIC)
 _HEADER = struct.Struct("<IfQQ")
 _FRAME = struct.Struct("<II")
 _HEAD_SIZE = _FRAME.size + _HEADER.size + 4
-"""Bytes of a record up to the first float label."""
+"""Number of bytes of a record up to and including the first float label."""
 _LENGTH_BITS = 29
 _MAX_LENGTH = (1 << _LENGTH_BITS) - 1
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
@@ -46,11 +46,12 @@ _READ_RECORDS = 1 << 10
 
 
 class PositionalFile(NamedTuple):
-    """A file that is read at any offset, from any thread, and opened anew in each process.
+    """A file that can be read at any offset and from any thread; each process opens it anew.
 
     Attributes:
-        path, size: of the file.
-        stamp: when it was last changed, so that a file written anew is opened anew.
+        path: path of the file.
+        size: size of the file in bytes.
+        stamp: time of its last change, so that a rewritten file is opened again.
     """
 
     path: str
@@ -62,7 +63,7 @@ class PositionalFile(NamedTuple):
         """Look a file up.
 
         Raises:
-            InputError: it is missing, or is not a file.
+            InputError: the file is missing, or is not a file.
         """
         try:
             with Path(path).open("rb") as file:
@@ -83,26 +84,26 @@ class PositionalFile(NamedTuple):
             raise os_input_error(self.path, "cannot read", error) from error
 
 
-# Bounded, because a set may have more shards than a process may open files.
+# Bounded, because a set may have more shards than a process can open files.
 @lru_cache(maxsize=256)
 def _opened(file: PositionalFile) -> IO[bytes]:
     return Path(file.path).open("rb", buffering=0)
 
 
 class RecordIO:
-    """Images and labels of a ``.rec`` file, at random.
+    """Images and labels of a ``.rec`` file, with random access.
 
     Attributes:
         path: the ``.rec`` file.
-        keys: of the records that hold an image, int64 ``[n]``.
-        offsets: where they start in the file, int64 ``[n]``.
+        keys: keys of the records that hold an image, int64 ``[n]``.
+        offsets: byte offsets at which these records start in the file, int64 ``[n]``.
     """
 
     def __init__(self, path: StrPath) -> None:
-        """Read the index and check that each record lies in the file.
+        """Read the index and check that each record lies within the file.
 
         Args:
-            path: a ``.rec`` file with its ``.idx`` beside it.
+            path: a ``.rec`` file, with its ``.idx`` file next to it.
 
         Raises:
             InputError: either file is missing or damaged.
@@ -113,7 +114,7 @@ class RecordIO:
         bad = (offsets < 0) | (offsets % 4 != 0) | (offsets + _FRAME.size > self._file.size)
         if np.any(bad):
             key, offset = keys[bad][0], offsets[bad][0]
-            raise self._error(int(key), f"the index puts it at byte {offset}, which is no place")
+            raise self._error(int(key), f"the index puts it at byte {offset}, which is impossible")
         self.keys, self.offsets = self._with_image(keys, offsets)
 
     def _with_image(self, keys: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -136,10 +137,10 @@ class RecordIO:
         return wanted, offsets[order[place]]
 
     def _check_end(self, end: float, last: int, offset: int) -> None:
-        """Refuse a range that leaves out images; insightface has records without image behind it."""
+        """Refuse a range that leaves out images; insightface puts records without images after it."""
         if not (np.isfinite(end) and float(end).is_integer()):
             raise self._error(0, f"it ends the range of images at {end}; a whole number is needed")
-        # Some writers give the last image for the end, and lose that one.
+        # Some writers store the last image as the end of the range, which loses that image.
         if last > end and self._unpacked(last, offset)[2]:
             raise InputError(
                 f"{one_line(self.path)}: record 0 ends the range of images at {int(end)}, but record "
@@ -163,7 +164,7 @@ class RecordIO:
         return image, int(label)
 
     def labels(self) -> np.ndarray:
-        """Read the label of every image, int64 ``[n]``, without the images.
+        """Read the label of every image, int64 ``[n]``, without reading the images.
 
         Raises:
             InputError: a record is damaged, or its label is not a whole number.
@@ -199,7 +200,7 @@ class RecordIO:
         return flag, labels, data[end:]
 
     def _data(self, key: int, offset: int) -> bytes:
-        """Read a record, and join its parts."""
+        """Read a record and join its parts."""
         parts = []
         while True:
             kind, part, offset = self._part(key, offset)
@@ -250,7 +251,7 @@ def _read_index(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_recordio(path: StrPath, samples: Iterable[tuple[bytes, int]]) -> int:
-    """Write images in insightface's layout, as ``path`` and the ``.idx`` beside it.
+    """Write images in insightface's layout, to ``path`` and an ``.idx`` file next to it.
 
     Args:
         path: the ``.rec`` file.
@@ -265,7 +266,7 @@ def write_recordio(path: StrPath, samples: Iterable[tuple[bytes, int]]) -> int:
     path, index = Path(path), Path(path).with_suffix(".idx")
     with _replaced(path) as temporary, temporary.open("wb") as file:
         offsets = _write_records(file, samples)
-        # The index of an old file must never stand beside a new one.
+        # The index of an old file must never be next to a new file.
         index.unlink(missing_ok=True)
     lines = "".join(f"{key}\t{offset}\n" for key, offset in enumerate(offsets))
     atomic_write_bytes(index, lines.encode())
@@ -274,7 +275,7 @@ def write_recordio(path: StrPath, samples: Iterable[tuple[bytes, int]]) -> int:
 
 @contextlib.contextmanager
 def _replaced(path: Path) -> Iterator[Path]:
-    """Name a file beside ``path`` that takes its place once it is written and on the disc."""
+    """Name a file next to ``path`` that replaces it once it is written and on disk."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         temporary.touch()
@@ -290,7 +291,7 @@ def _replaced(path: Path) -> Iterator[Path]:
 
 
 def _write_records(file: IO[bytes], samples: Iterable[tuple[bytes, int]]) -> list[int]:
-    """Write record 0 and the images, and return where each starts."""
+    """Write record 0 and the images, and return the offset of each."""
     offsets = [0]
     file.write(_range_record(0))
     for key, (image, label) in enumerate(samples, start=1):
@@ -324,7 +325,7 @@ def _framed(data: bytes) -> bytes:
 
 
 class ArrayRecordFile:
-    """Images and labels of an ArrayRecord file, at random."""
+    """Images and labels of an ArrayRecord file, with random access."""
 
     def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
@@ -340,7 +341,7 @@ class ArrayRecordFile:
         return data[_LABEL.size :], _label_of(data, self.path, index)
 
     def labels_and_sizes(self) -> np.ndarray:
-        """Read all records, and return the label and the bytes of each, int64 ``[n, 2]``.
+        """Read all records, and return the label and the size in bytes of each, int64 ``[n, 2]``.
 
         Raises:
             InputError: the file is damaged, or a record has no label.
@@ -375,7 +376,7 @@ def _label_of(data: bytes, path: Path, index: int) -> int:
 @lru_cache(maxsize=256)
 def _array_record_reader(module: Any, file: PositionalFile) -> Any:
     reader = module.ArrayRecordReader(file.path, "readahead_buffer_size:0,max_parallelism:0")
-    if not reader.ok():  # It would seem to be empty.
+    if not reader.ok():  # Otherwise it would seem to be empty.
         raise ValueError("its index is cut off or damaged")
     return reader
 

@@ -1,7 +1,7 @@
-"""Bilinear resampling that agrees with OpenCV, by which published recognizers got their faces.
+"""Bilinear resampling that agrees with OpenCV, which prepared the faces of published recognizers.
 
-Unlike Pillow, OpenCV rounds to the nearest gray level when it warps, blends the border with what lies
-outside, and does not average over source pixels when it shrinks an image.
+Unlike Pillow, OpenCV rounds to the nearest gray level when it warps an image, blends the border with
+the color outside, and does not average over source pixels when it shrinks an image.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import numpy as np
 from scipy import ndimage
 
 _BITS = 11
-"""Of the fixed-point weights with which OpenCV resizes."""
+"""Number of bits of the fixed-point weights with which OpenCV resizes."""
 
 
 def resize_linear(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Scale an image as ``cv2.resize`` does, to one gray level or better.
+    """Scale an image as ``cv2.resize`` does, to within one gray level.
 
     Args:
-        image: uint8, ``[h, w, c]``.
-        height: of the result, pixels.
-        width: of the result, pixels.
+        image: uint8 image, ``[h, w, c]``.
+        height: height of the result, in pixels.
+        width: width of the result, in pixels.
 
     Returns:
-        uint8, ``[height, width, c]``.
+        uint8 image, ``[height, width, c]``.
     """
     left, right, across = _taps(image.shape[1], width)
     top, bottom, down = _taps(image.shape[0], height)
@@ -39,7 +39,7 @@ def resize_linear(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _taps(size: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return both source pixels of each new one, and their weights, ``[2, new]``."""
+    """Return the two source pixels of each new pixel, and their weights, ``[2, new]``."""
     place = ((np.arange(new) + 0.5) * (size / new) - 0.5).astype(np.float32)
     first = np.floor(place).astype(np.int64)
     share = np.where((first < 0) | (first >= size - 1), np.float32(0), place - first)
@@ -49,18 +49,19 @@ def _taps(size: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def warp(image: np.ndarray, forward: np.ndarray, size: int) -> np.ndarray:
-    """Warp an image as ``cv2.warpAffine`` does, to one gray level, black outside.
+    """Warp an image as ``cv2.warpAffine`` does, to within one gray level, black outside.
 
     Args:
-        image: uint8, ``[h, w, c]``.
-        forward: ``[2, 3]``, takes a pixel (x, y) of the image to its place in the result.
-        size: side of the result, pixels.
+        image: uint8 image, ``[h, w, c]``.
+        forward: transformation ``[2, 3]`` that maps a pixel (x, y) of the image to its place in the
+            result.
+        size: height and width of the result, in pixels.
 
     Returns:
-        uint8, ``[size, size, c]``.
+        uint8 image, ``[size, size, c]``.
     """
     inverse = np.linalg.inv(np.vstack([forward, [0, 0, 1]]))[:2]
-    # SciPy counts (row, column), landmarks are (x, y).
+    # SciPy takes (row, column), but landmarks are (x, y).
     matrix, offset = inverse[::-1, 1::-1], inverse[::-1, 2]
     warped = np.empty((size, size, image.shape[2]), np.uint8)
     for channel in range(image.shape[2]):

@@ -1,9 +1,9 @@
-"""A run on disk: what was asked for, how far it got, and what came out.
+"""A run on disk: its settings, its progress and its results.
 
-config.json       the settings, defaults resolved, input files by content hash
-history.jsonl     one line a step
-checkpoints/      the solver state (orbax), written asynchronously
-embeddings.npy    the packing; written last but one
+config.json       the settings, with defaults resolved and input files given by content hash
+history.jsonl     one line per step
+checkpoints/      the optimizer state (orbax), written asynchronously
+embeddings.npy    the packing; written second to last
 summary.json      the figures; its presence means that the run is finished
 """
 
@@ -39,9 +39,9 @@ class RunDirectory:
     """A folder that belongs to one run, locked against a second process while it is open.
 
     Args:
-        path: the folder; created if missing, parents too.
+        path: the folder; it and its parents are created if they are missing.
         needed_bytes: space that the run will take.
-        is_owner: whether this process writes the run; the other processes of a job only look.
+        is_owner: whether this process writes the run; the other processes of a job only read it.
 
     Raises:
         InputError: if the folder cannot be written, is too full, is in use, or holds other files.
@@ -74,7 +74,7 @@ class RunDirectory:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the summary, the last file of a run, is there."""
+        """Whether the summary, the last file of a run, exists."""
         return (self / SUMMARY).exists()
 
     def summary(self) -> dict[str, Any]:
@@ -96,16 +96,16 @@ class RunDirectory:
 
         Args:
             config: the settings.
-            ignore: fields that may differ, since they do not change the result.
-            renamed: new names of fields, by those that earlier versions wrote.
+            ignore: fields that may differ because they do not change the result.
+            renamed: current names of fields, by the names that earlier versions wrote.
 
         Raises:
-            InputError: if another run is on disk, naming every differing field.
+            InputError: another run is on disk; the message names every field that differs.
         """
         claim(self.path, CONFIG, config, ignore=ignore, renamed=renamed, own=(_LOCK,))
 
     def truncate_history(self, num_steps: int) -> list[dict[str, Any]]:
-        """Drop history lines from ``num_steps`` on, which a resumed run writes again."""
+        """Drop the history lines from step ``num_steps`` on, which a resumed run writes again."""
         path = self / HISTORY
         rows = read_jsonl(path) if path.exists() else []
         kept = [row for row in rows if row["step"] < num_steps]
@@ -117,7 +117,7 @@ _LOCK = ".lock"
 
 
 def _locked(path: Path) -> IO[str]:
-    # Held by the process, so a killed run leaves no stale lock behind.
+    # The process holds the lock, so a killed run leaves no stale lock behind.
     lock = (path / _LOCK).open("a")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""Rows that no host holds as a whole: .npy files written and read by all processes of a job.
+"""Arrays too large for one host: .npy files that all processes of a job write and read together.
 
-Every process writes the rows of its own devices into one file, through a memory map of its part, and
-reads only those. The file is an ordinary .npy file; it must lie where all processes see it.
+Every process writes the rows of its own devices to a common file through a memory map, and reads only
+those rows. The file is an ordinary .npy file; it must be on a file system that all processes share.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ if TYPE_CHECKING:
 def write_sharded(
     path: StrPath, x: Points, row: Any, num_rows: int, *, before: np.ndarray | None = None
 ) -> None:
-    """Write rows to a .npy file, each process its own, without gathering them; all processes call it.
+    """Write rows to a .npy file without gathering them: each process writes its own rows.
 
-    The file appears under its name when every process has written its part.
+    All processes call this function. The file appears under its name when every process has written its
+    part.
 
     Args:
-        path: where to, on a file system that all processes share.
-        x: ``[rows, d]``; rows of zeros, which stand for no point, are left out.
-        row: place of each row of ``x`` in the file, ``[rows]``.
-        num_rows: rows of the file, without those of ``before``.
-        before: rows that come first, ``[m, d]``, written by the first process.
+        path: the file to write, on a file system that all processes share.
+        x: rows to write, ``[rows, d]``; rows of zeros are padding and are left out.
+        row: position of each row of ``x`` in the file, ``[rows]``.
+        num_rows: number of rows of the file, without those of ``before``.
+        before: rows that come first, ``[m, d]``; the first process writes them.
 
     Raises:
-        InputError: if the file cannot be written, or a row is not finite.
+        InputError: the file cannot be written, or a row is not finite.
     """
     target = Path(path)
     partial = target.with_name(f".{target.name}.partial")
@@ -74,19 +75,19 @@ def _write_own_rows(path: Path, x: Points, row: Any, offset: int) -> None:
 
 
 def read_sharded(path: StrPath, mesh: Mesh, *, key: str | None = None) -> Points:
-    """Read embeddings so that each process reads the rows of its own devices only.
+    """Read embeddings so that each process reads only the rows of its own devices.
 
     Args:
         path: a file as for :func:`hyperface_jax.io.read_embeddings`; only a .npy file is read in parts.
-        mesh: devices over which the rows are cut.
-        key: the array to read, as there.
+        mesh: devices that the rows are split across.
+        key: the array to read, as for :func:`hyperface_jax.io.read_embeddings`.
 
     Returns:
-        Float32 unit rows, ``[rows, d]``, filled up with rows of zeros. Rows that were of unit length
-        are as in the file.
+        Float32 unit rows, ``[rows, d]``, padded with rows of zeros. Rows that already had unit length
+        are unchanged.
 
     Raises:
-        InputError: if the file is no matrix of floats, or a row has no direction.
+        InputError: the file is not a matrix of floats, or a row has no direction.
     """
     points = read_points(path, key=key)
     x = meshes.shard_rows(points, mesh)

@@ -1,9 +1,9 @@
-"""PyTorch's weight files, read without PyTorch and without running what a pickle asks for.
+"""PyTorch weight files, read without PyTorch and without running code from a pickle.
 
-A .pt, .pth or .ckpt file is a zip archive: a pickle that describes tensors, and one record of raw
-numbers for each storage. The pickle is read with an unpickler that knows the few names that describe
-tensors. Names from well-known training packages become placeholders, which are never imported. Any
-other name is refused.
+A .pt, .pth or .ckpt file is a zip archive. It contains a pickle that describes tensors, and one record
+of raw numbers for each storage. The unpickler used here knows only the few names that describe tensors.
+Names from well-known training packages become placeholders, which are never imported. Any other name is
+refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
 
 _WRAPPERS = ("state_dict", "state_dict_backbone", "model_state_dict", "model", "backbone", "net")
-"""Keys, in this order, under which training programs keep the weights."""
+"""Keys under which training programs store the weights, in the order in which they are tried."""
 _SHOWN = 8
 
 _STORAGES = {
@@ -63,16 +63,16 @@ def read_state_dict(path: StrPath) -> dict[str, np.ndarray]:
     """Read the named tensors of a PyTorch or safetensors file.
 
     Args:
-        path: a .safetensors file, or a file of ``torch.save`` (.pt, .pth, .ckpt).
+        path: a .safetensors file, or a file written by ``torch.save`` (.pt, .pth, .ckpt).
 
     Returns:
-        The tensors, in the file's order and types. What a checkpoint keeps under ``state_dict``,
-        ``state_dict_backbone`` (insightface) or another usual key is taken out of it; all else in
-        there is left.
+        The tensors, in the order and the types of the file. If a checkpoint stores them under
+        ``state_dict``, ``state_dict_backbone`` (insightface) or another usual key, they are taken from
+        there, and the rest of the checkpoint is ignored.
 
     Raises:
-        InputError: the file is missing, truncated or damaged, is in the format before PyTorch 1.6,
-            names anything but tensors and well-known settings, or holds no tensors.
+        InputError: the file is missing, truncated or damaged, is in the format used before PyTorch 1.6,
+            refers to anything but tensors and well-known settings, or holds no tensors.
     """
     name = one_line(path)
     try:
@@ -100,11 +100,11 @@ def write_state_dict(path: StrPath, arrays: Mapping[str, np.ndarray]) -> None:
 
     Args:
         path: the file to write, replaced in one step.
-        arrays: by name, of any type that PyTorch has.
+        arrays: arrays by name, of any type that PyTorch supports.
 
     Raises:
-        InputError: another extension, PyTorch or safetensors is not installed, or the file cannot
-            be written.
+        InputError: the extension is unknown, PyTorch or safetensors is not installed, or the file
+            cannot be written.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in _SUFFIXES:
@@ -115,7 +115,7 @@ def write_state_dict(path: StrPath, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _reader(head: bytes, name: str) -> Any:
-    """Tell the format by the first bytes."""
+    """Choose a reader by the first bytes."""
     if head.startswith(b"PK"):
         return _read_zip
     if head[8:] == b"{":
@@ -160,12 +160,12 @@ def _named_tensors(content: Any) -> dict[str, _Tensor]:
 
 
 def _without_tensors(content: dict[Any, Any]) -> str:
-    """Say what a dictionary holds in place of tensors, and what to save."""
+    """Say what a dictionary holds instead of tensors, and what to save."""
     shown = ", ".join(one_line(key) for key in list(content)[:_SHOWN])
     deeper = [one_line(key) for key, value in content.items() if _named_tensors(value)]
     mend = f"save what is under {deeper[0]!r} alone" if deeper else "save model.state_dict()"
     usual = ", ".join(_WRAPPERS)
-    return f"holds no named tensors, at its top or under {usual}, but {shown}; {mend}"
+    return f"holds no named tensors at the top level or under {usual}, but {shown}; {mend}"
 
 
 class _Storage(NamedTuple):
@@ -202,7 +202,7 @@ class _Records:
         flat = np.frombuffer(self._read[storage.key], storage.dtype)
         last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True))
         numbers = (tensor.offset, *tensor.shape, *tensor.strides)
-        # Outside of its storage, a view would show or crash on memory of others.
+        # A view beyond its storage would read foreign memory, or crash.
         if min(numbers) < 0 or (all(tensor.shape) and tensor.offset + last >= flat.size):
             raise ValueError("a tensor reaches beyond its storage")
         if not all(tensor.shape):
@@ -213,7 +213,7 @@ class _Records:
 
 
 class _Inert:
-    """Stands for an object of a package that is not imported; whatever is done to it is ignored."""
+    """Placeholder for an object of a package that is not imported; it ignores all operations."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         del args, kwargs
@@ -234,14 +234,14 @@ class _Inert:
 
 
 class _Unpickler(pickle.Unpickler):
-    """An unpickler that makes tensors, plain containers and placeholders, and nothing else."""
+    """An unpickler that creates only tensors, plain containers and placeholders."""
 
     def __init__(self, file: io.BytesIO, name: str) -> None:
         super().__init__(file)
         self._name = name
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for a global, without importing it."""
+        """Return a substitute for a global name, without importing it."""
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_tensor"):
@@ -264,7 +264,7 @@ class _Unpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"unknown storage {pid!r}")
         return _Storage(dtype, key, size)
 
-    # Methods, as a pickle could alter the defaults of a function but not of a bound method.
+    # These are methods because a pickle could alter the defaults of a function, not of a bound method.
     def _rebuild_tensor(
         self, storage: _Storage, offset: int, shape: Any, strides: Any, *settings: Any
     ) -> _Tensor:

@@ -1,7 +1,7 @@
-"""Verification benchmarks in: the pairs of images that a recognition network is tested on.
+"""Readers of verification benchmarks: pairs of images that a recognition network is tested on.
 
-A ``.bin`` file of insightface is a pickle, and a pickle may call anything. Here it can call nothing
-of Python or NumPy: the few names that pickled arrays need stand for code of this module.
+A ``.bin`` file of insightface is a pickle, and a pickle may call any code. Here it cannot call anything
+in Python or NumPy: the few names that pickled arrays need are replaced by code of this module.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _PICKLE_START = b"\x80"
 
 @dataclass(frozen=True)
 class VerificationSet:
-    """Pairs of images, some of one person, some of two.
+    """Pairs of images; some show the same person, the others show two persons.
 
     Attributes:
-        images: two a pair, one after the other, ``[2 n]``: encoded images, or paths of them.
-        is_same: whether a pair shows one person, ``[n]``, bool.
-        name: of the benchmark.
+        images: encoded images or paths, ``[2 n]``; the two images of a pair are adjacent.
+        is_same: whether each pair shows one person, bool ``[n]``.
+        name: name of the benchmark.
     """
 
     images: Sequence[bytes | Path]
@@ -46,7 +46,7 @@ class VerificationSet:
     name: str
 
     def read(self, index: int, /) -> bytes:
-        """Return an encoded image; an ``InputError`` if its file cannot be read."""
+        """Return an encoded image; raise an ``InputError`` if its file cannot be read."""
         image = self.images[index]
         if isinstance(image, bytes):
             return image
@@ -57,7 +57,7 @@ class VerificationSet:
 
 
 def refuse_equal_names(option: str, paths: Sequence[Path]) -> None:
-    """Raise an ``InputError`` if two of the files give sets of one name, whose figures would be one."""
+    """Raise an ``InputError`` if two files give sets of the same name, whose figures would collide."""
     names = [path.stem for path in paths]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -65,20 +65,20 @@ def refuse_equal_names(option: str, paths: Sequence[Path]) -> None:
 
 
 def read_verification_set(path: StrPath, images_root: StrPath | None = None) -> VerificationSet:
-    """Read the pairs of a benchmark, in whichever of the known formats they are.
+    """Read the pairs of a benchmark in any of the known formats.
 
     Args:
-        path: a ``.bin`` file of insightface; or a list of pairs in a format of
+        path: a ``.bin`` file of insightface, or a list of pairs in a format of
             :mod:`hyperface_jax.io.pair_lists`.
-        images_root: folder that the paths of a list start from, the list's own one unless given;
-            a ``.bin`` file holds its images and needs none.
+        images_root: folder that the paths in a list are relative to; None takes the folder of the list.
+            A ``.bin`` file contains its images and does not need it.
 
     Returns:
-        The pairs, in the order of the file, named after it.
+        The pairs in the order of the file; the set is named after the file.
 
     Raises:
-        InputError: the file cannot be read, is in no known format, is truncated or inconsistent,
-            a pickle asks for code, or images of a list are missing.
+        InputError: the file cannot be read, has an unknown format, is truncated or inconsistent, or is
+            a pickle that asks to run code; or images of a list are missing.
     """
     path = Path(path)
     content = _read(path)
@@ -101,7 +101,7 @@ def _read(path: Path) -> bytes:
 
 
 class _Dtype:
-    """What stands for a pickled NumPy type: booleans, integers and objects only."""
+    """Substitute for a pickled NumPy type; only booleans, integers and objects are allowed."""
 
     __slots__ = ("code", "order")
 
@@ -124,7 +124,7 @@ class _Dtype:
 
 
 class _Array:
-    """What stands for a pickled NumPy array."""
+    """Substitute for a pickled NumPy array."""
 
     __slots__ = ("values",)
 
@@ -137,7 +137,7 @@ class _Array:
 
     def fill(self, data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
         if isinstance(dtype, _Dtype) and dtype.is_of_objects and isinstance(data, list):
-            # One by one: NumPy would look into objects that are sequences.
+            # Assigned one by one, because NumPy would unpack objects that are sequences.
             values = np.empty(len(data), object)
             for index, value in enumerate(data):
                 values[index] = value
@@ -150,7 +150,7 @@ class _Array:
 
     @property
     def is_flat(self) -> bool:
-        """Whether its values stand in one row or one column."""
+        """Whether the values form a single row or a single column."""
         return self.values.size == max(self.values.shape, default=1)
 
 
@@ -181,7 +181,7 @@ _STANDS_FOR = {
 
 
 class _Callable:
-    """A function that a pickle can call and do nothing else with, such as set its attributes."""
+    """A function that a pickle can only call; it cannot, for example, set its attributes."""
 
     __slots__ = ("_key",)
 
@@ -197,7 +197,7 @@ class _Callable:
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, path: Path, content: bytes) -> None:
-        # Python 2 wrote encoded images as text; only this setting gives the bytes back.
+        # Python 2 wrote encoded images as text; only this setting restores the bytes.
         super().__init__(io.BytesIO(content), encoding="bytes")
         self._path = path
 
@@ -219,8 +219,8 @@ def _from_pickle(path: Path, content: bytes) -> VerificationSet:
     is_same = [_label(path, index, label) for index, label in enumerate(_items(path, value[1]))]
     if len(images) != 2 * len(is_same) or not is_same:
         raise InputError(
-            f"{one_line(path)}: {len(images)} images for {len(is_same)} labels; two a label are "
-            "needed, so get the file again"
+            f"{one_line(path)}: {len(images)} images for {len(is_same)} labels; two images per label "
+            "are needed, so get the file again"
         )
     return VerificationSet(images, np.array(is_same), path.stem)
 
@@ -273,5 +273,5 @@ def _image(path: Path, index: int, image: Any) -> bytes:
 
 def _label(path: Path, index: int, label: Any) -> bool:
     if not isinstance(label, int) or label not in (0, 1):
-        raise InputError(f"{one_line(path)}: label {index} is not True or False; mend that label")
+        raise InputError(f"{one_line(path)}: label {index} is not True or False; fix that label")
     return bool(label)

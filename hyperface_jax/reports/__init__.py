@@ -1,4 +1,8 @@
-"""Results to figures and one HTML page. Nothing here computes a result."""
+"""Figures and self-contained HTML pages that show results. Nothing here computes a result.
+
+This folder may import the layers below it, up to :mod:`hyperface_jax.toyfaces`. Within the package, only
+:mod:`hyperface_jax.runs` and :mod:`hyperface_jax.cli` may import it.
+"""
 
 from hyperface_jax.reports.pack import write_report
 from hyperface_jax.reports.plots import (

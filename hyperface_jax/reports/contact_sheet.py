@@ -1,4 +1,4 @@
-"""A picture of many pictures: one row an identity, one column a sample."""
+"""A picture of many pictures, such as one row per identity and one column per sample."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 GAP = 2
-"""White pixels between images."""
+"""Width of the white gap between images, in pixels."""
 _WHITE, _GRAY = 255, 224
 
 
 def contact_sheet(rows: Sequence[Sequence[np.ndarray | None]], *, tile: int) -> np.ndarray:
-    """Lay images out in rows.
+    """Lay out images in rows.
 
     Args:
-        rows: square uint8 RGB images, ``[h, h, 3]`` each; None leaves a gray tile, and so does a short
-            row.
-        tile: height and width that each is scaled to, pixels.
+        rows: square uint8 RGB images, ``[h, h, 3]`` each. None gives a gray tile, and short rows are
+            filled up with gray tiles.
+        tile: height and width that each image is scaled to, in pixels.
 
     Returns:
-        uint8 RGB, ``[len(rows) * (tile + GAP) + GAP, widest * (tile + GAP) + GAP, 3]``.
+        uint8 RGB image, ``[len(rows) * (tile + GAP) + GAP, widest * (tile + GAP) + GAP, 3]``.
 
     Examples:
         >>> face = np.zeros((4, 4, 3), np.uint8)

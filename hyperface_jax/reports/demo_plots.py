@@ -29,7 +29,7 @@ def colors(theme: Theme) -> dict[str, str]:
 def accuracy_plot(
     recognition: Mapping[str, Mapping[str, Any]], *, theme: Theme = LIGHT, size: Size = WIDE
 ) -> Figure:
-    """Draw the accuracy of each arm on each verification set, a dot each."""
+    """Draw the accuracy of each arm on each verification set as a dot."""
     figure = new_plot(theme, size)
     axes = figure.subplots()
     names = list(next(iter(recognition.values()))["accuracy"])
@@ -67,7 +67,7 @@ def loss_plot(
 def spread_plot(
     synthesis: Mapping[str, Mapping[str, Any]], *, theme: Theme = LIGHT, size: Size = WIDE
 ) -> Figure:
-    """Draw how near the nearest other identity is, before and after the faces were drawn."""
+    """Draw how near the nearest other identity is, for the embeddings and for the drawn faces."""
     figure = new_plot(theme, size)
     axes = figure.subplots()
     places = np.arange(len(synthesis))

@@ -1,4 +1,4 @@
-"""The report of a data set's diversity: one HTML page that needs nothing but itself."""
+"""The report on the diversity of a data set: a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from hyperface_jax.reports.page import Draw
 
 _TITLES = {
-    "nearest_center": "Cosine of centers to the nearest other one",
-    "gallery": "Cosine of gallery rows to the nearest center",
+    "nearest_center": "Cosine of each center to the nearest other center",
+    "gallery": "Cosine of each gallery row to the nearest center",
 }
 
 
 def write_diversity_report(folder: Path, summary: Mapping[str, Any]) -> Path:
-    """Write ``report.html`` of a data set.
+    """Write the ``report.html`` page of a data set.
 
     Args:
-        folder: where to; must exist.
-        summary: what ``hyperface diversity`` writes as summary.json.
+        folder: an existing folder for the page.
+        summary: the contents of summary.json, as ``hyperface diversity`` writes it.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
-        InputError: it cannot be written, or a library of the ``cli`` extra is not installed.
+        InputError: the page cannot be written, or a library of the ``cli`` extra is not installed.
     """
     draw: dict[str, Draw] = {"pairs": lambda size: score_histogram(summary["pairs"], size=size)}
     for key, title in _TITLES.items():

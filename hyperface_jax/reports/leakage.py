@@ -1,4 +1,4 @@
-"""The report of a search for similar pairs: one HTML page that needs nothing but itself."""
+"""The report on a search for similar pairs: a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def cosine_histogram(
     theme: Theme = LIGHT,
     size: tuple[float, float] = WIDE,
 ) -> Figure:
-    """Draw the histogram of one cosine a row, with the mean and the largest one.
+    """Draw the histogram of the cosines of rows, one for each, and mark their mean and maximum.
 
     Args:
-        found: ``histogram``, ``mean_cosine`` and ``max_cosine``.
-        title: above the panel.
-        theme: colors.
-        size: width and height, inches.
+        found: a summary with ``histogram``, ``mean_cosine`` and ``max_cosine``.
+        title: title of the panel.
+        theme: colors of the figure.
+        size: width and height, in inches.
 
     Returns:
-        A figure that belongs to no global state.
+        A figure outside of matplotlib's global state.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -72,25 +72,25 @@ def cosine_histogram(
 
 
 def histogram_draw(found: Mapping[str, Any], title: str) -> Draw:
-    """Return what draws :func:`cosine_histogram` at a size."""
+    """Return a function that draws :func:`cosine_histogram` at a given size."""
     return lambda size: cosine_histogram(found, title, size=size)
 
 
 def write_leakage_report(
     folder: Path, summary: Mapping[str, Any], pictures: Sequence[bytes] = ()
 ) -> Path:
-    """Write ``report.html`` of a search.
+    """Write the ``report.html`` page of a search.
 
     Args:
-        folder: where to; must exist.
-        summary: what ``hyperface leakage`` writes as summary.json.
-        pictures: PNG of the two images of each of the first pairs.
+        folder: an existing folder for the page.
+        summary: the contents of summary.json, as ``hyperface leakage`` writes it.
+        pictures: PNG files that show the two images of each of the first pairs.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
-        InputError: it cannot be written, or a library of the ``cli`` extra is not installed.
+        InputError: the page cannot be written, or a library of the ``cli`` extra is not installed.
     """
     draw: dict[str, Draw] = {
         key: histogram_draw(summary[key], _TITLES[key])

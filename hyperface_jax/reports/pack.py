@@ -1,6 +1,6 @@
-"""The report of a packing: one HTML page that needs nothing but itself.
+"""The report on a packing: a self-contained HTML page.
 
-The run directory holds every number already; this module reads them and draws.
+The run directory already holds every number; this module reads the numbers and draws them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ NUMBERS_OR_NULL = (
     "keep_out_violations",
     "pairs_per_second",
 )
-"""Fields of summary.json that must be there and may be null."""
+"""Fields of summary.json that must exist but may be null."""
 
 TEXTS = ("method", "lower_bound_name", "device")
 """Fields of summary.json that must be strings."""
@@ -59,15 +59,15 @@ TEXTS = ("method", "lower_bound_name", "device")
 
 @dataclass(frozen=True)
 class PackRun:
-    """What a finished run left behind.
+    """The files of a finished run.
 
     Attributes:
         path: the run directory.
         summary: the figures of the result.
         config: the settings.
-        history: a row a step.
-        diagnostics: ``nearest_before`` and ``nearest_after``, with a gallery also
-            ``gallery_before`` and ``gallery_after``; cosines, ``[n]`` each.
+        history: one row per step.
+        diagnostics: cosines ``nearest_before`` and ``nearest_after``, and with a gallery also
+            ``gallery_before`` and ``gallery_after``, ``[n]`` each.
     """
 
     path: Path
@@ -78,10 +78,10 @@ class PackRun:
 
 
 def read_run(run_dir: str | os.PathLike[str]) -> PackRun:
-    """Read a finished run and check that everything the report draws is there.
+    """Read a finished run and check that it has everything that the report draws.
 
     Raises:
-        InputError: the run is missing, unfinished or damaged: names the file and the field.
+        InputError: the run is missing, unfinished or damaged; the message names the file and the field.
     """
     path = Path(run_dir)
     if not path.is_dir():
@@ -165,9 +165,9 @@ def _read_diagnostics(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_report(run_dir: str | os.PathLike[str]) -> Path:
-    """Draw a finished run as ``report.html`` in its directory.
+    """Draw a finished run as a ``report.html`` page in its directory.
 
-    The page is a single file: no script, no font and no picture is loaded from anywhere.
+    The page is a single file that loads no scripts, fonts or pictures from elsewhere.
 
     Args:
         run_dir: directory with summary.json, config.json, history.jsonl and diagnostics.npz.
@@ -186,7 +186,7 @@ def write_report(run_dir: str | os.PathLike[str]) -> Path:
 
 
 def render(run: PackRun) -> str:
-    """Return the page of a run as HTML, every text of the run escaped.
+    """Return the page of a run as HTML, with every text of the run escaped.
 
     Raises:
         InputError: a library of the ``cli`` extra is not installed.

@@ -1,6 +1,7 @@
-"""What the HTML reports share: templates, themes, and figures inside the page.
+"""Code that all HTML reports share: templates, themes, and figures inside the page.
 
-Figures are vector graphics whose colors are CSS variables, so one drawing serves light and dark.
+Figures are vector graphics with CSS variables as colors, so one drawing serves both the light and the
+dark theme.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Draw = Callable[[tuple[float, float]], "Figure"]
-"""Draws a figure of a width and height, inches."""
+"""Function that draws a figure of a given width and height, in inches."""
 
 
 def render_page(template: str, **context: Any) -> str:
-    """Return a page as HTML, every text of the context escaped.
+    """Return a page as HTML, with every text of the context escaped.
 
     Args:
-        template: name of a file beside this module.
-        context: what it shows, beside the themes.
+        template: name of a template in the folder of this module.
+        context: values that the template shows, in addition to the themes.
 
     Raises:
         InputError: a library of the ``cli`` extra is not installed.
@@ -55,7 +56,7 @@ def _environment() -> Any:
 
 
 def both_sizes(figures: Mapping[str, Draw]) -> dict[str, dict[str, Any]]:
-    """Draw each figure once for wide and once for narrow screens, as :func:`inline_svg`."""
+    """Draw each figure for wide and for narrow screens, by :func:`inline_svg`."""
     return {
         name: {
             kind: inline_svg(draw(size), f"{name}-{kind}")
@@ -66,19 +67,19 @@ def both_sizes(figures: Mapping[str, Draw]) -> dict[str, dict[str, Any]]:
 
 
 def data_uri(png: bytes) -> str:
-    """Return a PNG as the address of an ``<img>`` that needs no other file."""
+    """Return a PNG file as a data URI for an ``<img>`` element."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def inline_svg(figure: Figure, prefix: str) -> Any:
-    """Return a figure in the ``LIGHT`` theme as SVG that takes its colors and font from a page.
+    """Return a figure in the ``LIGHT`` theme as SVG that takes its colors and font from the page.
 
     Args:
-        figure: what to draw.
-        prefix: put before every id, so that several figures can share a page.
+        figure: the figure.
+        prefix: prefix of every id, so that several figures can be on one page.
 
     Returns:
-        Markup that is safe in HTML; the colors are CSS variables named as the fields of
+        Markup that is safe in HTML; the colors are CSS variables with the names of the fields of
         :class:`~hyperface_jax.reports.plots.Theme`.
     """
     import matplotlib
@@ -94,7 +95,7 @@ def inline_svg(figure: Figure, prefix: str) -> Any:
     svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
     for name, color in asdict(LIGHT).items():
         svg = svg.replace(color, f"var(--{name})")
-    # The sizes in points would stop the page from scaling the figure.
+    # Sizes in points would keep the page from scaling the figure.
     return Markup(re.sub(r'(<svg[^>]*?) width="[^"]*"|(<svg[^>]*?) height="[^"]*"', r"\1\2", svg))
 
 
@@ -114,7 +115,7 @@ def duration(seconds: float) -> str:
 
 
 def shown(value: Any) -> str:
-    """Write a setting as it was given; lists and objects as JSON."""
+    """Write a setting as text; strings unchanged, everything else as JSON."""
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)

@@ -1,6 +1,6 @@
-"""The figures of a packing: how it went down, and how the identities lie at the start and the end.
+"""The figures of a packing: its convergence, and its identities at the start and at the end.
 
-Each function draws what it is given into a figure of its own, for a page or for a notebook.
+Each function draws its arguments into a separate figure, for a page or for a notebook.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 WIDE, NARROW = (7.4, 3.5), (3.9, 3.3)
-"""Sizes of the figures for a desk and for a hand, inches."""
+"""Sizes of the figures for large screens and for phones, in inches."""
 
 _NUM_BINS = 72
 _LABEL_SHARE = 0.08
-"""Of the range of an axis, that the label of a line needs."""
+"""Share of the range of an axis that the label of a line needs."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Theme:
     """Colors of the page and of the figures, ``#rrggbb``, all different.
 
     Attributes:
-        surface: what is drawn on.
-        panel: surface of tiles and code.
-        ink: text.
+        surface: background of the page.
+        panel: background of tiles and code.
+        ink: main text.
         muted: secondary text.
         rule: axes, grid and borders.
-        before: the start of the run.
-        after: its result.
+        before: the start of a run.
+        after: the result of a run.
         bound: the lower bound.
-        warning: what the reader must not miss.
+        warning: things that the reader must not miss.
     """
 
     surface: str
@@ -89,18 +89,18 @@ def convergence_plot(
 ) -> Figure:
     """Draw the largest cosine against the step, above the bound that no packing can pass.
 
-    The steps are on a logarithmic axis where half of the descent lies in the first twentieth of
-    the run. With a gallery, a second panel shows the mean cosine to it.
+    The axis of steps is logarithmic if half of the descent happens in the first twentieth of the run.
+    With a gallery, a second panel shows the mean cosine to it.
 
     Args:
-        history: rows with ``step``, ``max_cosine`` and perhaps ``gallery_mean_cosine``; null is a
+        history: rows with ``step``, ``max_cosine`` and optionally ``gallery_mean_cosine``; null leaves a
             gap in the line.
-        summary: ``lower_bound``, ``lower_bound_name`` and perhaps ``best_known`` and ``best_step``.
-        theme: colors.
-        size: width and height, inches; a gallery panel adds half of the height.
+        summary: ``lower_bound``, ``lower_bound_name`` and optionally ``best_known`` and ``best_step``.
+        theme: colors of the figure.
+        size: width and height in inches; a gallery panel adds half of the height.
 
     Returns:
-        A figure that belongs to no global state.
+        A figure outside of matplotlib's global state.
 
     Raises:
         InputError: no row has a ``max_cosine``, or matplotlib is not installed.
@@ -137,17 +137,17 @@ def nearest_histogram(
     theme: Theme = LIGHT,
     size: tuple[float, float] = WIDE,
 ) -> Figure:
-    """Draw how close every identity is to its nearest other one, at the start and at the end.
+    """Draw how close every identity is to the nearest other one, at the start and at the end.
 
     Args:
-        before: cosine of each identity to the nearest other at the start, ``[n]``.
+        before: cosine of each identity to the nearest other one at the start, ``[n]``.
         after: the same at the end, ``[n]``.
-        summary: ``lower_bound``, ``lower_bound_name`` and ``max_cosine``, which are drawn in.
-        theme: colors.
-        size: width and height, inches.
+        summary: ``lower_bound``, ``lower_bound_name`` and ``max_cosine``, which are marked by lines.
+        theme: colors of the figure.
+        size: width and height, in inches.
 
     Returns:
-        A figure that belongs to no global state.
+        A figure outside of matplotlib's global state.
     """
     marks = [
         (summary["max_cosine"], f"max {number(summary['max_cosine'])}", theme.ink),
@@ -170,12 +170,12 @@ def gallery_histogram(
     Args:
         before: cosine of each identity to its nearest gallery point at the start, ``[n]``.
         after: the same at the end, ``[n]``.
-        summary: ``gallery_mean_cosine`` is drawn in, if it is there.
-        theme: colors.
-        size: width and height, inches.
+        summary: if it has ``gallery_mean_cosine``, a line marks it.
+        theme: colors of the figure.
+        size: width and height, in inches.
 
     Returns:
-        A figure that belongs to no global state.
+        A figure outside of matplotlib's global state.
     """
     mean = summary.get("gallery_mean_cosine")
     marks = [] if mean is None else [(mean, f"mean of the result {number(mean)}", theme.ink)]
@@ -184,7 +184,7 @@ def gallery_histogram(
 
 
 def new_plot(theme: Theme, size: tuple[float, float]) -> Figure:
-    """Make an empty figure that belongs to no global state."""
+    """Make an empty figure outside of matplotlib's global state."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -207,7 +207,7 @@ def _falls_early(step: np.ndarray, cosine: np.ndarray) -> bool:
 
 
 def _draw_level(axes: Axes, value: float, label: str, theme: Theme) -> None:
-    """Draw a dashed line at a cosine, its label at the right end below it: curves come from above."""
+    """Draw a dashed line at a cosine, with its label below it, as curves come from above."""
     axes.axhline(value, color=theme.bound, linewidth=1.2, linestyle=(0, (4, 2.5)))
     axes.annotate(
         label,
@@ -257,7 +257,7 @@ def _histograms(
     theme: Theme,
     size: tuple[float, float],
 ) -> Figure:
-    """Draw two panels with one cosine axis: a packing piles up in a bin or two."""
+    """Draw two panels with a common cosine axis; a good packing piles up in a bin or two."""
     ends = [f(values) for values in (before, after) for f in (np.min, np.max)]
     low, high = _range([*ends, *(mark[0] for mark in marks)])
     low, high = low - 0.02 * (high - low), high + 0.02 * (high - low)
@@ -283,14 +283,14 @@ def _histograms(
 
 
 def _range(values: Sequence[float], least: float = 2e-2) -> tuple[float, float]:
-    """Return the range of cosines, widened where all of them are equal."""
+    """Return the range of cosines, widened if they are nearly equal."""
     low, high = float(min(values)), float(max(values))
     spare = max(0.0, least - (high - low)) / 2
     return low - spare, high + spare
 
 
 def _label_above(axes: Axes, value: float, place: float, row: int, text: str, color: str) -> None:
-    """Name a vertical line above the panel, one row a name so that no two can collide."""
+    """Write the name of a vertical line above the panel; each name has a row, so none collide."""
     side = "left" if place < 0.5 else "right"
     axes.annotate(
         text,
@@ -310,7 +310,7 @@ def _bound_label(summary: Mapping[str, Any]) -> str:
 
 
 def set_title(axes: Axes, text: str, theme: Theme) -> None:
-    """Write the title of a panel at its left."""
+    """Write the title of a panel, aligned to the left."""
     axes.set_title(text, loc="left", color=theme.ink, fontsize=9.5, pad=6)
 
 

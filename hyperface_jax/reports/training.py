@@ -26,15 +26,15 @@ def training_plot(
     theme: Theme = LIGHT,
     size: tuple[float, float] = WIDE,
 ) -> Figure:
-    """Draw loss and learning rate against the epoch, and the accuracy on held-out pairs.
+    """Draw loss, learning rate and the accuracy on held-out pairs against the epoch.
 
     Args:
-        history: rows with ``epoch`` and ``loss``, ``learning_rate`` or ``accuracy/NAME``.
-        theme: colors.
-        size: width and height of a panel, inches.
+        history: rows with ``epoch`` and any of ``loss``, ``learning_rate`` and ``accuracy/NAME``.
+        theme: colors of the figure.
+        size: width and height of a panel, in inches.
 
     Returns:
-        A figure that belongs to no global state.
+        A figure outside of matplotlib's global state.
     """
     names = sorted({name for row in history for name in row if name.startswith(_ACCURACY)})
     panels = [("Loss", ["loss"]), ("Learning rate", ["learning_rate"])]

@@ -1,7 +1,7 @@
-"""The figures of verification: how far genuine and impostor scores part, and the error rates.
+"""The figures of a verification: how well genuine and impostor scores separate, and error rates.
 
-They are drawn from the summaries of results, see :meth:`.evaluation.Verification.summary`, so the JSON
-file of an evaluation is enough to redraw them.
+They are drawn from the summaries of results (see :meth:`.evaluation.Verification.summary`), so the JSON
+file of an evaluation is enough to draw them again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Results = Mapping[str, Mapping[str, Any]]
 
 SQUARE = (4.6, 4.2)
-"""Size of the figures of error rates, inches."""
+"""Size of the figures of error rates, in inches."""
 
 _DPI = 160
 _DET_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95)
@@ -46,15 +46,15 @@ _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
 def score_histogram(
     result: Mapping[str, Any], *, theme: Theme = LIGHT, size: tuple[float, float] = WIDE
 ) -> Figure:
-    """Draw how the scores of genuine and of impostor pairs are distributed.
+    """Draw the distributions of the scores of genuine and of impostor pairs.
 
     Args:
         result: summary of a :class:`.evaluation.Separation` or :class:`.evaluation.Verification`.
-        theme: colors.
-        size: width and height, inches.
+        theme: colors of the figure.
+        size: width and height, in inches.
 
     Returns:
-        A figure that belongs to no global state.
+        A figure outside of matplotlib's global state.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -71,7 +71,7 @@ def score_histogram(
         axes.stairs(density, edges, fill=True, color=color, alpha=0.45, label=label)
         axes.stairs(density, edges, color=color, linewidth=1.2)
     style_axes(axes, theme)
-    set_title(axes, "Scores of pairs of one person and of two", theme)
+    set_title(axes, "Scores of genuine and impostor pairs", theme)
     _label_axes(axes, "score", "density", theme)
     _legend(axes, theme)
     axes.set_xlim(edges[0], edges[-1])
@@ -81,15 +81,15 @@ def score_histogram(
 def roc_plot(
     results: Results, *, theme: Theme = LIGHT, size: tuple[float, float] = SQUARE
 ) -> Figure:
-    """Draw the true accept rate against the false one, which is on a logarithmic axis.
+    """Draw the true accept rate against the false accept rate, on a logarithmic axis.
 
     Args:
-        results: summaries by name.
-        theme: colors.
-        size: width and height, inches.
+        results: summaries by the name of the benchmark.
+        theme: colors of the figure.
+        size: width and height, in inches.
 
     Returns:
-        A figure that belongs to no global state.
+        A figure outside of matplotlib's global state.
 
     Raises:
         InputError: there are no results, or matplotlib is not installed.
@@ -115,15 +115,15 @@ def det_plot(
 ) -> Figure:
     """Draw the two error rates on normal-deviate axes.
 
-    Scores without errors have no finite point: their name stands in the legend alone.
+    A result without errors has no finite point: its name appears only in the legend.
 
     Args:
-        results: summaries by name.
-        theme: colors.
-        size: width and height, inches.
+        results: summaries by the name of the benchmark.
+        theme: colors of the figure.
+        size: width and height, in inches.
 
     Returns:
-        A figure that belongs to no global state.
+        A figure outside of matplotlib's global state.
 
     Raises:
         InputError: there are no results, or matplotlib is not installed.
@@ -145,19 +145,19 @@ def write_verification_report(folder: str | os.PathLike[str], results: Results) 
     """Draw all figures of an evaluation as PNG files.
 
     Args:
-        folder: where to; must exist.
+        folder: an existing folder for the files.
         results: summaries by the name of the benchmark.
 
     Returns:
-        The files: ``scores-NAME.png`` for each, ``roc.png`` and ``det.png``.
+        The paths of the files: ``scores-NAME.png`` for each benchmark, ``roc.png`` and ``det.png``.
 
     Raises:
-        InputError: there are no results, two names give one file, a file cannot be written, or
+        InputError: there are no results, two names give the same file, a file cannot be written, or
             matplotlib is not installed.
     """
     names = {name: f"scores-{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.png" for name in results}
     if len(set(names.values())) < len(names):
-        raise InputError("results: two names give one file; let them differ in letters or digits")
+        raise InputError("results: two names give one file; make them differ in letters or digits")
     figures = {names[name]: score_histogram(result) for name, result in results.items()}
     figures |= {"roc.png": roc_plot(results), "det.png": det_plot(results)}
     return [_write_png(Path(folder) / name, figure) for name, figure in figures.items()]
@@ -171,7 +171,7 @@ def _rates_plot(results: Results, theme: Theme, size: tuple[float, float]) -> tu
 
 
 def _styles(results: Results, theme: Theme) -> list[dict[str, Any]]:
-    """Give every line a color, and a dash once the colors are used up."""
+    """Give every line a color, and another dash pattern once all colors are used."""
     colors = (theme.after, theme.bound, theme.ink, theme.warning, theme.before)
     return [
         {
@@ -184,7 +184,7 @@ def _styles(results: Results, theme: Theme) -> list[dict[str, Any]]:
 
 
 def _plain_text(name: str) -> str:
-    """Keep a name from being read as a formula, and from being left out of the legend."""
+    """Keep a name from being read as a formula or being left out of the legend."""
     return one_line(name).replace("$", r"\$").lstrip("_")
 
 

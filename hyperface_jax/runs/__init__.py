@@ -1,10 +1,10 @@
 """The stages of the method, each a function from settings to a result.
 
-``runs.pack(runs.Pack(num_ids=1000, dim=128, out=Path("run")))`` and the like: resumable, without a
-terminal, printing nothing. A stage reads and writes files and joins what the folders below keep apart
-(packing, faces, synthesis, recognition, evaluation, reports); the command line only parses and prints.
-Nothing but :mod:`hyperface_jax.cli` and benchmarks imports this folder. A stage is loaded when it is
-first asked for, as some need extras.
+A call such as ``runs.pack(runs.Pack(num_ids=1000, dim=128, out=Path("run")))`` can be resumed, needs no
+terminal and prints nothing. A stage reads and writes files, and it combines folders that do not import
+one another (packing, faces, synthesis, recognition, evaluation, reports). The command line only parses
+and prints. Only :mod:`hyperface_jax.cli` and the benchmarks import this folder. A stage is loaded when
+it is first used, because some stages need extras.
 """
 
 from __future__ import annotations

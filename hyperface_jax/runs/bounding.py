@@ -1,4 +1,4 @@
-"""The stage that bounds: what no packing can beat, and what a known one reaches."""
+"""The ``bounds`` stage: a bound that no packing can beat, and what the best construction reaches."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """Tell the best lower bound on the max cosine of N unit vectors in R^D, and the best code."""
+    """Find the best lower bound on the max cosine of N unit vectors in R^D, and the best code."""
 
     num_ids: int
     """Number of identities."""
     dim: int
-    """Dimension of the sphere's space."""
+    """Dimension of the space that contains the sphere."""
     verify: bool = False
-    """Compute the code's max cosine as well: over all words where it is linear, else over all pairs."""
+    """Also compute the code's max cosine: over all words if the code is linear, else over all pairs."""
 
 
 def bounds(config: Bounds, *, watch: Watch = QUIET) -> Result:
-    """Tell the tightest bound and the best code.
+    """Find the tightest bound and the best code.
 
     Args:
         config: the settings.
-        watch: unused, as nothing takes long.
+        watch: unused, because nothing here takes long.
 
     Raises:
-        InputError: there is no such sphere, or no such number of points; or the code is too large to
-            be verified.
+        InputError: the dimension or the number of points is invalid, or the code is too large to be
+            verified.
     """
     del watch
     from hyperface_jax.codes import best_known

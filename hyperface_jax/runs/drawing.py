@@ -1,4 +1,4 @@
-"""The stage that draws random faces for a gallery."""
+"""The ``faces`` stage: it draws random faces for a gallery."""
 
 from __future__ import annotations
 
@@ -16,38 +16,39 @@ from hyperface_jax.runs.support.watch import QUIET, Watch
 
 @dataclass(frozen=True, kw_only=True)
 class Faces:
-    """Draw random faces with a diffusion model, to embed them.
+    """Draw random faces with a diffusion model. Embed them next to make a gallery.
 
-    Run the same command again to resume a folder, or with a larger num to extend it.
+    To resume, run the same command again. To add faces to a finished folder, run it with a larger num.
     """
 
     source: str
-    """Folder of an unconditional diffusers pipeline, or module:function of (seed, indices) in Python."""
+    """Folder of an unconditional diffusers pipeline, or a Python function of (seed, indices), given as
+    module:function."""
     out: Path
-    """Folder of .png files, or a .tar."""
+    """Folder for the .png files, or a .tar file to write."""
     num: int = 10_000
-    """Number of faces."""
+    """Number of faces to draw."""
     seed: int = 0
-    """Seed of the noise."""
+    """Random seed for the noise."""
     batch_size: int = option(16, group="machine")
-    """Faces drawn at once."""
+    """Number of faces to draw at once."""
 
 
 def faces(config: Faces, *, watch: Watch = QUIET) -> Result:
     """Draw random faces.
 
-    The same call goes on with an unfinished folder; a larger ``num`` extends a finished one.
+    The same call resumes an unfinished folder; a larger ``num`` extends a finished one.
 
     Args:
         config: the settings.
-        watch: what is told meanwhile, and how to stop; a .tar cannot stop halfway.
+        watch: receives messages and progress, and can stop the run; writing a .tar cannot stop halfway.
 
     Returns:
-        How many faces there are, and the folder or file.
+        The number of faces, and the folder or file.
 
     Raises:
         InputError: a setting or the source cannot be used, or ``out`` holds something else.
-        Stopped: it was asked to stop; the faces so far are saved.
+        Stopped: a stop was requested; the faces drawn so far are saved.
     """
     _check_settings(config)
     kept = min(len(list(config.out.glob("*.png"))), config.num)
@@ -72,7 +73,7 @@ def faces(config: Faces, *, watch: Watch = QUIET) -> Result:
     if flat:
         watch.warn(
             f"{len(flat)} faces came out of one color and were left out, such as {flat[0]}: the "
-            "generator fails now and then"
+            "generator sometimes fails"
         )
     num = config.num - len(flat)
     summary = {"num_faces": num, "num_left_out": len(flat), "seed": config.seed}

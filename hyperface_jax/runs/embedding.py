@@ -1,4 +1,4 @@
-"""The stage that embeds: a gallery of embeddings from face images."""
+"""The ``embed`` stage: it turns face images into a gallery of embeddings."""
 
 from __future__ import annotations
 
@@ -26,33 +26,38 @@ if TYPE_CHECKING:
     from hyperface_jax.faces.image_sets import ImageFolder, ImageTar
 
 _MARK = "recognizer_sha256"
-"""The array that tells a file of this stage."""
+"""Name of the array that marks a file as written by this stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embed:
-    """Embed face images with a recognizer; the file is a gallery to pack near.
+    """Embed face images with a recognizer. The file that it writes can serve as a gallery for pack.
 
-    Faces should be aligned to 112 x 112 already, or landmarks given. Files that cannot be used are
-    skipped and listed.
+    The faces should already be aligned to 112 x 112 pixels; otherwise, provide landmarks. Files that
+    cannot be used are skipped and listed.
     """
 
     images: Path = option(group="input", is_positional=True)
-    """Folder or .tar of images (.jpg, .png, .webp, .bmp, .gif, .tif, .ppm, .pgm), however deep."""
+    """Folder or .tar file of images (.jpg, .png, .webp, .bmp, .gif, .tif, .ppm, .pgm). Subfolders are
+    included."""
     recognizer: Path = option(group="recognizer")
-    """Folder of a training run; a .pt, .pth, .ckpt or .safetensors of an IR network; or an .onnx."""
+    """Recognizer: the folder of a training run, a .pt, .pth, .ckpt or .safetensors file of an IR
+    network, or an .onnx file."""
     out: Path
-    """File to write, .npz: embeddings, names, norms, and the recognizer's hash."""
+    """.npz file to write, with the embeddings, image names, norms and the recognizer's hash."""
     landmarks: Path | None = option(None, group="input")
-    """Five landmarks an image: a .csv of name,x1,y1,...,x5,y5, or an .npz of names and landmarks."""
+    """Five landmarks for each image: a .csv file with the columns name,x1,y1,...,x5,y5, or an .npz file
+    with the arrays names and landmarks."""
     flip: bool = option(False, group="recognizer")
-    """Add the embedding of the mirrored image."""
+    """Add the embedding of the mirrored image to that of the image."""
     color: Literal["rgb", "bgr"] | None = option(None, group="recognizer", aliases=("colour",))
-    """Channel order of the recognizer's training. Default: that of its variant; rgb for .onnx."""
+    """Channel order that the recognizer was trained with. Default: that of its variant, or rgb for an
+    .onnx file."""
     batch_size: int = option(256, group="machine")
-    """Images a step, over all devices."""
+    """Number of images per batch, across all devices."""
     devices: int | None = option(None, group="machine")
-    """Devices to cut each batch over. Default: all. An .onnx runs where onnxruntime puts it."""
+    """Number of devices to split each batch across. Default: all. An .onnx file runs where onnxruntime
+    decides."""
 
 
 def embed(config: Embed, *, watch: Watch = QUIET) -> Result:
@@ -60,13 +65,13 @@ def embed(config: Embed, *, watch: Watch = QUIET) -> Result:
 
     Args:
         config: the settings.
-        watch: what is told meanwhile.
+        watch: receives messages and progress.
 
     Returns:
-        How many embeddings there are, how many files were skipped, and the file.
+        The number of embeddings, the number of skipped files, and the file.
 
     Raises:
-        InputError: a setting or a file cannot be used, or no image can; nothing was written.
+        InputError: a setting, a file, or every image is unusable; nothing was written.
     """
     _check_settings(config)
     recognizer = open_on_devices(config.recognizer, config.devices, color=config.color, watch=watch)
@@ -114,12 +119,12 @@ def _make_folder(path: Path) -> None:
 
 
 def _skipped_path(path: Path) -> Path:
-    """Return the list of skipped images that goes with a gallery."""
+    """Return the path of the list of skipped images that goes with a gallery."""
     return path.with_suffix(".skipped.txt")
 
 
 def _write(config: Embed, extracted: Extracted, recognizer: Recognizer) -> None:
-    """Write the gallery and, if there is something to list, the skipped images beside it."""
+    """Write the gallery and, if any images were skipped, a list of them next to it."""
     lines = [f"{one_line(name)}\t{reason}\n" for name, reason in extracted.skipped]
     if lines:
         atomic_write_text(_skipped_path(config.out), "".join(lines))

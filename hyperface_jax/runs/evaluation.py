@@ -1,4 +1,4 @@
-"""The stage that evaluates: the figures of a recognizer on verification benchmarks."""
+"""The ``evaluate`` stage: it measures a recognizer on verification benchmarks."""
 
 from __future__ import annotations
 
@@ -38,26 +38,30 @@ _PACKAGES = ("hyperface_jax", "jax", "jaxlib", "flax", "onnxruntime", "numpy", "
 class Evaluate:
     """Verify the pairs of benchmarks with a recognizer, by the published ten-fold protocol.
 
-    FILE is a .bin of insightface, a pairs.txt of LFW or CPLFW, a .csv of path1,path2,label, or lines of
-    the three. Images should be aligned to 112 x 112.
+    A benchmark FILE is a .bin file of insightface, a pairs.txt file of LFW or CPLFW, a .csv file with
+    the columns path1,path2,label, or a text file with these three values on each line. The images
+    should be aligned to 112 x 112 pixels.
     """
 
     model: Path
-    """Folder of a training run; a .pt, .pth, .ckpt or .safetensors of an IR network; or an .onnx."""
+    """Recognizer: the folder of a training run, a .pt, .pth, .ckpt or .safetensors file of an IR
+    network, or an .onnx file."""
     benchmark: tuple[Path, ...] = option(metavar="FILE")
-    """FILE of each benchmark, which is named after it."""
+    """One FILE for each benchmark. The benchmark takes its name from the file."""
     out: Path
     """Folder for evaluation.json and the figures."""
     images: Path | None = None
-    """Folder that the paths in a list of pairs start from. Default: the list's own."""
+    """Folder that the paths in a list of pairs are relative to. Default: the folder of the list."""
     flip: bool = True
-    """Add the embedding of the mirrored image, as published."""
+    """Add the embedding of the mirrored image to that of the image, as in the published protocol."""
     color: Literal["rgb", "bgr"] | None = option(None, aliases=("colour",))
-    """Channel order of the model's training. Default: that of its variant; rgb for .onnx."""
+    """Channel order that the model was trained with. Default: that of its variant, or rgb for an .onnx
+    file."""
     batch_size: int = option(256, group="machine")
-    """Images a step, over all devices."""
+    """Number of images per batch, across all devices."""
     devices: int | None = option(None, group="machine")
-    """Devices to cut each batch over. Default: all. An .onnx runs where onnxruntime puts it."""
+    """Number of devices to split each batch across. Default: all. An .onnx file runs where onnxruntime
+    decides."""
 
 
 def evaluate(config: Evaluate, *, watch: Watch = QUIET) -> Result:
@@ -67,10 +71,10 @@ def evaluate(config: Evaluate, *, watch: Watch = QUIET) -> Result:
 
     Args:
         config: the settings.
-        watch: what is told meanwhile.
+        watch: receives messages and progress.
 
     Returns:
-        What ``evaluation.json`` holds, the folder, and a table of the main figures.
+        The contents of ``evaluation.json``, the folder, and a table of the main figures.
 
     Raises:
         InputError: a setting or a file cannot be used.
@@ -92,7 +96,7 @@ def evaluate(config: Evaluate, *, watch: Watch = QUIET) -> Result:
 
 
 class _Benchmark(NamedTuple):
-    """A benchmark, and the file that it comes from."""
+    """A benchmark and the file that it was read from."""
 
     path: Path
     pairs: VerificationSet
@@ -100,7 +104,7 @@ class _Benchmark(NamedTuple):
 
 @dataclass(frozen=True)
 class _Images:
-    """The images of a benchmark, each with a name for errors."""
+    """The images of a benchmark, each with a name for error messages."""
 
     pairs: VerificationSet
     names: Sequence[str]
@@ -113,7 +117,7 @@ def check_settings(config: Evaluate) -> None:
     """Refuse settings that cannot work, before any file is read.
 
     Raises:
-        InputError: one cannot.
+        InputError: a setting cannot work.
     """
     require(config, [("batch_size", config.batch_size >= 1, "at least 1")])
     if not config.benchmark:
@@ -131,7 +135,7 @@ def _read_benchmarks(config: Evaluate) -> list[_Benchmark]:
     ]
     if config.images is not None and not any(map(_is_list, found)):
         raise InputError(
-            f"`images={one_line(config.images)}`: is for lists of pairs, and every `benchmark` here "
+            f"`images={one_line(config.images)}`: is for lists of pairs, but every `benchmark` here "
             "holds its own images; drop it"
         )
     return found
@@ -183,7 +187,7 @@ def _image_name(path: Path, index: int, image: bytes | Path) -> str:
 
 
 def _summary(config: Evaluate, recognizer: Recognizer, results: dict[str, Figures]) -> Figures:
-    """Gather what evaluation.json holds."""
+    """Gather the contents of evaluation.json."""
     import jax
 
     return {

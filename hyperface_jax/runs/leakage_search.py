@@ -1,4 +1,4 @@
-"""The stage that searches for leakage: how near embeddings come to others, or to their own targets."""
+"""The ``leakage`` stage: how near embeddings come to other embeddings, or to their own targets."""
 
 from __future__ import annotations
 
@@ -33,52 +33,53 @@ if TYPE_CHECKING:
 VERB, NEAREST = "leakage", "nearest.npz"
 _TOP = 100
 _PICTURED = 24
-"""ClosestPairs of which the report shows the images."""
+"""Number of pairs whose images the report shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leakage:
-    """Search for the most similar pairs of two sets of embeddings, exactly.
+    """Find the most similar pairs of embeddings between two sets. The search is exact.
 
-    Without against and targets, the rows of the one set are compared with each other. FILE is a .npy
-    (may be larger than memory), .npz, .safetensors or .parquet file, a run of pack, or a data set that
-    was synthesized with a recognizer. FILE:KEY takes one of several arrays.
+    Without against and targets, the rows of a single set are compared with each other. FILE is a .npy
+    (possibly larger than memory), .npz, .safetensors or .parquet file, a run of pack, or a data set that
+    was synthesized with a recognizer. FILE:KEY selects one of several arrays in a file.
     """
 
     embeddings: Path = option(metavar="FILE")
     """Embeddings to examine, such as those of synthetic images or identities."""
     against: Path | None = option(None, metavar="FILE")
-    """Embeddings to find in them, such as those of the people a generator was trained on."""
+    """Embeddings to compare them with, such as those of the people that a generator was trained on."""
     targets: Path | None = option(None, metavar="FILE")
-    """Embeddings that the examined ones were drawn for, such as a run of pack."""
+    """Target embeddings that the examined faces were drawn for, such as a run of pack."""
     labels: Path | None = None
-    """Row of the target of each row, .npy, .npz or .txt. Default: what is stored beside the
-    embeddings."""
+    """.npy, .npz or .txt file with the row number of the target of each embedding. Default: the labels
+    stored with the embeddings."""
     out: Path
     """Folder for summary.json, nearest.npz and report.html."""
     top: int | None = option(None, group="report")
-    """Most similar pairs to list. Default: 100, or all there are."""
+    """Number of most similar pairs to list. Default: 100, or all pairs if there are fewer."""
     threshold: tuple[float, ...] = option((), group="report")
-    """Cosines from which two count as one person, besides 0.3, 0.4, ... 0.7."""
+    """Additional cosine thresholds above which two embeddings count as the same person. 0.3, 0.4, 0.5,
+    0.6 and 0.7 are always reported."""
     images: Path | None = option(None, group="report")
-    """Folder or .tar of the images of the embeddings, for the report."""
+    """Folder or .tar file with the images of the embeddings, to show in the report."""
     against_images: Path | None = option(None, group="report")
-    """Folder or .tar of the images of the other set."""
+    """Folder or .tar file with the images of the other set, to show in the report."""
     devices: int | None = option(None, group="machine")
-    """Devices to cut the rows over. Default: all."""
+    """Number of devices to split the rows across. Default: all."""
 
 
 def leakage(config: Leakage, *, watch: Watch = QUIET) -> Result:
-    """Search for the most similar pairs of two sets of embeddings, exactly.
+    """Find the most similar pairs of embeddings between two sets. The search is exact.
 
     The same call writes the same result again.
 
     Args:
         config: the settings.
-        watch: what is told meanwhile.
+        watch: receives messages and progress.
 
     Returns:
-        What ``summary.json`` holds, the folder, and the main figures in words.
+        The contents of ``summary.json``, the folder, and the main figures in words.
 
     Raises:
         InputError: a setting or a file cannot be used; nothing was done.
@@ -92,7 +93,7 @@ def leakage(config: Leakage, *, watch: Watch = QUIET) -> Result:
 
 
 class _Task(NamedTuple):
-    """What is searched, all of it checked."""
+    """Everything that the search needs, already checked."""
 
     x: EmbeddingSet
     against: EmbeddingSet | None
@@ -106,14 +107,14 @@ class _Task(NamedTuple):
 
     @property
     def num_pairs(self) -> int:
-        """ClosestPairs that are compared."""
+        """Number of pairs that are compared."""
         from hyperface_jax.evaluation.neighbors import count_pairs
 
         return count_pairs(self.x, self.against)
 
 
 class _Results(NamedTuple):
-    """What was found; None for what was not asked for."""
+    """The results; None for those that were not requested."""
 
     search: NearestPairs | None
     match: TargetMatch | None
@@ -123,7 +124,7 @@ def check_settings(config: Leakage) -> None:
     """Refuse settings that cannot work, before any file is read.
 
     Raises:
-        InputError: one cannot.
+        InputError: a setting cannot work.
     """
     from hyperface_jax.evaluation.neighbors import MOST_PAIRS
 
@@ -208,7 +209,7 @@ def _matched(task: _Task, watch: Watch) -> TargetMatch | None:
 
 
 def _write_results(config: Leakage, task: _Task, results: _Results) -> Result:
-    """Write the arrays, the report and, last, the figures."""
+    """Write the arrays, then the report, and the figures last."""
     from hyperface_jax.reports.leakage import write_leakage_report
 
     summary = _summarize(task, results)
@@ -226,7 +227,7 @@ def _write_results(config: Leakage, task: _Task, results: _Results) -> Result:
 
 
 def _summarize(task: _Task, results: _Results) -> dict[str, Any]:
-    """Gather what summary.json holds."""
+    """Gather the contents of summary.json."""
     search: dict[str, Any] | None = None
     if results.search:
         search = {"num_pairs": task.num_pairs, **results.search.summary(task.thresholds)}
@@ -242,7 +243,7 @@ def _summarize(task: _Task, results: _Results) -> dict[str, Any]:
 
 
 def _named(task: _Task, pair: dict[str, Any]) -> dict[str, Any]:
-    """Add the names of the images of a pair, as far as they are known."""
+    """Add the names of the images of a pair where they are known."""
     names = {}
     for key, images in (("row", task.images), ("column", _column_images(task))):
         if images is not None:

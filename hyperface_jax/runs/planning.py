@@ -1,4 +1,4 @@
-"""The stage that plans: what a packing would cost on a machine, before it is rented."""
+"""The ``plan`` stage: what a packing would cost on a machine, before you rent the machine."""
 
 from __future__ import annotations
 
@@ -20,35 +20,36 @@ _UNITS = (("days", 86_400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Tell memory, time and settings of a packing on a machine, by a cost model."""
+    """Estimate the memory, the time and the settings of a packing on a machine, by a cost model."""
 
     num_ids: int
     """Number of identities."""
     dim: int
-    """Dimension of the sphere's space."""
+    """Dimension of the space that contains the sphere."""
     devices: str = option(metavar="KIND:COUNT")
-    """KIND:COUNT, for example v5e:256. Kinds: v5e, v5p, v6e, a100, h100, h200, b200, cpu."""
+    """Kind and number of devices, for example v5e:256. Kinds: v5e, v5p, v6e, a100, h100, h200, b200,
+    cpu."""
     method: Method | None = None
-    """annealed: full batch. stochastic: mini-batches. Default: full batch where it fits into memory
-    and a day."""
+    """Packing method. annealed: full batch. stochastic: mini-batches. Default: annealed if it fits in
+    memory and takes at most a day, else stochastic."""
     steps: int | None = None
-    """Optimizer steps; chosen from num-ids and dim if not given."""
+    """Number of optimizer steps. Default: chosen from num-ids and dim."""
     batch_size: int | None = None
-    """Points of a mini-batch (stochastic)."""
+    """Number of points per mini-batch. For the stochastic method only."""
 
 
 def plan(config: Plan, *, watch: Watch = QUIET) -> Result:
-    """Tell what a packing costs on a machine.
+    """Estimate what a packing costs on a machine.
 
     Args:
         config: the settings.
-        watch: unused, as nothing takes long.
+        watch: unused, because nothing here takes long.
 
     Returns:
-        The plan in bytes, FLOPs and seconds; ``command`` packs by it.
+        The plan in bytes, FLOPs and seconds; its ``command`` runs the packing that was planned.
 
     Raises:
-        InputError: the settings make no sense, or the packing does not fit in memory.
+        InputError: the settings are invalid, or the packing does not fit in memory.
     """
     del watch
     checks = [
@@ -72,7 +73,7 @@ def plan(config: Plan, *, watch: Watch = QUIET) -> Result:
 
 
 def packing(config: Plan, machine: Machine, planned: PlannedRun) -> Pack:
-    """Return the settings that pack by a plan."""
+    """Return the settings of the packing that was planned."""
     return Pack(
         num_ids=config.num_ids,
         dim=config.dim,
@@ -93,7 +94,7 @@ def lines(config: Plan, machine: Machine, planned: PlannedRun, words: str) -> li
         f"{planned.method}: {planned.num_steps} steps, {_time(planned.seconds)}",
         *_memory_lines(step.memory, machine),
         *_step_lines(step),
-        f"  with bfloat16 products: {_time(planned.coarse_step.seconds)} a step, "
+        f"  with bfloat16 products: {_time(planned.coarse_step.seconds)} per step, "
         f"{planned.coarse_step.bottleneck}",
         *_run_lines(planned),
         "settings:",
@@ -115,9 +116,9 @@ def _step_lines(step: StepCost) -> list[str]:
     rate = step.flops / step.seconds / 1e12
     return [
         f"time per step: {_time(step.seconds)}, bottleneck: {step.bottleneck}",
-        f"  compute        {_time(step.compute_seconds)} ({step.flops:.3g} FLOP a device, "
+        f"  compute        {_time(step.compute_seconds)} ({step.flops:.3g} FLOP per device, "
         f"{rate:.3g} TFLOP/s)",
-        f"  memory traffic {_time(step.traffic_seconds)} (beside the compute)",
+        f"  memory traffic {_time(step.traffic_seconds)} (in parallel with compute)",
         f"  communication  {_time(step.communication_seconds)} ({_size(step.sent_bytes)} sent)",
         f"  latency        {_time(step.latency_seconds)}",
     ]
@@ -125,8 +126,8 @@ def _step_lines(step: StepCost) -> list[str]:
 
 def _run_lines(planned: PlannedRun) -> list[str]:
     return [
-        f"total time: {_time(planned.seconds)}, of which measuring "
-        f"{_time(planned.measurement_seconds)}; compilation and files come on top",
+        f"total time: {_time(planned.seconds)}, including {_time(planned.measurement_seconds)} for "
+        "measuring, but not compilation and files",
         f"checkpoint: {_size(planned.checkpoint_bytes)}; two are kept",
     ]
 
@@ -148,19 +149,19 @@ def _block_lines(planned: PlannedRun) -> list[str]:
 
 
 def notes(machine: Machine) -> list[str]:
-    """Say what the figures rest on."""
+    """Say what the figures are based on."""
     if machine.name == "cpu":
         fitted = "the rate is fitted to steps timed on one 2-core CPU (benchmarks/scaling.py)"
     else:
         fitted = (
-            f"peak rates are public ones and {machine.efficiency:.0%} of them is assumed; FLOPs and "
+            f"it assumes {machine.efficiency:.0%} of the published peak rates; FLOPs and "
             "bytes are checked against programs compiled for CPU devices"
         )
     found = [f"this is a model: {fitted}; it has not been run on {_described(machine)}"]
     if machine.num_devices > machine.linked_devices:
         found.append(
-            f"more than {machine.linked_devices} {machine.name} share a slower network than the link "
-            "that is assumed"
+            f"more than {machine.linked_devices} {machine.name} share a network that is slower than the "
+            "link assumed here"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""The stage that reports: the page of a finished run again."""
+"""The ``report`` stage: it writes the page of a finished run again."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hyperface_jax.runs.support.watch import QUIET, Watch
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Write report.html of a finished run of pack again."""
+    """Write the report.html page of a finished run of pack again."""
 
     directory: Path = option(is_positional=True)
-    """Run directory."""
+    """Run directory of the packing."""
 
 
 def report(config: Report, *, watch: Watch = QUIET) -> Result:
@@ -25,10 +25,10 @@ def report(config: Report, *, watch: Watch = QUIET) -> Result:
 
     Args:
         config: the settings.
-        watch: unused, as nothing takes long.
+        watch: unused, because nothing here takes long.
 
     Raises:
-        InputError: the folder holds no finished run.
+        InputError: the folder does not hold a finished run.
     """
     del watch
     from hyperface_jax.reports.pack import write_report

@@ -1,4 +1,4 @@
-"""The stage that measures diversity: how varied a data set is within and between its identities."""
+"""The ``diversity`` stage: how varied a data set is within and between its identities."""
 
 from __future__ import annotations
 
@@ -35,26 +35,28 @@ VERB, IDENTITIES = "diversity", "identities.npz"
 class Diversity:
     """Describe a data set by the embeddings of its images: variation, separation, coverage.
 
-    FILE is a .npy (may be larger than memory), .npz, .safetensors or .parquet file, a run of pack, or a
-    data set that was synthesized with a recognizer. FILE:KEY takes one of several arrays. The identity
-    of each row is stored beside the embeddings (identities, labels or persons), or it is the folder in
-    the image's name as embed writes it.
+    FILE is a .npy (possibly larger than memory), .npz, .safetensors or .parquet file, a run of pack, or
+    a data set that was synthesized with a recognizer. FILE:KEY selects one of several arrays in a file.
+    The identity of each row is read from an array stored with the embeddings (labels, identities or
+    persons), or else from the folder in the image name that embed wrote.
     """
 
     embeddings: Path = option(metavar="FILE")
     """Embeddings of the images."""
     labels: Path | None = None
-    """Identity of each row, .npy, .npz or .txt. Default: what is stored beside the embeddings."""
+    """.npy, .npz or .txt file with the identity of each row. Default: what is stored with the
+    embeddings."""
     gallery: Path | None = option(None, metavar="FILE")
-    """Embeddings that stand for all faces, to measure how many of them an identity lies near."""
+    """Embeddings that stand for all faces. The report tells how many of them have an identity nearby."""
     out: Path
     """Folder for summary.json, identities.npz and report.html."""
     threshold: tuple[float, ...] = option((), group="report")
-    """Cosines from which a gallery row counts as covered, besides 0.3, 0.4, ... 0.7."""
+    """Additional cosine thresholds above which a gallery row counts as covered. 0.3, 0.4, 0.5, 0.6 and
+    0.7 are always reported."""
     seed: int = 0
-    """Seed of the choice of rows between which impostor pairs are scored."""
+    """Random seed for choosing the rows that form the impostor pairs."""
     devices: int | None = option(None, group="machine")
-    """Devices to cut the rows over. Default: all."""
+    """Number of devices to split the rows across. Default: all."""
 
 
 def diversity(config: Diversity, *, watch: Watch = QUIET) -> Result:
@@ -64,10 +66,10 @@ def diversity(config: Diversity, *, watch: Watch = QUIET) -> Result:
 
     Args:
         config: the settings.
-        watch: what is told meanwhile.
+        watch: receives messages and progress.
 
     Returns:
-        What ``summary.json`` holds, the folder, and the main figures in words.
+        The contents of ``summary.json``, the folder, and the main figures in words.
 
     Raises:
         InputError: a setting or a file cannot be used; nothing was done.
@@ -79,7 +81,7 @@ def diversity(config: Diversity, *, watch: Watch = QUIET) -> Result:
 
 
 class _Task(NamedTuple):
-    """What is measured, all of it checked."""
+    """Everything that the measurement needs, already checked."""
 
     x: EmbeddingSet
     labels: np.ndarray
@@ -93,7 +95,7 @@ def check_settings(config: Diversity) -> list[float]:
         The thresholds.
 
     Raises:
-        InputError: one cannot.
+        InputError: a setting cannot work.
     """
     require(config, [("seed", config.seed >= 0, "at least 0")])
     check_folder(config.out, VERB)
@@ -116,7 +118,6 @@ def _open_task(config: Diversity) -> _Task:
 
 
 def _measured(config: Diversity, task: _Task, watch: Watch) -> Figures:
-    """Compute the figures."""
     from hyperface_jax.evaluation.variety import diversity as described
 
     sweep = make_sweep(config.devices)
@@ -134,7 +135,7 @@ def _measured(config: Diversity, task: _Task, watch: Watch) -> Figures:
 def _write_results(
     config: Diversity, task: _Task, figures: Figures, thresholds: list[float]
 ) -> Result:
-    """Write the arrays, the report and, last, the figures."""
+    """Write the arrays, then the report, and the figures last."""
     from hyperface_jax.reports.diversity import write_diversity_report
 
     classes = figures.classes

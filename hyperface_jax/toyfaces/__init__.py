@@ -1,4 +1,9 @@
-"""A procedural world of faces: a population, a renderer, and image folders of both."""
+"""A procedural world of faces: a population, a renderer, their image folders, and small models.
+
+This folder may import the layers below it, up to :mod:`hyperface_jax.faces`. Only
+:mod:`hyperface_jax.reports`, :mod:`hyperface_jax.runs`, :mod:`hyperface_jax.cli` and code outside of
+the package may import it.
+"""
 
 from hyperface_jax.toyfaces.parameters import (
     BENCHMARKS,

@@ -1,9 +1,10 @@
-"""A small diffusion generator of toy faces: a diffusers UNet that follows the embedding of a person.
+"""A small diffusion generator of toy faces: a diffusers UNet conditioned on a person's embedding.
 
-The UNet works on the image folded to 8 x 8 blocks of 48 channels and predicts the face in a mixture of
-face and noise; from that follows the velocity of flow matching. To predict the noise or the velocity
-itself, a network of few channels would have to carry all of the noise. Its condition is the direction of
-a person's embeddings, given as a class embedding; a condition of zeros stands for nobody, for guidance.
+The UNet works on the image folded to 8 x 8 blocks of 48 channels. It predicts the face in a mixture of
+face and noise, which determines the velocity of flow matching. If it predicted the noise or the velocity
+instead, a network with few channels would have to carry all of the noise. Its condition is the direction
+of a person's embeddings, given as a class embedding. A condition of zeros stands for nobody; guidance
+needs it.
 
 References:
     Lipman et al., Flow Matching for Generative Modeling, ICLR 2023. Li and He, Back to Basics: Let
@@ -39,24 +40,24 @@ if TYPE_CHECKING:
 UNET, SETTINGS = "unet", "generator.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 FOLD = 4
-"""Pixels a side of a block."""
+"""Height and width of a block, in pixels."""
 _SPREAD = 0.5
-"""Of pixels in [-1, 1], about; brings them to the scale of the noise."""
+"""Approximate standard deviation of pixels in [-1, 1]; scales them to match the noise."""
 _NUM_TIMES = 1000
-"""Times between face and noise, as the UNet counts them."""
+"""Number of times between face and noise, as the UNet counts them."""
 _NO_TEXT = 8
-"""Width of the text that diffusers' UNet asks for and this one has no use for."""
+"""Width of the text embedding that the UNet of diffusers requires and this generator does not use."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How images are drawn.
+    """Settings for drawing images.
 
     Attributes:
-        image_size: pixels a side.
+        image_size: height and width of the images, in pixels.
         condition_dim: dimension of the embeddings.
-        steps: Euler steps.
-        guidance: scale; 1 is none, and twice as fast.
+        steps: number of Euler steps.
+        guidance: guidance scale; 1 means no guidance, and is twice as fast.
     """
 
     image_size: int = 32
@@ -68,7 +69,7 @@ class Sampling:
 def make_unet(
     image_size: int, condition_dim: int, widths: tuple[int, ...] = (48, 96)
 ) -> UNet2DConditionModel:
-    """Return a UNet with random weights, without attention: the faces are 8 blocks a side."""
+    """Return a UNet with random weights; it needs no attention, as faces are only 8 x 8 blocks."""
     channels = 3 * FOLD**2
     return UNet2DConditionModel(
         sample_size=image_size // FOLD,
@@ -90,16 +91,16 @@ def make_unet(
 def predict(
     unet: Any, x: torch.Tensor, time: torch.Tensor, conditions: torch.Tensor
 ) -> torch.Tensor:
-    """Predict the face.
+    """Predict the face in a mixture of face and noise.
 
     Args:
         unet: the network.
-        x: mixture of face and noise, ``[b, 48, s, s]``.
-        time: share of the noise, 0 to 1, ``[b]``.
+        x: folded mixture of face and noise, ``[b, 48, s, s]``.
+        time: share of the noise, from 0 to 1, ``[b]``.
         conditions: unit embeddings, or zeros for nobody, ``[b, d]``.
 
     Returns:
-        ``[b, 48, s, s]``.
+        The folded face, ``[b, 48, s, s]``.
     """
     text = x.new_zeros(len(x), 1, _NO_TEXT)
     scaled = conditions * math.sqrt(conditions.shape[1])
@@ -108,24 +109,24 @@ def predict(
 
 
 def fold(images: np.ndarray) -> torch.Tensor:
-    """Bring uint8 images ``[b, h, h, 3]`` to what the UNet sees, ``[b, 48, h / 4, h / 4]``."""
+    """Convert uint8 images ``[b, h, h, 3]`` to input of the UNet, ``[b, 48, h / 4, h / 4]``."""
     x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
     return pixel_unshuffle((x / 127.5 - 1) / _SPREAD, FOLD)
 
 
 def unfold(x: torch.Tensor) -> np.ndarray:
-    """Bring what the UNet sees back to uint8 images."""
+    """Convert output of the UNet back to uint8 images."""
     pixels = (pixel_shuffle(x, FOLD) * _SPREAD + 1) * 127.5
     return pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
 
 class ToyGenerator:
-    """Draws toy faces of embeddings; see :class:`hyperface_jax.synthesis.generators.Generator`.
+    """Draws toy faces from embeddings; see :class:`hyperface_jax.synthesis.generators.Generator`.
 
     Args:
-        unet: from :func:`make_unet`, trained.
-        sampling: how images are drawn.
-        digest: of the weights.
+        unet: a trained network from :func:`make_unet`.
+        sampling: settings for drawing images.
+        digest: hash of the weights.
     """
 
     name = "toy faces"
@@ -185,7 +186,7 @@ def load_generator(path: StrPath) -> ToyGenerator:
             f"{one_line(path)}: no generator of toy faces ({one_line(error)}); give a folder with "
             f"{SETTINGS} and {UNET}/"
         ) from error
-    # diffusers only logs these, and draws what is missing at random.
+    # diffusers only logs these errors, and fills in missing weights at random.
     if misfits := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
         raise InputError(
             f"{one_line(path / UNET / WEIGHTS)}: {len(misfits)} weights are missing or have no place, "
@@ -195,7 +196,7 @@ def load_generator(path: StrPath) -> ToyGenerator:
 
 
 def save_generator(path: StrPath, unet: UNet2DConditionModel, sampling: Sampling) -> None:
-    """Write a generator in half precision: its settings, and the UNet as diffusers does."""
+    """Write a generator in half precision: its settings, and the UNet in the format of diffusers."""
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     config: Any = unet.config

@@ -1,4 +1,4 @@
-"""Soft-edged shapes on the pixel grid, and colors laid over one another."""
+"""Soft-edged shapes on the pixel grid, and colors painted over one another."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import jax.numpy as jnp
 
 
 def ramp(distance: Any, width: Any) -> Any:
-    """Return how much of a pixel is inside, from the signed distance to the edge."""
+    """Return the share of a pixel inside a shape, from the signed distance to its edge."""
     return jnp.clip(0.5 - distance / width, 0, 1)
 
 
 def safe_root(square: Any) -> Any:
-    """Return a square root whose gradient is finite at 0."""
+    """Return a square root that has a finite gradient at 0."""
     return jnp.sqrt(jnp.maximum(square, 1e-6))
 
 
 def ellipse(x: Any, y: Any, a: Any, b: Any, width: Any) -> Any:
-    """Return the cover of an ellipse; one that is thinner than a pixel is faint instead of wide."""
+    """Return the coverage of an ellipse; one thinner than a pixel becomes faint rather than wide."""
     thin = jnp.minimum(a, b)
     cover = ramp((safe_root((x / a) ** 2 + (y / b) ** 2) - 1) * thin, width)
     return cover * jnp.minimum(1, 2 * thin / width)
 
 
 def line(distance: Any, half: Any, width: Any) -> Any:
-    """Return the cover of a line of half thickness ``half`` at a distance of zero."""
+    """Return the coverage of a line of half thickness ``half`` along zero distance."""
     return ramp(jnp.abs(distance) - half, width) * jnp.minimum(1, 2 * half / width)
 
 
 def bump(square: Any) -> Any:
-    """Return a soft spot: 1 in the middle to 0 where the squared radius is 1."""
+    """Return a soft spot, which falls from 1 in the middle to 0 where the squared radius is 1."""
     return jnp.maximum(1 - square, 0) ** 2
 
 
@@ -41,13 +41,13 @@ def smooth_step(x: Any, low: Any, high: Any) -> Any:
 
 
 def over(image: Any, cover: Any, color: Any) -> Any:
-    """Paint a color, ``[3]`` or ``[3, size, size]``, where ``cover`` says."""
+    """Paint a color, ``[3]`` or ``[3, size, size]``, over an image with the opacity ``cover``."""
     color = color[:, None, None] if jnp.ndim(color) == 1 else color
     return image + cover[None] * (color - image)
 
 
 def palette(place: Any, colors: Any) -> Any:
-    """Return the color at a place from 0 to 1 of a row of colors."""
+    """Interpolate a sequence of colors at a place from 0 to 1."""
     table = jnp.asarray(colors, jnp.float32)
     places = jnp.arange(len(colors), dtype=jnp.float32)
     weights = jnp.maximum(0, 1 - jnp.abs(place * (len(colors) - 1) - places))
@@ -55,5 +55,5 @@ def palette(place: Any, colors: Any) -> Any:
 
 
 def mixed(first: Any, second: Any, share: Any) -> Any:
-    """Return a color with a share of another."""
+    """Mix a share of the second color into the first."""
     return first + share * (jnp.asarray(second, jnp.float32) - first)

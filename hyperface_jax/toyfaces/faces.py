@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 SOURCE = "hyperface_jax.toyfaces.faces:random_faces"
-"""For ``hyperface faces --source``."""
+"""The value for ``hyperface faces --source`` that draws toy faces."""
 SIZE = 32
 _BATCH = 512
 
@@ -31,27 +31,27 @@ class PersonFaces(NamedTuple):
     """Images of persons and their unit embeddings.
 
     Attributes:
-        images: uint8 ``[n, k, s, s, 3]``.
-        embeddings: ``[n, k, d]``.
+        images: ``k`` images of each person, uint8 ``[n, k, s, s, 3]``.
+        embeddings: unit embeddings of the images, ``[n, k, d]``.
     """
 
     images: np.ndarray
     embeddings: np.ndarray
 
     def directions(self) -> np.ndarray:
-        """Return the direction of the embeddings of each person, unit, ``[n, d]``."""
+        """Return the mean direction of each person's embeddings, unit rows ``[n, d]``."""
         return np.asarray(sphere.normalize(jnp.asarray(self.embeddings.mean(axis=1))))
 
 
 def random_faces(seed: int, indices: ArrayLike) -> np.ndarray:
-    """Draw one image of each of some persons of the gallery's role, all different.
+    """Draw one image of each of the given persons, who all have the role of the gallery.
 
     Args:
-        seed: of the world.
+        seed: seed of the toy world.
         indices: numbers of the persons, ``[n]``.
 
     Returns:
-        uint8 RGB ``[n, 32, 32, 3]``.
+        uint8 RGB images, ``[n, 32, 32, 3]``.
     """
     key, person = split_key(seed, "gallery"), np.asarray(indices)
     nuisance = image_nuisance(key, person, np.zeros_like(person), preset="easy")
@@ -64,15 +64,15 @@ def draw_persons(
     """Draw images of the first persons of a role.
 
     Args:
-        seed: of the world.
+        seed: seed of the toy world.
         role: one of :data:`hyperface_jax.toyfaces.ROLES`.
-        num: persons.
-        images_per_id: images of each.
-        preset: their circumstances.
-        size: pixels a side.
+        num: number of persons.
+        images_per_id: number of images for each person.
+        preset: name of the circumstances.
+        size: height and width of the images, in pixels.
 
     Returns:
-        uint8 RGB ``[num, images_per_id, size, size, 3]``.
+        uint8 RGB images, ``[num, images_per_id, size, size, 3]``.
     """
     key = split_key(seed, role)
     latents = sample_identities(key, num).latents
@@ -89,8 +89,8 @@ def embed_persons(
     """Embed the images of persons.
 
     Args:
-        recognizer: raw embeddings ``[b, d]`` of uint8 images ``[b, s, s, 3]``.
-        images: from :func:`draw_persons`.
+        recognizer: function that returns raw embeddings ``[b, d]`` of uint8 images ``[b, s, s, 3]``.
+        images: images from :func:`draw_persons`.
 
     Returns:
         The images and their unit embeddings.

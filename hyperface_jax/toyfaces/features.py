@@ -1,6 +1,6 @@
-"""What is on a head and behind it, painted from back to front.
+"""The features on and behind a head, painted from back to front.
 
-Features are flat shapes on the skin: turning moves, foreshortens and hides them.
+Features are flat shapes on the skin: when the head turns, they move, are foreshortened and get hidden.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from hyperface_jax.toyfaces.head import DEPTH, Colored, Skin
 from hyperface_jax.toyfaces.parameters import Nuisance, Traits
 
 _PROTRUSION = 0.13
-"""Of the tip of the nose."""
+"""How far the tip of the nose sticks out."""
 
 
 def paint_behind(
     image: Any, skin: Skin, face: Traits, view: Nuisance, colors: Colored, shade: Any
 ) -> Any:
-    """Paint what the head is in front of: long hair, clothes, neck and ears."""
+    """Paint what is behind the head: long hair, clothes, neck and ears."""
     turn, pixel = jnp.sin(view.yaw), skin.pixel
     long = smooth_step(face.hair_length, 0.50, 0.56)
     volume = 0.03 + 0.13 * face.hair_length
@@ -52,12 +52,12 @@ def _ears(image: Any, skin: Skin, face: Traits, view: Nuisance, colors: Colored)
 
 
 def _bare(face: Traits) -> Any:
-    """Return how much of the ears hair leaves free."""
+    """Return the share of the ears that hair does not cover."""
     return 1 - smooth_step(face.hair_length, 0.5, 0.7)
 
 
 def _near_ear(image: Any, skin: Skin, face: Traits, view: Nuisance, colors: Colored) -> Any:
-    """Paint the ear that a turned head shows on its side."""
+    """Paint the ear on the visible side of a turned head."""
     turn = jnp.sin(view.yaw)
     x, y = skin.front * DEPTH + 0.06, skin.v - face.eye_height - 0.13
     shown = (
@@ -70,7 +70,7 @@ def _near_ear(image: Any, skin: Skin, face: Traits, view: Nuisance, colors: Colo
 
 
 def paint_head(skin: Skin, face: Traits, view: Nuisance, colors: Colored) -> Any:
-    """Paint the skin of the head and what is on it, ``[3, size, size]``."""
+    """Paint the skin of the head and the features on it, ``[3, size, size]``."""
     blank = jnp.zeros((3, *skin.u.shape), jnp.float32) + colors.skin[:, None, None]
     seen = smooth_step(skin.front, 0.0, 0.2)
     image = blank * (1 - _shadows(skin, face, view, seen))[None]
@@ -89,7 +89,7 @@ def _cheeks(skin: Skin, face: Traits) -> Any:
 
 
 def _shadows(skin: Skin, face: Traits, view: Nuisance, seen: Any) -> Any:
-    """Return how much darker the skin is: eye sockets, and the lines of age."""
+    """Return how much the skin is darkened by eye sockets and by lines of age."""
     u, y = jnp.abs(skin.u), skin.v - face.eye_height
     socket = bump(((u - face.eye_distance) / 0.2) ** 2 + ((y + 0.03) / 0.15) ** 2)
     fold = line(u - 0.9 * face.nose_width - 0.28 * (y - face.nose_length), 0.010, 1.5 * skin.pixel)
@@ -161,7 +161,7 @@ def _eyes(image: Any, skin: Skin, face: Traits, view: Nuisance, colors: Colored,
 
 
 def _hair(image: Any, skin: Skin, face: Traits, colors: Colored) -> Any:
-    """Paint the hair that grows on the skull: above the forehead, at the temples, at the back."""
+    """Paint the hair on the skull: above the forehead, at the temples and at the back."""
     around = 1 - skin.front
     limit = face.hairline + 0.12 * skin.side**2
     limit = limit + (face.eye_height + 0.12 - face.hairline) * smooth_step(around, 0.42, 0.9)
@@ -189,7 +189,7 @@ def _glasses(image: Any, skin: Skin, face: Traits, view: Nuisance, seen: Any) ->
 def paint_nose(
     image: Any, skin: Skin, face: Traits, view: Nuisance, colors: Colored, shade: Any
 ) -> Any:
-    """Paint the nose, which sticks out: a wedge from between the eyes to the tip."""
+    """Paint the nose, a wedge that sticks out from between the eyes to the tip."""
     turn, cos, pixel = jnp.sin(view.yaw), jnp.cos(view.yaw), skin.pixel
     y = skin.v - face.eye_height
     down = jnp.clip(y / face.nose_length, 0, 1.1)

@@ -1,6 +1,6 @@
-"""The head: a stack of ellipses along its vertical axis, so that a turned one has a closed form.
+"""The head, a stack of ellipses along its vertical axis, so that a turned head has a closed form.
 
-Each pixel knows the longitude and height of the skin that it sees.
+For each pixel, the longitude and the height of the visible skin are known.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CHEEK = -0.05
 DEPTH = 0.66
 """Half of the head's extent from front to back."""
 _RECENTER = 0.5
-"""Share of the shift by a turn that a crop around the features takes back."""
+"""Share of the shift caused by a turn that cropping around the features undoes."""
 _SKIN = ((0.27, 0.16, 0.11), (0.55, 0.35, 0.24), (0.80, 0.58, 0.45), (0.98, 0.83, 0.74))
 _HAIR = ((0.05, 0.04, 0.05), (0.22, 0.13, 0.08), (0.47, 0.30, 0.16), (0.90, 0.74, 0.45))
 _EYES = (
@@ -31,18 +31,18 @@ _EYES = (
 
 
 class Skin(NamedTuple):
-    """What each pixel sees of the head, ``[size, size]`` each, and the width of a pixel.
+    """The point of the head that is visible at each pixel, ``[size, size]``, and the pixel width.
 
     Attributes:
-        x: image plane of the head, upright, to the right.
-        y: the same, down.
-        u: sideways position on the face: the x that the point has in a frontal view.
-        v: height of the point, down.
+        x: position in the image plane of the upright head, to the right.
+        y: position in the image plane of the upright head, down.
+        u: sideways position on the face, which is the x of the point in a frontal view.
+        v: vertical position on the face, down.
         front: cosine of the longitude: 1 at the nose, 0 at the ears, -1 at the back.
         side: sine of the longitude.
-        center: middle of the ellipse, x.
-        half: half width of the head without rounding at top and chin.
-        rounding: 0 at the cheeks to 1 at the top and the chin.
+        center: x of the middle of the ellipse.
+        half: half width of the head, without the rounding at the top and the chin.
+        rounding: amount of rounding, from 0 at the cheeks to 1 at the top and the chin.
         pixel: width of a pixel.
     """
 
@@ -69,7 +69,7 @@ class Colored(NamedTuple):
 
 
 def aged(face: Traits, age: Any) -> Traits:
-    """Return the traits after years: hair recedes, brows sink, the lower face widens."""
+    """Return the traits of an aged face: hair recedes, brows sink, the lower face widens."""
     return face._replace(
         hairline=face.hairline - 0.09 * age,
         jaw_width=face.jaw_width + 0.06 * age,
@@ -98,14 +98,14 @@ def colored(face: Traits, view: Nuisance) -> Colored:
 
 
 def grid(size: int) -> tuple[Any, Any]:
-    """Return the middles of the pixels, x and y from -1 to 1."""
+    """Return the centers of the pixels, x and y from -1 to 1."""
     middles = (jnp.arange(size, dtype=jnp.float32) + 0.5) * (2 / size) - 1
     x, y = jnp.meshgrid(middles, middles)
     return x, y
 
 
 def _upright(view: Nuisance, size: int) -> tuple[Any, Any]:
-    """Return the place of each pixel beside a head that is upright and of standard size."""
+    """Return the position of each pixel relative to an upright head of standard size."""
     x, y = grid(size)
     x, y = (x - view.shift_x) / view.scale, (y - view.shift_y) / view.scale
     cos, sin = jnp.cos(view.roll), jnp.sin(view.roll)
@@ -113,10 +113,10 @@ def _upright(view: Nuisance, size: int) -> tuple[Any, Any]:
 
 
 def skin_seen(face: Traits, view: Nuisance, size: int) -> Skin:
-    """Find what each pixel sees of the head."""
+    """Find the point of the head that is visible at each pixel."""
     x, y = _upright(view, size)
     turn, look = jnp.sin(view.yaw), jnp.sin(view.pitch)
-    # The front of a tilted head moves, its outline hardly does.
+    # When a head tilts, its front moves, but its outline hardly does.
     near = safe_root(1 - (x / 0.8) ** 2 - y**2)
     v = (y + DEPTH * look * (near - 0.6)) / jnp.cos(view.pitch)
     below = jnp.maximum(v - _CHEEK, 0) / (face.face_height - _CHEEK)
@@ -139,7 +139,7 @@ def skin_seen(face: Traits, view: Nuisance, size: int) -> Skin:
 
 
 def head_mask(skin: Skin) -> Any:
-    """Return how much of each pixel the head covers."""
+    """Return the share of each pixel that the head covers."""
     reach = safe_root(((skin.x - skin.center) / skin.half) ** 2 + skin.rounding)
     return ramp((reach - 1) * 0.6, skin.pixel)
 

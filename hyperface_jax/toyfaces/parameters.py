@@ -1,8 +1,8 @@
-"""What a toy face is made of: traits of a person, and circumstances of a picture.
+"""The parameters of a toy face: the traits of a person, and the circumstances of a picture.
 
-A person is a row of standard normal latents, squashed to traits within sensible ranges. A picture's
-nuisance is a row of the circumstances in their own units. Lengths are in halves of the image's side,
-x to the right and y down, with (0, 0) in the middle of the face.
+A person is a row of standard normal latents, which are squashed to traits within sensible ranges. The
+nuisance of a picture is a row of its circumstances, each in its own unit. The unit of length is half
+the height of the image. x points to the right and y down, and (0, 0) is the middle of the face.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, Key
 
 _SQUASH = 1.5
-"""A logistic of this slope makes a normal latent nearly uniform over the range of its trait."""
+"""Slope of the logistic that makes a normal latent nearly uniform over the range of its trait."""
 
 
 class Traits(NamedTuple):
     """What stays the same in all pictures of a person.
 
     Attributes:
-        face_width: half width at the cheeks.
-        face_height: height of the chin under the middle.
-        jaw_width: width at the chin, as a share of that at the cheeks.
+        face_width: half width of the face at the cheeks.
+        face_height: distance of the chin below the middle of the face.
+        jaw_width: width at the chin, as a share of the width at the cheeks.
         jaw_squareness: 0 for an oval lower face, 1 for a square one.
-        skin_lightness: 0 to 1.
+        skin_lightness: 0 for dark to 1 for light.
         skin_hue: 0 for yellow, 1 for pink.
-        eye_distance: of an eye's center from the middle.
+        eye_distance: distance of an eye's center from the middle.
         eye_height: y of the eyes.
         eye_size: half width of an eye.
-        eye_slant: slope of the eyes, positive where the outer corner is higher.
-        eye_color: 0 to 1: dark brown, hazel, green, blue, gray.
-        brow_thickness: half thickness.
-        brow_height: of a brow above its eye.
-        brow_slant: slope of the brows, positive where the outer end is higher.
-        nose_length: from the eyes to the tip.
-        nose_width: half width at the nostrils.
-        mouth_height: place between the tip of the nose and the chin, 0 to 1.
-        mouth_width: half width.
+        eye_slant: slope of the eyes, positive if the outer corner is higher.
+        eye_color: 0 to 1, from dark brown through hazel, green and blue to gray.
+        brow_thickness: half thickness of the brows.
+        brow_height: height of a brow above its eye.
+        brow_slant: slope of the brows, positive if the outer end is higher.
+        nose_length: distance from the eyes to the tip of the nose.
+        nose_width: half width of the nose at the nostrils.
+        mouth_height: position of the mouth between the tip of the nose (0) and the chin (1).
+        mouth_width: half width of the mouth.
         lip_fullness: height of a lip.
-        hair_lightness: 0 to 1: black, brown, blond.
-        hair_redness: 0 to 1.
-        hairline: y where the hair begins.
-        hair_length: 0 to 1: cropped to long.
-        beard: opacity; below 0 there is none.
+        hair_lightness: 0 to 1, from black through brown to blond.
+        hair_redness: 0 for no red to 1 for red.
+        hairline: y at which the hair begins.
+        hair_length: 0 for cropped to 1 for long.
+        beard: opacity of the beard; there is none if it is below 0.
     """
 
     face_width: Any
@@ -109,7 +109,7 @@ RANGES = Traits(
 )
 """Least and largest value of each trait."""
 NUM_IDENTITY = len(Traits._fields)
-"""Latents of a person."""
+"""Number of latents of a person."""
 
 
 class Nuisance(NamedTuple):
@@ -119,37 +119,37 @@ class Nuisance(NamedTuple):
         yaw: turn of the head in radians; positive looks to the right of the picture.
         pitch: tilt in radians; positive looks up.
         roll: turn in the plane of the picture in radians; positive is clockwise.
-        scale: of the face; 1 is the standard crop.
-        shift_x: of the face to the right.
-        shift_y: of the face down.
-        light_x: direction that the light comes from, -1 for the left to 1 for the right.
-        light_y: -1 for above to 1 for below.
+        scale: scale of the face; 1 is the standard crop.
+        shift_x: shift of the face to the right.
+        shift_y: shift of the face down.
+        light_x: where the light comes from, -1 for the left to 1 for the right.
+        light_y: where the light comes from, -1 for above to 1 for below.
         light_strength: share of the light that has a direction, 0 to 1.
-        exposure: factor on the brightness of everything.
-        warmth: -1 for blue light to 1 for orange.
-        mouth_open: 0 to 1.
-        smile: -1 for a frown to 1.
-        brow_raise: -1 to 1.
-        eye_closure: 0 to 1.
+        exposure: factor that multiplies all brightness.
+        warmth: -1 for blue light to 1 for orange light.
+        mouth_open: 0 for closed to 1 for wide open.
+        smile: -1 for a frown to 1 for a smile.
+        brow_raise: -1 for lowered to 1 for raised brows.
+        eye_closure: 0 for open to 1 for closed eyes.
         gaze: -1 for the left to 1 for the right.
         age: 0 for young to 1 for old.
         glasses: 0 for none, 1 for a frame.
-        tint: of the lenses, 0 for clear to 1 for black.
-        blur: standard deviation, as a share of the image's side.
+        tint: tint of the lenses, 0 for clear to 1 for black.
+        blur: standard deviation of the blur, as a share of the height of the image.
         noise: standard deviation of the noise of a pixel.
-        noise_seed: whole number below 2^24 that decides the noise.
-        block_x: middle of a block that covers part of the face.
-        block_y: the same, down.
-        block_width: half of its width; below 0 there is none.
-        block_height: half of its height.
-        blob_x: middle of a blurred disc in the background.
-        blob_y: the same, down.
-        blob_radius: of the disc.
-        ground_angle: direction of the background's gradient in radians.
+        noise_seed: integer below 2^24 that seeds the noise.
+        block_x: x of the middle of a block that covers part of the face.
+        block_y: y of the middle of the block.
+        block_width: half width of the block; there is no block if it is below 0.
+        block_height: half height of the block.
+        blob_x: x of the middle of a blurred disk in the background.
+        blob_y: y of the middle of the disk.
+        blob_radius: radius of the disk.
+        ground_angle: direction of the background's color gradient, in radians.
         block: color of the block.
-        ground: color of the background.
-        ground_end: color that it goes over to.
-        blob: color of the disc.
+        ground: color at the start of the background's gradient.
+        ground_end: color at the end of the background's gradient.
+        blob: color of the disk.
         cloth: color of the clothes.
     """
 
@@ -193,19 +193,19 @@ class Nuisance(NamedTuple):
 _NUM_COLORS = 5
 _NUM_NUMBERS = len(Nuisance._fields) - _NUM_COLORS
 NUM_NUISANCE = _NUM_NUMBERS + 3 * _NUM_COLORS
-"""Numbers of a picture."""
+"""Length of a row of nuisance."""
 _NUM_NORMALS, _NUM_UNIFORMS = 14, 36
-"""Random numbers that a picture takes."""
+"""How many normal and uniform random numbers a picture takes."""
 
 
 def traits(latents: Float[Array, "*n 24"]) -> Traits:
     """Squash latents to traits.
 
     Args:
-        latents: standard normal, ``[..., 24]``.
+        latents: standard normal numbers, ``[..., 24]``.
 
     Returns:
-        Each trait within its range, ``[...]``.
+        Traits within their ranges, ``[...]`` each.
     """
     shares = jax.nn.sigmoid(_SQUASH * latents)
     values = (low + (high - low) * shares[..., i] for i, (low, high) in enumerate(RANGES))
@@ -213,13 +213,13 @@ def traits(latents: Float[Array, "*n 24"]) -> Traits:
 
 
 def pack_nuisance(nuisance: Nuisance) -> Float[Array, "*n m"]:
-    """Join the circumstances of pictures, ``[...]`` and ``[..., 3]``, to rows ``[..., m]``."""
+    """Join the circumstances of pictures, ``[...]`` and ``[..., 3]``, into rows ``[..., m]``."""
     numbers = jnp.stack([jnp.asarray(v, jnp.float32) for v in nuisance[:_NUM_NUMBERS]], -1)
     return jnp.concatenate([numbers, *nuisance[_NUM_NUMBERS:]], -1)
 
 
 def unpack_nuisance(rows: Float[Array, "*n m"]) -> Nuisance:
-    """Take rows ``[..., m]`` apart: numbers ``[...]`` and colors ``[..., 3]``."""
+    """Split rows ``[..., m]`` into numbers ``[...]`` and colors ``[..., 3]``."""
     numbers = (rows[..., i] for i in range(_NUM_NUMBERS))
     colors = (rows[..., i : i + 3] for i in range(_NUM_NUMBERS, NUM_NUISANCE, 3))
     return Nuisance(*numbers, *colors)
@@ -233,17 +233,17 @@ class Circumstances:
     Attributes:
         yaw: standard deviation of small turns of the head.
         turned: probability of a large turn instead, to either side.
-        turn: how far a large turn goes.
-        pitch: standard deviation.
-        roll: standard deviation.
+        turn: range of the angle of a large turn.
+        pitch: standard deviation of the tilt of the head.
+        roll: standard deviation of the turn in the plane of the picture.
         jitter: standard deviation of scale and shift.
         light: largest share of directed light.
-        expression: amplitude, 0 to 1.
-        age: 0 for young to 1 for old.
-        glasses: probability.
-        block: probability that something covers part of the face.
-        blur: largest standard deviation, as a share of the image's side.
-        noise: largest standard deviation of a pixel.
+        expression: amplitude of facial expressions, from 0 to 1.
+        age: range of the age, from 0 for young to 1 for old.
+        glasses: probability of glasses.
+        block: probability that a block covers part of the face.
+        blur: largest standard deviation of the blur, as a share of the height of the image.
+        noise: largest standard deviation of the noise of a pixel.
     """
 
     yaw: float = 10
@@ -293,29 +293,29 @@ PRESETS: dict[str, tuple[Circumstances, Circumstances]] = {
     "frontal-profile": (Circumstances(yaw=4), Circumstances(turned=1)),
     "mixed": (_WIDE, _WIDE),
 }
-"""Circumstances of the first and the second picture of a pair."""
+"""For each preset, the circumstances of the first and of the second picture of a pair."""
 BENCHMARKS = ("easy", "cross-pose", "cross-age", "frontal-profile", "mixed")
 """Presets that mirror the standard verification sets."""
 
 
 def preset_sides(preset: str) -> tuple[Circumstances, Circumstances]:
-    """Return how the first and the second picture of a pair of a preset vary.
+    """Return the circumstances of the first and of the second picture of a pair of a preset.
 
     Raises:
-        InputError: no such preset.
+        InputError: there is no such preset.
     """
     if preset not in PRESETS:
-        raise InputError(f"preset: {one_line(preset)!r} is none; use one of {', '.join(PRESETS)}")
+        raise InputError(f"preset: unknown {one_line(preset)!r}; use one of {', '.join(PRESETS)}")
     return PRESETS[preset]
 
 
 def draw_nuisance(keys: Key[Array, " n"], how: Circumstances) -> Float[Array, "n m"]:
-    """Draw the circumstances of pictures, one key each, as rows ``[n, m]``."""
+    """Draw the circumstances of pictures as rows ``[n, m]``, from one key for each picture."""
     return jax.vmap(partial(_picture, how=how))(keys)
 
 
 class _Draws:
-    """Numbers handed out from one draw of each kind; programs of many draws compile slowly."""
+    """Hands out numbers from one draw of each kind; programs with many draws compile slowly."""
 
     def __init__(self, key: Any) -> None:
         normal_key, uniform_key = jax.random.split(key)

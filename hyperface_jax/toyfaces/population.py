@@ -1,7 +1,7 @@
-"""Who lives in the world of toy faces, and in which circumstances their pictures are taken.
+"""The population of the world of toy faces, and the circumstances in which its pictures are taken.
 
-Everything is drawn from a key, the number of the person and the number of the picture, so a picture
-is the same in whatever batch it is drawn.
+Everything is drawn from a key, the number of the person and the number of the picture, so a picture is
+the same in any batch.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from hyperface_jax.typing import PRNGKey
 
 ROLES = ("recognition", "generation", "gallery", "reference", "test")
-"""What a set of persons is for; sets of different roles share nobody."""
+"""Purposes of sets of persons; sets with different roles have no person in common."""
 GROUP_SHARES = (0.42, 0.24, 0.16, 0.11, 0.07)
-"""Shares of the groups in the population."""
+"""Share of each group in the population."""
 
 _GROUP_MEANS: tuple[dict[str, float], ...] = (
     {"skin_lightness": 0.8, "hair_lightness": -0.1, "eye_color": 0.3},
@@ -88,24 +88,24 @@ _BUILD = {
     "eye_size": -0.3,
     "lip_fullness": -0.3,
 }
-"""Half of the difference between the two builds that persons of every group have."""
+"""Half of the difference between the two builds that exist in every group."""
 _COLORS = ("skin_lightness", "skin_hue", "hair_lightness", "hair_redness", "eye_color")
 _COLOR_SPREAD = 0.6
-"""Within a group, colors vary less than shapes."""
+"""Factor by which colors vary less than shapes within a group."""
 _NUM_FACTORS = 6
 _SHARED = 0.55
-"""Share of the variance within a group that a few factors explain."""
+"""Share of the variance within a group that is explained by a few factors."""
 _PERSON, _PICTURE, _COUNT, _PAIR = range(4)
 _BLOCK = 256
-"""Persons or pictures that are drawn at a time."""
+"""Number of persons or pictures to draw at a time."""
 
 
 class Identities(NamedTuple):
     """Persons.
 
     Attributes:
-        latents: ``[n, 24]``.
-        group: that each belongs to, ``[n]``, int32 from 0.
+        latents: latents of the persons, ``[n, 24]``.
+        group: number of the group that each person belongs to, int32 ``[n]``, from 0.
     """
 
     latents: Float[Array, "n 24"]
@@ -113,15 +113,15 @@ class Identities(NamedTuple):
 
 
 class DrawnPairs(NamedTuple):
-    """Pairs of pictures, to be told apart.
+    """Pairs of pictures for verification.
 
     Attributes:
         first: latents of the person in the first picture, ``[n, 24]``.
-        second: of the one in the second picture.
+        second: latents of the person in the second picture, ``[n, 24]``.
         first_nuisance: circumstances of the first picture, ``[n, m]``.
-        second_nuisance: of the second.
-        groups: of the two persons, ``[n, 2]``.
-        is_same: whether they are one person, ``[n]``, bool.
+        second_nuisance: circumstances of the second picture, ``[n, m]``.
+        groups: groups of the two persons, ``[n, 2]``.
+        is_same: whether both pictures show the same person, bool ``[n]``.
     """
 
     first: Float[Array, "n 24"]
@@ -133,23 +133,25 @@ class DrawnPairs(NamedTuple):
 
 
 def split_key(seed: int, role: str) -> PRNGKey:
-    """Return the key of the persons of one role in the world of a seed.
+    """Return the key of the persons with a role in the world of a seed.
 
     Raises:
-        InputError: no such role.
+        InputError: there is no such role.
     """
     if role not in ROLES:
-        raise InputError(f"role: {one_line(role)!r} is none; use one of {', '.join(ROLES)}")
+        raise InputError(f"role: unknown {one_line(role)!r}; use one of {', '.join(ROLES)}")
     return jax.random.fold_in(jax.random.key(seed), ROLES.index(role))
 
 
 def sample_identities(key: PRNGKey, num: int, *, start: int = 0) -> Identities:
-    """Draw persons from the population: unequal groups, two builds, a few factors, a rest.
+    """Draw persons from the population.
+
+    Traits vary by unequal groups, by two builds, by a few common factors, and independently.
 
     Args:
-        key: from :func:`split_key`.
-        num: how many.
-        start: number of the first; person ``i`` depends on the key and ``i`` only.
+        key: key from :func:`split_key`.
+        num: number of persons.
+        start: number of the first person; person ``i`` depends only on the key and ``i``.
 
     Returns:
         The persons ``start`` to ``start + num - 1``.
@@ -158,21 +160,21 @@ def sample_identities(key: PRNGKey, num: int, *, start: int = 0) -> Identities:
 
 
 def persons_at(key: PRNGKey, numbers: Any) -> Identities:
-    """Draw the persons of given numbers, ``[n]``; see :func:`sample_identities`."""
+    """Draw the persons with the given numbers, ``[n]``; see :func:`sample_identities`."""
     return Identities(*_in_blocks(partial(_persons, key), numbers))
 
 
 def image_counts(key: PRNGKey, num: int, *, mean: float) -> np.ndarray:
-    """Draw how many pictures there are of each of the first ``num`` persons: log-normal, unequal.
+    """Draw unequal, log-normal numbers of pictures for the first ``num`` persons.
 
     Returns:
-        From 2 to ``4 * mean``, ``[num]``.
+        Numbers from 2 to ``4 * mean``, ``[num]``.
 
     Raises:
         InputError: the mean is below 2.
     """
     if not 2 <= mean < math.inf:
-        raise InputError(f"mean={mean}: must be 2 or more, for a person to have another picture")
+        raise InputError(f"mean={mean}: must be 2 or more, so that persons have another picture")
     keys = _numbered(key, _COUNT, jnp.arange(num))
     normal = np.asarray(jax.vmap(jax.random.normal)(keys), np.float64)
     counts = np.rint(mean * np.exp(0.5 * normal - 0.125))
@@ -183,16 +185,16 @@ def sample_nuisance(key: PRNGKey, num: int, *, preset: str, side: int = 0) -> Fl
     """Draw the circumstances of the first ``num`` pictures of person 0.
 
     Args:
-        key: of the set.
-        num: how many.
+        key: key of the set of persons.
+        num: number of pictures.
         preset: a key of ``PRESETS``.
-        side: 0 or 1: of which picture of a pair.
+        side: whether to draw for the first (0) or the second (1) picture of a pair.
 
     Returns:
         Rows for :func:`hyperface_jax.toyfaces.renderer.render`, ``[num, m]``.
 
     Raises:
-        InputError: no such preset or side.
+        InputError: there is no such preset or side.
     """
     picture = np.arange(num)
     return image_nuisance(key, np.zeros_like(picture), picture, preset=preset, side=side)
@@ -204,17 +206,17 @@ def image_nuisance(
     """Draw the circumstances of given pictures of given persons.
 
     Args:
-        key: of the set.
-        person: numbers, ``[n]``.
+        key: key of the set of persons.
+        person: number of the person in each picture, ``[n]``.
         picture: number of each picture among those of its person, ``[n]``.
         preset: a key of ``PRESETS``.
-        side: 0 or 1: of which picture of a pair.
+        side: whether to draw for the first (0) or the second (1) picture of a pair.
 
     Returns:
         Rows for :func:`hyperface_jax.toyfaces.renderer.render`, ``[n, m]``.
 
     Raises:
-        InputError: no such preset or side.
+        InputError: there is no such preset or side.
     """
     sides = preset_sides(preset)
     if side not in (0, 1):
@@ -223,20 +225,21 @@ def image_nuisance(
 
 
 def benchmark_pairs(key: PRNGKey, preset: str, num_pairs: int) -> DrawnPairs:
-    """Draw pairs of pictures: one person and two persons in turn, every pair of new persons.
+    """Draw pairs of pictures, which alternately show one person and two persons.
 
-    Every other pair of two persons is within a group, which is harder; the others are across groups.
+    Each pair shows new persons. Every other pair of two persons is within a group, which is harder; the
+    remaining ones are across groups.
 
     Args:
-        key: from :func:`split_key`, of the test.
+        key: key from :func:`split_key` for the role ``test``.
         preset: a key of ``PRESETS``.
-        num_pairs: how many.
+        num_pairs: number of pairs.
 
     Returns:
-        The pairs; pair ``i`` depends on the key, the preset and ``i`` only.
+        The pairs; pair ``i`` depends only on the key, the preset and ``i``.
 
     Raises:
-        InputError: no such preset.
+        InputError: there is no such preset.
     """
     sides = preset_sides(preset)
     order = np.arange(num_pairs)
@@ -253,7 +256,7 @@ def _drawn(key: PRNGKey, stream: int, first: Any, second: Any, how: Circumstance
 
 
 def _in_blocks(program: Callable[..., Any], *numbers: Any) -> Any:
-    """Run a program on rows of numbers, filled up to whole blocks: it compiles once for any number."""
+    """Run a program on rows of numbers padded to whole blocks, so that it compiles only once."""
     columns, num = [np.asarray(column) for column in numbers], len(numbers[0])
     parts = [
         program(*(np.resize(column[start : start + _BLOCK], _BLOCK) for column in columns))
@@ -275,7 +278,7 @@ def _vector(values: dict[str, float], rest: float = 0.0) -> np.ndarray:
 
 
 def _factors() -> np.ndarray:
-    """Return how traits depend on the factors, ``[24, factors]``, rows of length 1."""
+    """Return the loadings of the traits on the factors, ``[24, factors]``, with rows of length 1."""
     loadings = np.random.default_rng(0).normal(size=(NUM_IDENTITY, _NUM_FACTORS))
     return (loadings / np.linalg.norm(loadings, axis=1, keepdims=True)).astype(np.float32)
 
@@ -293,7 +296,7 @@ def _person(key: Any, group: Any) -> Any:
 
 
 def _group(key: Any, without: Any = -1) -> Any:
-    """Draw a group by its share, except one."""
+    """Draw a group according to the shares, excluding one group."""
     shares = jnp.log(jnp.asarray(GROUP_SHARES))
     allowed = jnp.arange(len(GROUP_SHARES)) != without
     return jax.random.categorical(key, jnp.where(allowed, shares, -jnp.inf)).astype(jnp.int32)
@@ -305,7 +308,7 @@ def _persons(key: Any, numbers: Any) -> tuple[Any, Any]:
 
 
 def _anyone(key: Any) -> tuple[Any, Any]:
-    """Draw the latents of a person, and the group."""
+    """Draw the latents and the group of a person."""
     group_key, person_key = jax.random.split(key)
     group = _group(group_key)
     return _person(person_key, group), group
@@ -318,13 +321,13 @@ def _two_persons(key: Any, numbers: Any) -> tuple[Any, Any, Any]:
 
 @jax.jit
 def _pictures(key: Any, stream: Any, first: Any, second: Any, how: Circumstances) -> Any:
-    """Draw the circumstances of pictures, by two numbers each."""
+    """Draw the circumstances of pictures, each identified by two numbers."""
     keys = jax.vmap(jax.random.fold_in)(_numbered(key, stream, first), second)
     return draw_nuisance(keys, how)
 
 
 def _any_two(key: Any, kind: Any) -> tuple[Any, Any, Any]:
-    """Draw two persons: the same (kind 0, 2), of one group (1) or of two (3)."""
+    """Draw the same person twice (kind 0 and 2), or two persons of one group (1) or of two (3)."""
     first_key, second_key = (jax.random.fold_in(key, i) for i in range(2))
     group_key, person_key = jax.random.split(first_key)
     other_key, other_person_key = jax.random.split(second_key)
@@ -349,18 +352,18 @@ def write_folder(
 ) -> None:
     """Draw pictures of persons and write them as ``PERSON/PICTURE.png``.
 
-    The folder appears when it is whole.
+    The folder appears when it is complete.
 
     Args:
-        path: the folder, which must not exist; its parent must.
-        latents: of the persons, ``[n, 24]``.
-        counts: pictures of each, ``[n]``.
-        key: of the circumstances.
+        path: the folder, which must not exist; its parent must exist.
+        latents: latents of the persons, ``[n, 24]``.
+        counts: number of pictures for each person, ``[n]``.
+        key: key from which the circumstances are drawn.
         preset: a key of ``PRESETS``.
-        size: pixels a side.
+        size: height and width of the pictures, in pixels.
 
     Raises:
-        InputError: the folder exists or cannot be written, or an argument does not fit.
+        InputError: the folder exists or cannot be written, or an argument is invalid.
     """
     if len(counts) != len(latents):
         raise InputError(f"counts: {len(counts)} for {len(latents)} persons; give one each")
@@ -378,13 +381,14 @@ def write_attributes(path: StrPath, latents: Float[Array, "n 24"]) -> None:
     """Write the traits of persons as a ``.csv`` for ``hyperface train --attributes``.
 
     Args:
-        path: the file; a line of names, then one a person, called as in :func:`write_folder`.
-        latents: of the persons, ``[n, 24]``.
+        path: the file to write, with a header and one line per person; persons are named as in
+            :func:`write_folder`.
+        latents: latents of the persons, ``[n, 24]``.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the file cannot be written.
     """
-    # The latents rather than the traits: these crowd at the ends of their ranges.
+    # Latents are written rather than traits, which crowd at the ends of their ranges.
     lines = [",".join(("identity", *Traits._fields))]
     for i, row in enumerate(np.clip(np.asarray(latents), -2.5, 2.5)):
         lines.append(",".join((f"{i:06d}", *(f"{value:.5f}" for value in row))))
@@ -394,16 +398,16 @@ def write_attributes(path: StrPath, latents: Float[Array, "n 24"]) -> None:
 def write_pairs(path: StrPath, pairs: DrawnPairs, *, size: int = 32) -> Path:
     """Draw pairs and write them as ``NUMBERa.png`` and ``NUMBERb.png`` with a list of them.
 
-    The list is called as the folder, which appears when it is whole. A line of it is
-    ``a.png b.png 1`` for one person, 0 for two.
+    The list has the name of the folder, which appears when it is complete. A line of the list is
+    ``a.png b.png 1`` for one person, or ends in 0 for two persons.
 
     Args:
-        path: the folder, which must not exist; its parent must.
-        pairs: from :func:`benchmark_pairs`.
-        size: pixels a side.
+        path: the folder, which must not exist; its parent must exist.
+        pairs: pairs from :func:`benchmark_pairs`.
+        size: height and width of the pictures, in pixels.
 
     Returns:
-        The list.
+        The path of the list.
 
     Raises:
         InputError: the folder exists or cannot be written.
@@ -423,20 +427,20 @@ def write_pairs(path: StrPath, pairs: DrawnPairs, *, size: int = 32) -> Path:
 
 
 def benchmark_lists(folder: StrPath) -> dict[str, Path]:
-    """Return where :func:`write_benchmarks` puts the list of each benchmark."""
+    """Return the path at which :func:`write_benchmarks` puts the list of each benchmark."""
     return {name: Path(folder) / name / f"{name}.txt" for name in BENCHMARKS}
 
 
 def write_benchmarks(folder: StrPath, seed: int, num_pairs: int) -> None:
-    """Write the pairs of each of ``BENCHMARKS`` below a folder, where they are not yet.
+    """Write the pairs of each of ``BENCHMARKS`` below a folder, unless they already exist.
 
     Args:
-        folder: there already.
-        seed: of the world whose test persons they show.
-        num_pairs: of each.
+        folder: an existing folder.
+        seed: seed of the world; the pairs show its test persons.
+        num_pairs: number of pairs in each benchmark.
 
     Raises:
-        InputError: something cannot be written.
+        InputError: a file cannot be written.
     """
     for name, found in benchmark_lists(folder).items():
         if not found.exists():
@@ -453,7 +457,7 @@ def _write_images(folder: Path, names: Sequence[str], latents: Any, rows: Any, s
 
 @contextmanager
 def _new_folder(path: StrPath) -> Iterator[Path]:
-    """Make a folder beside ``path`` that takes its name if the block succeeds."""
+    """Make a folder next to ``path`` that is renamed to it if the block succeeds."""
     target = Path(path)
     unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     if os.path.lexists(target):

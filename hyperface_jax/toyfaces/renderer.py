@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, UInt8
 
 MIN_SIZE = 8
-"""Pixels a side under which nothing can be recognized."""
+"""Smallest height and width in pixels; nothing can be recognized in smaller images."""
 _BATCH = 256
-"""Images that are drawn between two looks at them."""
+"""Number of images in a batch of :func:`draw_batches`."""
 _BLOCK = 64
-"""Images that are drawn at a time: bounds the memory and stays in the cache."""
+"""Number of images to draw at a time; it bounds memory and lets the data fit in the cache."""
 
 
 def render(
@@ -43,17 +43,17 @@ def render(
         identity: latents of the persons, ``[n, 24]``.
         nuisance: circumstances of the pictures, ``[n, m]``, from
             :func:`hyperface_jax.toyfaces.parameters.pack_nuisance`.
-        size: pixels a side.
+        size: height and width of the images, in pixels.
 
     Returns:
-        RGB from 0 to 1, ``[n, size, size, 3]``.
+        RGB images with values from 0 to 1, ``[n, size, size, 3]``.
 
     Raises:
         InputError: the shapes do not fit together, or the size is below ``MIN_SIZE``.
     """
     _check(identity, nuisance, size)
     num = len(identity)
-    # Blocks that are filled up need no program of their own.
+    # Blocks are padded so that they need no separate program.
     rows = np.arange(-(-num // _BLOCK) * _BLOCK) % max(num, 1)
     return _render(jnp.asarray(identity)[rows], jnp.asarray(nuisance)[rows], size)[:num]
 
@@ -61,24 +61,24 @@ def render(
 def draw_batches(
     identity: Float[Array, "n 24"], nuisance: Float[Array, "n m"], *, size: int
 ) -> Iterator[np.ndarray]:
-    """Draw any number of faces as files hold them, a batch at a time.
+    """Draw any number of faces as uint8 images, one batch at a time.
 
     Args:
         identity: as for :func:`render`.
         nuisance: as for :func:`render`.
-        size: pixels a side.
+        size: height and width of the images, in pixels.
 
     Yields:
-        uint8 RGB, ``[b, size, size, 3]``, together ``n`` images.
+        Batches of uint8 RGB images, ``[b, size, size, 3]``; ``n`` images altogether.
 
     Raises:
-        InputError: as :func:`render`.
+        InputError: as for :func:`render`.
     """
-    # On the host, so that taking a batch needs no program for each number of images.
+    # Batches are cut on the host, so that no program is compiled for each number of images.
     persons, views = np.asarray(identity), np.asarray(nuisance)
     num = len(persons)
     for start in range(0, num, _BATCH):
-        # A last batch that is filled up needs no program of its own.
+        # The last batch is padded so that it needs no separate program.
         rows = (start + np.arange(_BATCH)) % num
         parts = jnp.asarray(persons[rows]), jnp.asarray(views[rows])
         images = to_uint8(render(*parts, size=size))
@@ -157,7 +157,7 @@ def _camera(image: Any, view: Nuisance, size: int) -> Any:
 
 
 def _blur(sigma: Any, size: int) -> Any:
-    """Return the matrix of a Gaussian blur along one axis, its rows of sum 1."""
+    """Return the matrix of a Gaussian blur along one axis; each of its rows sums to 1."""
     places = (jnp.arange(size, dtype=jnp.float32) + 0.5) / size
     apart = (places[:, None] - places[None]) / (sigma + 0.1 / size)
     weights = jnp.exp(-0.5 * apart**2)

@@ -1,7 +1,7 @@
 """Training of the generator of toy faces.
 
-A picture is drawn from the direction of *other* pictures of its person, never from its own embedding:
-that would pass background and light on as if they were the person.
+The generator learns to draw a picture from the direction of *other* pictures of the same person, never
+from the picture's own embedding, which would pass on background and light as if they were the person.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 _NOBODY = 0.1
 """Share of the training images without a condition."""
 _DECAY = 0.998
-"""Of the running mean of the weights."""
+"""Decay of the moving average of the weights."""
 _WARMUP = 200
 _LEAST_NOISE = 0.1
-"""Bounds the weight of images with little noise, which follows from the error of the velocity."""
+"""Term that bounds the weight of images with little noise in the velocity error."""
 
 
 class GeneratorTraining:
-    """The network on its way, and all that it needs to go on.
+    """A network in training, and everything that is needed to resume its training.
 
     Args:
-        faces: images of persons with their embeddings, two or more of each.
-        steps: of the whole training, after which the learning rate is 0.
-        batch_size: images a step.
-        learning_rate: the highest, of AdamW.
-        seed: of everything random.
+        faces: images of persons with their embeddings, two or more for each person.
+        steps: number of steps of the whole training; the learning rate falls to 0 at the end.
+        batch_size: number of images per step.
+        learning_rate: peak learning rate of AdamW.
+        seed: random seed.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class GeneratorTraining:
         )
 
     def train_step(self) -> float:
-        """Take one step on images that depend on its number only; return the loss."""
+        """Take one step and return the loss; the images depend only on the number of the step."""
         rng = np.random.default_rng([self.seed, self.step])
         images, conditions = self._batch(rng)
         noise = torch.from_numpy(rng.standard_normal(images.shape, np.float32))
-        # Logit-normal: much noise is where the person is decided.
+        # Logit-normal times, shifted toward much noise, because the person is decided there.
         times = torch.sigmoid(torch.from_numpy(rng.standard_normal(len(images), np.float32)) + 0.4)
         at = times[:, None, None, None]
         found = predict(self.unet, (1 - at) * images + at * noise, times, conditions)
@@ -69,7 +69,7 @@ class GeneratorTraining:
         return loss.item()
 
     def _batch(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return folded images, and the direction of one to all of the other images of each person."""
+        """Return folded images, and the direction of one or more other images of each person."""
         num_ids, num_images = self.faces.images.shape[:2]
         size = self.batch_size
         person, picture = rng.integers(num_ids, size=size), rng.integers(num_images, size=size)
@@ -99,7 +99,7 @@ class GeneratorTraining:
         self.step += 1
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint in place of the one before."""
+        """Write a checkpoint that replaces the previous one."""
         state = {
             "step": self.step,
             "seconds": self.seconds,
@@ -113,7 +113,7 @@ class GeneratorTraining:
         atomic_write_bytes(path, buffer.getbuffer())
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         state = torch.load(path, weights_only=True)
         self.step, self.seconds, self.loss = (state[name] for name in ("step", "seconds", "loss"))
         self.unet.load_state_dict(state["unet"])

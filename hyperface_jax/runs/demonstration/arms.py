@@ -1,4 +1,4 @@
-"""The arms of a closed loop: ways to choose identities and to draw them."""
+"""The arms of a closed loop: different ways to choose and draw identities."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
 PACKED, PAPER, UNPACKED, REAL, KEEP_OUT = "packed", "paper", "unpacked", "real", "keep-out"
 SYNTHETIC = (PACKED, PAPER, UNPACKED)
-"""Ways to choose identities whose images a recognizer is trained on."""
+"""Arms that choose synthetic identities to train a recognizer on."""
 TRAINED = (*SYNTHETIC, REAL)
 DRAWN = (*SYNTHETIC, KEEP_OUT)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """A way to choose identities and to draw them. None takes the number of the closed loop.
+    """One way to choose identities and draw them. None takes the number of the closed loop.
 
     Attributes:
-        name: the name of its folders.
+        name: name of the arm and of its folders.
         num_ids: number of identities.
-        images_per_id: images of each.
+        images_per_id: number of images for each identity.
         alpha: weight of the gallery.
-        neighbors: gallery rows whose span stands for the face manifold.
+        neighbors: number of gallery rows whose span stands for the face manifold.
         packing: further settings of its :class:`.Pack`, by field.
         synthesis: further settings of its :class:`.Synthesize`, by field.
     """
@@ -41,7 +41,7 @@ class Arm:
 
 
 def arms_of(loop: ClosedLoop) -> list[Arm]:
-    """Return the ways that are compared; the one with keep-out is drawn for its leakage alone."""
+    """Return the arms to compare; the one with keep-out is drawn only to measure its leakage."""
     few = min(2, loop.size.images_per_id)
     return [
         Arm(name=PACKED),
@@ -52,11 +52,11 @@ def arms_of(loop: ClosedLoop) -> list[Arm]:
 
 
 def keep_out(loop: ClosedLoop) -> dict[str, Any]:
-    """Return the settings that keep a packing clear of the real persons."""
+    """Return the settings that keep a packing away from the real persons."""
     return {"keep_out": loop.reference, "keep_out_cosine": round(loop.threshold, 6)}
 
 
 def paper_arm(size: Size) -> Arm:
-    """Return the paper's algorithm: the nearest row, one pair a step, a hundred steps an identity."""
+    """Return the paper's algorithm: the nearest row, one pair per step, 100 steps per identity."""
     settings = {"method": "paper", "steps": 100 * size.num_ids}
     return Arm(name=PAPER, alpha=2.0, neighbors=1, packing=settings)

@@ -1,4 +1,4 @@
-"""A closed loop on disk: its size, its seed, and where its stages are."""
+"""A closed loop on disk: its size, its seed and the places of its stages."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class ClosedLoop:
     """A closed loop on disk.
 
     Attributes:
-        path: its folder.
-        size: the numbers of everything.
-        seed: the seed of everything random.
+        path: folder of the closed loop.
+        size: numbers of faces, identities, images and so on.
+        seed: random seed.
     """
 
     path: Path
@@ -28,24 +28,24 @@ class ClosedLoop:
     seed: int
 
     def folder(self, stage: str) -> Path:
-        """Return the folder of a stage, made if missing."""
+        """Return the folder of a stage, and create it if it is missing."""
         folder = self.path / stage
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     @property
     def gallery(self) -> Path:
-        """Embeddings of random faces."""
+        """File with the embeddings of random faces."""
         return self.path / GALLERY / "gallery.npz"
 
     @property
     def reference(self) -> Path:
-        """Directions of the real persons that the generator was trained on."""
+        """File with the directions of the real persons that the generator was trained on."""
         return self.path / GALLERY / "reference.npz"
 
     @property
     def threshold(self) -> float:
-        """Cosine from which two directions count as one person."""
+        """Cosine above which two directions count as one person."""
         return read_json(self.path / GALLERY / THRESHOLD)["threshold"]
 
     @property

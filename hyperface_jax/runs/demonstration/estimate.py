@@ -1,4 +1,4 @@
-"""How long a closed loop takes: a line through two measured runs, stage by stage."""
+"""An estimate of how long a closed loop takes: for each stage, a line through two measured runs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from hyperface_jax.runs.demonstration.sizes import DEFAULT, QUICK, Size
 
 
 class Measured(NamedTuple):
-    """Seconds of two runs, as ``python -m benchmarks.demo`` takes them.
+    """Seconds that two runs took, as measured by ``python -m benchmarks.demo``.
 
     Attributes:
         machine: name of the machine that they were measured on.
-        quick: seconds of each stage at the size QUICK; the last ones are of all else, such as imports.
+        quick: seconds of each stage at the size QUICK; the last entry covers the rest, such as imports.
         default: the same at the size DEFAULT.
     """
 
@@ -29,7 +29,7 @@ MEASURED = Measured(
 
 
 def estimate(size: Size) -> float:
-    """Return the seconds of a closed loop on two idle cores such as those of ``MEASURED``."""
+    """Return the seconds that a closed loop takes on two idle cores such as those of ``MEASURED``."""
     rows = zip(_work(size), _work(QUICK), _work(DEFAULT), *MEASURED[1:], strict=True)
     return sum(_on_line(*row) for row in rows)
 
@@ -40,7 +40,7 @@ def _on_line(work: float, low: float, high: float, quick: float, default: float)
 
 
 def _work(size: Size) -> tuple[float, ...]:
-    """Return the amount of work that the time of each stage, and of all else, grows with."""
+    """Return an amount of work for each stage and for the rest, which their times grow with."""
     num_images = size.num_ids * size.images_per_id
     faces = size.gallery + 2 * size.reference_ids + 2 * max(size.test_ids, 200)
     paper = size.num_ids**2 * size.gallery
@@ -48,7 +48,7 @@ def _work(size: Size) -> tuple[float, ...]:
 
 
 def in_words(seconds: float) -> str:
-    """Round a time for reading.
+    """Write a time in words, rounded.
 
     Examples:
         >>> [in_words(x) for x in (20, 89, 95, 340, 9000)]

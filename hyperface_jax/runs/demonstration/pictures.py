@@ -1,4 +1,4 @@
-"""Contact sheets of a closed loop: the gallery, the arms, and real persons beside drawn ones."""
+"""Contact sheets of a closed loop: the gallery, and real persons next to drawn ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def gallery_sheet(loop: ClosedLoop) -> np.ndarray:
 
 
 def persons_sheet(loop: ClosedLoop) -> np.ndarray:
-    """Lay out unseen persons, one a row: real images, a gap, and what is drawn from their direction."""
+    """Lay out unseen persons, one per row: real images, a gap, and images drawn from their direction."""
     faces = persons(loop.seed, "reference", _PERSONS, 2 * _REAL)
     model = generator()
     conditions = np.repeat(faces.directions(), _DRAWN, axis=0)

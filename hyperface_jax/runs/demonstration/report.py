@@ -1,4 +1,4 @@
-"""The report of a closed loop: one HTML page that needs nothing but itself."""
+"""The report of a closed loop: a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def write_report(loop: ClosedLoop, seconds: dict[str, float]) -> dict[str, Any]:
 
     Args:
         loop: the closed loop.
-        seconds: the time that each stage took in this process.
+        seconds: time that each stage took in this process.
 
     Returns:
-        What ``results.json`` holds.
+        The contents of ``results.json``.
     """
     found = gather(loop)
     persons = encode(pictures.persons_sheet(loop))
@@ -62,7 +62,7 @@ def write_report(loop: ClosedLoop, seconds: dict[str, float]) -> dict[str, Any]:
 
 
 _WAYS = {
-    "packed": "Packed: ours, far apart and near the gallery",
+    "packed": "Packed: our method, far apart and near the gallery",
     "paper": "Paper: Algorithm 1 of HyperFace",
     "unpacked": "Unpacked: random faces of the gallery",
 }

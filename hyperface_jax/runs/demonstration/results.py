@@ -1,4 +1,4 @@
-"""What a closed loop found, gathered from the files of its stages."""
+"""The results of a closed loop, gathered from the files of its stages."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def recognition(loop: ClosedLoop, way: str) -> dict[str, Any]:
 
 
 def training_curve(loop: ClosedLoop, way: str) -> tuple[list[float], list[float]]:
-    """Return epochs and losses of the training of an arm."""
+    """Return the epochs and losses of the training run of an arm."""
     rows = read_jsonl(loop.path / RECOGNITION / way / "history.jsonl")
     kept = [row for row in rows if "loss" in row]
     return [row["epoch"] for row in kept], [row["loss"] for row in kept]

@@ -1,4 +1,4 @@
-"""Settings of a demonstration, and what they exclude."""
+"""Settings of a demonstration, and checks of which settings go together."""
 
 from __future__ import annotations
 
@@ -19,36 +19,38 @@ _MOST = 2**31
 class Demo:
     """Run the whole method in a world of toy faces, and write one report.
 
-    Gallery, packing, synthesis, recognition, evaluation, leakage: on this machine, without downloads.
-    Run the same command again to resume.
+    The stages are gallery, packing, synthesis, recognition, evaluation and leakage. Everything runs on
+    this machine, without downloads. The options quick and full choose the size of the world; the other
+    size options change single numbers of it. Run the same command again to resume.
     """
 
     out: Path | None = None
     """Folder for the stages and report.html. Default: runs/demo, runs/quick or runs/full."""
     quick: bool = option(False, group=_SIZE)
-    """A small world, to see every stage at work; too small to tell ways to choose identities apart."""
+    """Run a small world, to see every stage at work. It is too small to show which way to choose
+    identities is better."""
     full: bool = option(False, group=_SIZE)
-    """A larger world: an hour or more instead of minutes on two cores."""
+    """Run a larger world. On two cores, it takes an hour or more instead of minutes."""
     num_ids: int | None = option(None, group=_SIZE)
-    """Synthetic identities, for another size."""
+    """Number of synthetic identities."""
     images_per_id: int | None = option(None, group=_SIZE)
-    """Images of each."""
+    """Number of images for each synthetic identity."""
     gallery: int | None = option(None, group=_SIZE)
-    """Random faces in the gallery."""
+    """Number of random faces in the gallery."""
     epochs: int | None = option(None, group=_SIZE)
-    """Passes of each training."""
+    """Number of passes over the images in each training run."""
     alpha: float | None = option(None, group=_SIZE)
     """Weight of the gallery in the packing."""
     neighbors: int | None = option(None, group=_SIZE, aliases=("neighbours",))
-    """Gallery rows whose span stands for the face manifold in the packing."""
+    """Number of gallery rows whose span stands for the face manifold in the packing."""
     pairs: int | None = option(None, group=_SIZE)
-    """Pairs of each verification set."""
+    """Number of pairs in each verification set."""
     test_ids: int | None = option(None, group=_SIZE)
-    """Held-out persons."""
+    """Number of held-out persons to test the recognizers on."""
     reference_ids: int | None = option(None, group=_SIZE)
-    """Real persons who must not leak."""
+    """Number of real persons who must not leak."""
     seed: int = 0
-    """Seed of everything random."""
+    """Random seed."""
 
 
 def size_of(config: Demo) -> Size:
@@ -73,6 +75,6 @@ def size_of(config: Demo) -> Size:
 
 
 def folder_of(config: Demo) -> Path:
-    """Return the folder of a demonstration: what is asked for, or one for each size."""
+    """Return the folder of a demonstration: the given one, or the default one for its size."""
     name = "quick" if config.quick else "full" if config.full else "demo"
     return config.out or Path("runs") / name

@@ -1,4 +1,4 @@
-"""How large a closed loop is."""
+"""Sizes of a closed loop."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """Numbers of everything in a closed loop.
+    """The numbers that set the size of a closed loop.
 
     Attributes:
-        gallery: number of random faces.
+        gallery: number of random faces in the gallery.
         num_ids: number of synthetic identities.
-        images_per_id: images of each identity.
-        epochs: passes over the images in a training.
-        batch_size: images in a step of a training.
+        images_per_id: number of images for each identity.
+        epochs: number of passes over the images in a training run.
+        batch_size: number of images in a training step.
         alpha: weight of the gallery in the packing.
-        neighbors: gallery rows whose span stands for the face manifold in the packing.
-        pairs: pairs in each verification set.
-        test_ids: held-out persons who are told apart, all against all.
-        reference_ids: real persons who must not leak.
+        neighbors: number of gallery rows whose span stands for the face manifold in the packing.
+        pairs: number of pairs in each verification set.
+        test_ids: number of held-out persons who are compared, all against all.
+        reference_ids: number of real persons who must not leak.
     """
 
     gallery: int
@@ -35,7 +35,7 @@ class Size:
 
     @property
     def is_small(self) -> bool:
-        """Whether it is smaller than the default, where the ways hardly differ as it is."""
+        """Whether it is smaller than the default size, at which the arms already hardly differ."""
         names = ("num_ids", "images_per_id", "epochs", "pairs", "test_ids")
         return any(getattr(self, name) < getattr(DEFAULT, name) for name in names)
 
@@ -49,7 +49,7 @@ QUICK = Size(
     test_ids=60,
     reference_ids=500,
 )
-"""A first look at every stage."""
+"""For a first look at every stage."""
 DEFAULT = Size(
     gallery=2048,
     num_ids=200,
@@ -59,7 +59,7 @@ DEFAULT = Size(
     test_ids=300,
     reference_ids=2000,
 )
-"""Minutes on two cores."""
+"""Takes minutes on two cores."""
 FULL = Size(
     gallery=8192,
     num_ids=1000,
@@ -69,4 +69,4 @@ FULL = Size(
     test_ids=500,
     reference_ids=8000,
 )
-"""An hour or more on two cores."""
+"""Takes an hour or more on two cores."""

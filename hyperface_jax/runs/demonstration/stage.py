@@ -1,4 +1,4 @@
-"""A demonstration from settings: its folder, its stages in order, its report."""
+"""The ``demo`` stage itself: it opens the folder, runs the stages in order and writes the report."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from hyperface_jax.runs.support.watch import QUIET, Watch
 
 _SETTINGS = "demo.json"
 _RENAMED = {"neighbours": "neighbors"}
-"""Settings as demonstrations of earlier versions call them, and what they are called now."""
+"""Names of settings in demonstrations of earlier versions, and their current names."""
 
 
 def demo(config: Demo, *, watch: Watch = QUIET) -> Result:
     """Run the whole method in a world of toy faces, and write one report.
 
-    The same call goes on with an unfinished demonstration, and writes the report of a finished one anew.
+    The same call resumes an unfinished demonstration, and writes the report of a finished one again.
 
     Args:
         config: the settings.
-        watch: what is told meanwhile, and how to stop.
+        watch: receives messages and progress, and can stop the run.
 
     Returns:
         The figures of ``results.json``, and the folder.
 
     Raises:
         InputError: a setting cannot work, or the folder holds something else.
-        Stopped: it was asked to stop; everything is saved.
+        Stopped: a stop was requested; everything is saved.
     """
     loop = open_loop(config)
     _announce(loop, watch)
@@ -55,7 +55,7 @@ def demo(config: Demo, *, watch: Watch = QUIET) -> Result:
 
 
 def open_loop(config: Demo) -> ClosedLoop:
-    """Return the closed loop of the settings, which are written in its folder.
+    """Return the closed loop that the settings describe, and write them to its folder.
 
     Raises:
         InputError: a setting cannot work, or the folder holds something else.
@@ -72,10 +72,11 @@ def open_loop(config: Demo) -> ClosedLoop:
 
 
 def _announce(loop: ClosedLoop, watch: Watch) -> None:
-    """Say how long it takes, and what its size cannot show."""
+    """Say how long the demonstration takes, and what its size cannot show."""
     watch.say(
-        f"hyperface demo: about {in_words(estimate(loop.size))} on two idle cores, less what is done "
-        f"already (estimated from runs on {MEASURED.machine}); Ctrl-C stops it, the same command resumes"
+        f"hyperface demo: takes about {in_words(estimate(loop.size))} on two idle cores, minus what is "
+        f"already done (estimated from runs on {MEASURED.machine}); press Ctrl-C to stop, and run the "
+        "same command to resume"
     )
     if loop.size.is_small:
         watch.say("This size shows the stages at work; it is too small to tell the ways apart.")

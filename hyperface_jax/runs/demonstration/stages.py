@@ -1,7 +1,7 @@
-"""The stages of a closed loop. Each leaves files in a folder of its own and does nothing twice.
+"""The stages of a closed loop. Each writes to its own folder and does not repeat finished work.
 
-A stage is made of other stages of :mod:`hyperface_jax.runs`, which resume by themselves; what is there
-is not made again.
+These stages call other stages of :mod:`hyperface_jax.runs`, which resume by themselves. Results that
+already exist are not made again.
 """
 
 from __future__ import annotations
@@ -56,20 +56,20 @@ if TYPE_CHECKING:
     from hyperface_jax.toyfaces.faces import PersonFaces
 
 FAR = 1e-4
-"""Two real persons come nearer than the leakage threshold at this rate."""
+"""Share of pairs of two real persons whose cosine exceeds the leakage threshold."""
 _IMAGES_PER_PERSON = 4
 _FEWEST_PERSONS = 200
-"""Persons whose pairs are enough for the threshold at ``FAR``."""
+"""Number of persons that gives enough pairs to find the threshold at ``FAR``."""
 
 
 def _run(stage: Callable[..., Result], settings: Any, watch: Watch) -> None:
-    """Run a stage; its command line stands before what it says, its outcome after."""
+    """Run a stage; show its command line before its messages, and its result after them."""
     watch.say(f"$ {command(settings)}")
     watch.say(stage(settings, watch=watch).text)
 
 
 def make_gallery(loop: ClosedLoop, watch: Watch) -> None:
-    """Draw random faces and embed them; embed the real persons of the leakage question."""
+    """Draw random faces and embed them; also embed the real persons that leakage is measured for."""
     folder = loop.folder(GALLERY)
     if not loop.gallery.exists():
         images, num = folder / "faces", loop.size.gallery
@@ -83,7 +83,7 @@ def make_gallery(loop: ClosedLoop, watch: Watch) -> None:
 
 
 def _embed_real_persons(loop: ClosedLoop, folder: Path) -> None:
-    # The world's seed is that of the shipped models: these persons are in the generator's training set.
+    # With the seed of the shipped models, these persons are in the generator's training set.
     real = persons(0, "generation", loop.size.reference_ids, 2).directions()
     atomic_save_npz(loop.reference, embeddings=real)
     num = max(loop.size.test_ids, _FEWEST_PERSONS)
@@ -153,25 +153,25 @@ def draw_arm(loop: ClosedLoop, arm: Arm, watch: Watch) -> None:
 
 
 def train_arms(loop: ClosedLoop, watch: Watch) -> None:
-    """Train a recognizer from scratch on the images of each arm, and on as many real ones."""
+    """Train a recognizer from scratch on the images of each arm, and on as many real images."""
     for way in SYNTHETIC:
         train_arm(loop, way, drawn_images(loop, way), watch)
     train_arm(loop, REAL, real_images(loop), watch)
 
 
 def drawn_images(loop: ClosedLoop, way: str) -> Path:
-    """Return the folder of the images that were drawn of an arm."""
+    """Return the folder of the images that were drawn for an arm."""
     return loop.path / SYNTHESIS / way / "shards"
 
 
 def real_images(loop: ClosedLoop) -> Path:
-    """Return a folder of as many images of real persons; they are drawn if they are not there."""
+    """Return a folder with as many images of real persons; draw them if they do not exist yet."""
     path = loop.folder(RECOGNITION) / "real-images"
     if not path.exists():
         key, num = split_key(loop.seed, "recognition"), loop.size.num_ids
         latents = sample_identities(key, num).latents
         counts = [loop.size.images_per_id] * num
-        # The circumstances that the generator was trained on, so that the persons alone differ.
+        # Use the circumstances that the generator was trained on, so that only the persons differ.
         write_folder(path, latents, counts, key=key, preset="portrait")
     return path
 
@@ -179,7 +179,7 @@ def real_images(loop: ClosedLoop) -> Path:
 def train_arm(
     loop: ClosedLoop, way: str, data: Path, watch: Watch, epochs: int | None = None
 ) -> None:
-    """Train the recognizer of one arm, on images alone."""
+    """Train the recognizer of one arm, on its images only."""
     size = loop.size
     settings = Train(
         data=data,
@@ -198,14 +198,14 @@ def train_arm(
 
 
 def evaluate_arms(loop: ClosedLoop, watch: Watch) -> None:
-    """Verify held-out real persons with each recognizer, and tell them apart all against all."""
+    """Verify pairs of held-out real persons with each recognizer, and compare all against all."""
     make_sets(loop)
     for way in TRAINED:
         evaluate_arm(loop, way, watch)
 
 
 def make_sets(loop: ClosedLoop) -> None:
-    """Draw the verification sets that are not there yet."""
+    """Draw the verification sets that do not exist yet."""
     loop.sets.mkdir(exist_ok=True)
     write_benchmarks(loop.sets, loop.seed + 1, loop.size.pairs)
 
@@ -230,7 +230,7 @@ def _told_apart(loop: ClosedLoop, model: Path) -> dict[str, Any]:
 
 
 def measure_leakage(loop: ClosedLoop, watch: Watch) -> None:
-    """Find the nearest real training person of each identity, before and after it was drawn."""
+    """Find the real training person nearest to each identity, before and after drawing."""
     del watch
     out = loop.folder(LEAKAGE) / "leakage.json"
     if out.exists():
@@ -252,7 +252,7 @@ def measure_leakage(loop: ClosedLoop, watch: Watch) -> None:
 
 
 def _leakage_figures(cosine: np.ndarray, threshold: float) -> dict[str, Any]:
-    """Return the figures of the cosines ``[n]`` of identities to their nearest real persons."""
+    """Summarize the cosines ``[n]`` of identities to their nearest real persons."""
     is_near = cosine > threshold
     return {
         "num_identities": len(cosine),
@@ -272,4 +272,4 @@ STAGES: dict[str, Callable[[ClosedLoop, Watch], None]] = {
     "evaluate": evaluate_arms,
     "measure leakage": measure_leakage,
 }
-"""By name, in order; the report is the seventh."""
+"""The stages by name, in order; the report comes after them as the seventh."""

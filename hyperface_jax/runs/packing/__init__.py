@@ -1,1 +1,4 @@
-"""The stage that packs: settings, files, job, loop, results; a spherical code as it is."""
+"""The ``pack`` stage: its settings, files, job, loop and results, and packings that are codes.
+
+Only :mod:`hyperface_jax.runs`, :mod:`hyperface_jax.cli` and benchmarks import this folder.
+"""

@@ -1,7 +1,7 @@
-"""A packing that is a spherical code as it is, written block by block, of any size.
+"""Packings that are unmodified spherical codes, of any size, written block by block.
 
-No pair is needed to know its max cosine; a sample of rows is held against all others nevertheless, so
-that what is in the file is what the certificate speaks of.
+The max cosine of a code is known without looking at any pair. A sample of rows is still compared with
+all others, to make sure that the file contains what the certificate describes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Code(NamedTuple):
 
 
 def pack_code(config: Pack, inputs: Inputs, watch: Watch) -> Result:
-    """Write a code, go on writing it, or report it."""
+    """Write a code, resume writing it, or report a finished one."""
     if jax.process_count() > 1:
         raise InputError(
             "`init=code` with `steps=0` is for a single process: run it without the others"
@@ -86,7 +86,7 @@ def _pack_code(
 
 
 def _certificate(code: SphericalCode) -> dict[str, Any]:
-    """Check what the code states by its words or pairs if they are few enough; else cite its proof."""
+    """Check the stated max cosine over all words or pairs if they are few; else cite the proof."""
     found = {"code": code.name, "reference": code.reference, "max_cosine": code.max_cosine}
     try:
         checked = verify(code)
@@ -106,7 +106,7 @@ def _rotated(code: SphericalCode, seed: int, dim: int) -> Code:
 
 
 def _write(path: Path, code: Code, num_rows: int, dim: int, watch: Watch) -> np.ndarray | None:
-    """Write all rows and return the nearest cosines of the sample; None if asked to stop."""
+    """Write all rows and return the nearest cosines of the sample; None if a stop was requested."""
     partial = path.with_name(f".{path.name}.partial")
     nearest = np.full(len(code.sampled), -np.inf, np.float32)
     try:
@@ -126,7 +126,7 @@ def _write(path: Path, code: Code, num_rows: int, dim: int, watch: Watch) -> np.
 
 
 def _opened(path: Path, shape: tuple[int, int]) -> np.memmap:
-    """Open what an earlier call left, or a new file of zeros."""
+    """Open the file that an earlier call left, or a new file of zeros."""
     if path.exists():
         try:
             file = np.lib.format.open_memmap(path, mode="r+")
@@ -138,13 +138,13 @@ def _opened(path: Path, shape: tuple[int, int]) -> np.memmap:
 
 
 def _blocks(file: np.memmap, code: Code, num_rows: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield blocks in order, those that are there as they are, the others after they are written."""
+    """Yield all blocks in order, and write those that the file does not hold yet."""
     for first in range(0, num_rows, _BLOCK):
         stop = min(first + _BLOCK, num_rows)
         if not file[stop - 1].any():
             index = jnp.minimum(jnp.arange(first, first + _BLOCK), num_rows - 1)
             rows = np.asarray(code.rows(index))[: stop - first]
-            # The last row goes last: it tells that the block is whole.
+            # The last row is written last: its presence marks the block as complete.
             file[first : stop - 1] = rows[:-1]
             file[stop - 1] = rows[-1]
         yield first, file[first:stop]

@@ -1,4 +1,4 @@
-"""The files of a packing, read and checked against each other."""
+"""The input files of a packing: reading them, and checking that they fit together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hyperface_jax.runs.support.watch import Watch
 
 
 class Inputs(NamedTuple):
-    """Everything read from files, checked against each other."""
+    """Everything that was read from files, checked to fit together."""
 
     dim: int
     gallery: Embeddings | None
@@ -26,7 +26,7 @@ class Inputs(NamedTuple):
     keep_out: Embeddings | None
 
     def digests(self) -> dict[str, Any]:
-        """Return the content hash of every file, to tell whether a resumed run sees the same."""
+        """Return the hash of every file's content, to tell whether a resumed run sees the same data."""
         files = {name: getattr(self, name) for name in ("gallery", "init", "frozen", "keep_out")}
         return {f"{name}_sha256": file.sha256 for name, file in files.items() if file}
 
@@ -43,18 +43,18 @@ def read_inputs(config: Pack, watch: Watch) -> Inputs:
     dim = check_same_dim(*files, dim=config.dim)
     if start and start.num_points != config.num_ids:
         raise InputError(
-            f"{start.path}: has {start.num_points} rows and `num_ids` is {config.num_ids}: "
+            f"{start.path}: has {start.num_points} rows, but `num_ids` is {config.num_ids}: "
             "make them equal"
         )
     num_variables = config.num_ids * (dim - 1)
     if gallery and config.neighbors > gallery.num_points:
         raise InputError(
-            f"{gallery.path}: has {gallery.num_points} rows and `neighbors` is {config.neighbors}: "
+            f"{gallery.path}: has {gallery.num_points} rows, but `neighbors` is {config.neighbors}: "
             "lower it"
         )
     if config.polish and num_variables > MAX_VARIABLES:
         raise InputError(
-            f"`polish`: num_ids x (dim - 1) is {num_variables} and the limit is {MAX_VARIABLES}: "
+            f"`polish`: num_ids x (dim - 1) is {num_variables}, but the limit is {MAX_VARIABLES}: "
             "drop it"
         )
     for file in files:
@@ -64,7 +64,7 @@ def read_inputs(config: Pack, watch: Watch) -> Inputs:
 
 
 def _output_rows(frozen: Embeddings | None) -> np.ndarray | None:
-    """Keep a float64 packing's own bits; other rows are written as the float32 that was read."""
+    """Keep the exact bits of a float64 packing; other rows are written as the float32 that was read."""
     if frozen is None:
         return None
     raw = read_points(frozen.path)
@@ -72,7 +72,7 @@ def _output_rows(frozen: Embeddings | None) -> np.ndarray | None:
 
 
 def resolved_config(config: Pack, inputs: Inputs, **resolved: Any) -> dict[str, Any]:
-    """Return the settings as plain values, with defaults resolved and files by content."""
+    """Return the settings as plain values, with defaults resolved and files given by content hash."""
     return {
         **plain(config),
         "dim": inputs.dim,

@@ -1,4 +1,4 @@
-"""A packing job on its devices: what the loop and the results share."""
+"""A packing job on its devices: the state that the loop and the results share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Job(NamedTuple):
-    """A problem as given and on its devices, its loop, its start, and the run directory."""
+    """A problem (as given, and placed on its devices), its loop, its start and its run directory."""
 
     config: Pack
     problem: PackingProblem
@@ -25,7 +25,7 @@ class Job(NamedTuple):
 
     @property
     def key(self) -> Any:
-        """The key of everything random."""
+        """The PRNG key from which all randomness derives."""
         return jax.random.key(self.config.seed)
 
     def initial(self) -> LoopState:
@@ -33,7 +33,7 @@ class Job(NamedTuple):
         return self.loop.init(self.problem, self.placed, self.key, self.start)
 
     def initial_points(self) -> Any:
-        """Create the points of the start alone; of the first restart, if there are several."""
+        """Create only the starting points; those of the first restart, if there are several."""
         if self.loop.num_restarts is None:
             return self.loop.initial_points(self.problem, self.key, self.start)
         return self.initial().now.x[0]

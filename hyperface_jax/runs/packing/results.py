@@ -1,4 +1,4 @@
-"""What a finished run leaves: embeddings, diagnostics, summary, report."""
+"""The results of a finished packing: embeddings, diagnostics, summary and report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PACKAGES = ("hyperface_jax", "jax", "jaxlib", "optax", "numpy", "scipy", "orbax
 
 
 class Packed(NamedTuple):
-    """The final rows, whose they are, and their figures."""
+    """The final rows, the identity that each belongs to, and their figures."""
 
     x: Any
     row: Any
@@ -43,7 +43,7 @@ class Packed(NamedTuple):
 def write_results(
     job: Job, inputs: Inputs, state: LoopState, seconds: float, watch: Watch
 ) -> Result:
-    """Write embeddings, diagnostics, summary and report; the first process returns the figures."""
+    """Write embeddings, diagnostics, summary and report; only the first process returns figures."""
     best = job.loop.best(job.placed, state)
     packed = _finished(job, best, watch)
     before = _measured(job, job.initial_points())
@@ -66,15 +66,15 @@ def write_summary(run: RunDirectory, summary: dict[str, Any], watch: Watch) -> R
     report = write_report(run.path)
     if violations := summary["keep_out_violations"]:
         watch.warn(
-            f"keep-out is infeasible here: {violations} identities stay within cosine "
-            f"{summary['keep_out_cosine']} of a keep-out row, the closest at "
+            f"keep-out is infeasible here: {violations} identities still lie within cosine "
+            f"{summary['keep_out_cosine']} of a keep-out row, the closest one at "
             f"{summary['keep_out_max_cosine']:.4f}"
         )
     return Result(run.path, summary, "\n".join([*_in_words(summary), f"report: {report}"]))
 
 
 def _finished(job: Job, state: LoopState, watch: Watch) -> Packed:
-    """Finish the best points, polish them if asked to, and measure them."""
+    """Finish the best points, polish them if requested, and measure them."""
     method, sweep = job.loop.method, job.loop.sweep
     if not job.config.relax and getattr(method, "measured_rows", None):
         x, row = job.loop.repaired(job.placed, state)
@@ -92,7 +92,7 @@ def _finished(job: Job, state: LoopState, watch: Watch) -> Packed:
 
 
 def _measured(job: Job, x: Any) -> PackingFigures:
-    """Measure points, all or as many rows as the method does on the way."""
+    """Measure all points, or only as many rows as the method measures while it runs."""
     sweep, method = job.loop.sweep, job.loop.method
     num_rows = getattr(method, "measured_rows", None)
     parts = method.num_parts(sweep.num_devices)
@@ -118,12 +118,12 @@ def _write_embeddings(job: Job, inputs: Inputs, packed: Packed) -> None:
 
 
 def _stacked(frozen: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Put the frozen rows first without changing a bit of them: float32 into float64 is exact."""
+    """Put the frozen rows first without changing their bits: float32 to float64 is exact."""
     return np.concatenate([frozen, rows.astype(np.result_type(frozen, rows))])
 
 
 def _diagnostics(before: PackingFigures, after: PackingFigures) -> dict[str, np.ndarray]:
-    """Return the cosines of the rows measured, at most 200,000 of them."""
+    """Return the cosines of the measured rows, at most 200,000 of them."""
     found = {"nearest_before": before.nearest, "nearest_after": after.nearest}
     if before.gallery is not None and after.gallery is not None:
         found |= {"gallery_before": before.gallery, "gallery_after": after.gallery}
@@ -163,7 +163,7 @@ def _summarize(job: Job, packed: Packed, best_step: int, seconds: float) -> dict
 
 
 def yardsticks(num_points: int, dim: int, max_cosine: float) -> dict[str, Any]:
-    """Return the max cosine with what it is measured by: a lower bound and our best construction."""
+    """Return the max cosine, and what to compare it with: a lower bound and our best construction."""
     bound, code = bounds.tightest(num_points, dim), best_known(num_points, dim)
     return {
         "max_cosine": max_cosine,
@@ -177,7 +177,7 @@ def yardsticks(num_points: int, dim: int, max_cosine: float) -> dict[str, Any]:
 
 
 def machine(num_devices: int) -> dict[str, Any]:
-    """Return where a run was made."""
+    """Return the devices and versions that a run was made with."""
     return {
         "device": jax.devices()[0].device_kind,
         "num_devices": num_devices,
@@ -187,7 +187,7 @@ def machine(num_devices: int) -> dict[str, Any]:
 
 
 def _pairs(job: Job) -> float:
-    """Count the ordered pairs visited: n (n - 1) a full step, n (B - 1) a mini-batch step."""
+    """Count the ordered pairs visited: n (n - 1) per full step, n (B - 1) per mini-batch step."""
     n, method = job.config.num_ids, job.loop.method
     others = min(getattr(method, "batch_size", n), n) - 1
     others += job.problem.num_frozen

@@ -1,4 +1,4 @@
-"""Settings of a packing, and what they exclude."""
+"""Settings of a packing, and checks of which settings go together."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ FREE_TO_CHANGE = (
     "distributed",
     "relax",
 )
-"""Settings with which an unfinished run may go on as others than it began."""
+"""Settings that may change when an unfinished run is resumed."""
 RENAMED = {"neighbours": "neighbors"}
-"""Settings as runs of earlier versions call them, and what they are called now."""
+"""Names of settings in runs of earlier versions, and their current names."""
 ALPHA, LEARNING_RATE = 0.5, 0.01
-"""What stands for None."""
+"""Values that are used where the setting is None."""
 NAMED_STARTS = ("gallery", "farthest", "uniform", "code")
 
 
@@ -31,68 +31,76 @@ NAMED_STARTS = ("gallery", "farthest", "uniform", "code")
 class Pack:
     """Choose identities on the hypersphere, as far apart as possible, near the gallery.
 
-    FILE is .npy, .npz, .safetensors or .parquet with one embedding a row; FILE:KEY takes one of several
-    arrays. Rows are normalized on reading. Run the same command again to resume an unfinished run.
+    FILE is a .npy, .npz, .safetensors or .parquet file with one embedding per row; FILE:KEY selects one
+    of several arrays in a file. Rows are normalized when they are read. Run the same command again to
+    resume an unfinished run.
     """
 
     num_ids: int
-    """Number of (new) identities."""
+    """Number of identities to choose, not counting those of the frozen packing."""
     out: Path
-    """Run directory: embeddings.npy, summary.json, report.html, checkpoints."""
+    """Run directory, for embeddings.npy, summary.json, report.html and checkpoints."""
     dim: int | None = None
-    """Dimension of the sphere's space; taken from the files where there are any."""
+    """Dimension of the space that contains the sphere. Default: that of the files, if any are given."""
     gallery: Path | None = option(None, group="gallery", metavar="FILE")
     """FILE of face embeddings that stand for the face manifold."""
     alpha: float | None = option(None, group="gallery")
     """Weight of the mean cosine distance to the gallery. Default: 0.5."""
     neighbors: int = option(1, group="gallery", aliases=("neighbours",))
-    """Gallery rows that stand for the face manifold near an identity: 1 is the nearest row alone, as in
-    HyperFace; with more, the distance is measured to their span."""
+    """Number of gallery rows that stand for the face manifold near an identity. With 1, the distance is
+    measured to the nearest row, as in HyperFace; with more, to the span of the nearest rows."""
     init: str | None = option(None, group="start", metavar="gallery|farthest|uniform|code|FILE")
-    """Start: random gallery rows, gallery rows far from each other, uniform points, the best known
-    spherical code rotated at random, or the rows of FILE. Default: the gallery, if there is one, else
-    uniform. With code and 0 steps the code itself is written, certified by its construction."""
+    """Starting points. gallery: random gallery rows. farthest: gallery rows far from each other.
+    uniform: uniformly random points. code: the best known spherical code, randomly rotated. FILE: the
+    rows of FILE. Default: gallery if there is a gallery, else uniform. With code and 0 steps, the code
+    itself is written, certified by its construction."""
     method: Method = option("annealed", group="method")
-    """annealed: ours, full batch. stochastic: ours, mini-batches. paper: Algorithm 1 of HyperFace."""
+    """Packing method. annealed: our method, full batch. stochastic: our method, mini-batches. paper:
+    Algorithm 1 of HyperFace."""
     steps: int | None = option(None, group="method")
-    """Optimizer steps; chosen from num-ids and dim if not given."""
+    """Number of optimizer steps. Default: chosen from num-ids and dim."""
     batch_size: int | None = option(None, group="method")
-    """Points of a mini-batch (method stochastic)."""
+    """Number of points per mini-batch. For the stochastic method only."""
     relax: bool = option(True, group="method")
-    """End with one exact sweep over all pairs that also pushes the closest ones apart (method
-    stochastic)."""
+    """Finish with one exact sweep over all pairs that also pushes the closest pairs apart. For the
+    stochastic method only."""
     coarse_steps: int = option(0, group="method")
-    """Steps at the start with bfloat16 products, several times faster on an accelerator (method
-    annealed). The steps that count are in float32."""
+    """Number of steps at the start that use bfloat16 products, which are several times faster on an
+    accelerator. The remaining steps, which decide the result, use float32. For the annealed method
+    only."""
     learning_rate: float | None = option(None, group="method")
-    """Adam's learning rate (method paper). Default: 0.01."""
+    """Learning rate of Adam. For the paper method only. Default: 0.01."""
     iterate: Literal["best", "last"] | None = option(None, group="method")
-    """Which iterate counts. Default: the last for the method paper, as published; the best for ours."""
+    """Whether to keep the best or the last iterate. Default: the last one for the paper method, as
+    published; the best one for the others."""
     frozen: Path | None = option(None, group="other points", metavar="FILE")
-    """FILE of an existing packing to extend: its rows do not move and come first in the output."""
+    """FILE with an existing packing to extend. Its rows do not move, and come first in the output."""
     keep_out: Path | None = option(None, group="other points", metavar="FILE")
-    """FILE of embeddings that no new identity may come near, for example of real people."""
+    """FILE with embeddings that no new identity may come near, such as those of real people."""
     keep_out_cosine: float | None = option(None, group="other points")
-    """Largest allowed cosine to a keep-out row, for example a verification threshold."""
+    """Largest allowed cosine between an identity and a keep-out row, such as a verification
+    threshold."""
     restarts: int = option(1, group="method")
-    """Independent packings, side by side; the best is kept. For small problems."""
+    """Number of independent packings to run side by side. The best one is kept. For small problems."""
     polish: bool = option(False, group="method")
-    """Refine to a float64 local optimum (small problems, without gallery and keep-out)."""
+    """Refine the result to a float64 local optimum. For small problems without gallery and keep-out."""
     seed: int = 0
-    """Seed of everything random."""
+    """Random seed."""
     devices: int | None = option(None, group="machine")
-    """Devices to spread the identities over. Default: all of the job."""
+    """Number of devices to split the identities across. Default: all devices of the job."""
     distributed: Literal["auto", "yes"] = option("auto", group="machine")
-    """auto: join the other processes if the environment tells of any (Slurm, torchrun, Open MPI, GKE,
-    or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID). yes: on a Cloud TPU pod slice."""
+    """Whether to join a job of several processes. auto: join if the environment describes one (Slurm,
+    torchrun, Open MPI, GKE, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID). yes:
+    always join; use it on a Cloud TPU pod slice."""
     checkpoint_seconds: float = option(30.0, group="machine")
     """Seconds between checkpoints."""
     stall_seconds: float = option(1800.0, group="machine")
-    """Seconds without progress after which a job of several processes ends, as one of them is stuck."""
+    """Seconds without progress after which a job of several processes stops because one of them must be
+    stuck."""
 
 
 def is_code_alone(config: Pack) -> bool:
-    """Tell whether the packing is a spherical code as it is, with nothing to measure it against."""
+    """Tell whether the packing is an unmodified spherical code, with nothing to measure it against."""
     has_sets = config.gallery or config.frozen or config.keep_out
     is_plain = not has_sets and config.restarts == 1 and not config.polish
     return config.init == "code" and config.steps == 0 and is_plain
@@ -107,8 +115,8 @@ def check_settings(config: Pack) -> None:
         raise InputError(f"`init={config.init}` needs `gallery`")
     if config.init == "code" and config.method != "annealed":
         raise InputError(
-            f"`init=code` with `method={config.method}`: drop `method`, the annealed one alone refines "
-            "a code"
+            f"`init=code` with `method={config.method}`: drop `method`, because only the annealed one "
+            "refines a code"
         )
     if (config.keep_out is None) != (config.keep_out_cosine is None):
         raise InputError("`keep_out` and `keep_out_cosine` go together: give both or neither")
@@ -117,7 +125,7 @@ def check_settings(config: Pack) -> None:
     if config.restarts > 1 and config.method == "stochastic":
         raise InputError("`restarts` does not go with `method=stochastic`: use annealed or paper")
     if config.polish and (config.gallery or config.keep_out):
-        raise InputError("`polish` optimizes the max cosine alone: drop `gallery` and `keep_out`")
+        raise InputError("`polish` optimizes only the max cosine: drop `gallery` and `keep_out`")
     _refuse_ignored(config)
 
 
@@ -127,7 +135,7 @@ def _has_files(config: Pack) -> bool:
 
 
 def _refuse_ignored(config: Pack) -> None:
-    """Refuse what would change nothing."""
+    """Refuse settings that would have no effect."""
     if config.gallery is None:
         for name, is_given in (
             ("alpha", config.alpha is not None),

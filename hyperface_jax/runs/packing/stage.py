@@ -1,4 +1,4 @@
-"""A packing from settings: devices, resume, loop, checkpoints."""
+"""The ``pack`` stage itself: it sets up devices, resumes, runs the loop and saves checkpoints."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ _STATES_ON_DISK = 12
 def pack(config: Pack, *, watch: Watch = QUIET) -> Result:
     """Choose identities on the hypersphere, as far apart as possible, near the gallery.
 
-    All processes of a job call it. The same call goes on with an unfinished run, and reports a finished
-    one.
+    All processes of a job call this function. The same call resumes an unfinished run, and returns the
+    figures of a finished one.
 
     Args:
         config: the settings.
-        watch: what is told meanwhile, and how to stop.
+        watch: receives messages and progress, and can stop the run.
 
     Returns:
         The figures of ``summary.json``, and the run directory.
 
     Raises:
         InputError: a setting or a file cannot be used; nothing was done.
-        Stopped: it was asked to stop; everything is saved.
+        Stopped: a stop was requested; everything is saved.
     """
     check_settings(config)
     join_job(config.distributed)
@@ -108,7 +108,7 @@ def _pack(config: Pack, inputs: Inputs, run: RunDirectory, watch: Watch) -> Resu
 
 
 def _choose_mesh(config: Pack) -> Any:
-    """Return the mesh to shard over; None for one device."""
+    """Return the mesh to shard over; None for a single device."""
     count = config.devices or (1 if config.restarts > 1 else jax.device_count())
     is_alone = count < jax.device_count() or config.restarts > 1 or config.polish
     if jax.process_count() > 1 and is_alone:
@@ -117,7 +117,7 @@ def _choose_mesh(config: Pack) -> Any:
 
 
 def _build(config: Pack, inputs: Inputs, run: RunDirectory) -> Job:
-    """Turn settings, inputs and the settings of the run on disk into a job."""
+    """Make a job from the settings, the inputs and the settings of the run on disk."""
     sweep = Sweep(_choose_mesh(config))
     try:
         problem = PackingProblem(
@@ -182,7 +182,7 @@ def _resolved(config: Pack, inputs: Inputs, job: Job) -> dict[str, Any]:
 
 
 def _loop(job: Job, checkpointer: Checkpointer, watch: Watch) -> tuple[LoopState, float, bool]:
-    """Run to the end or to a signal; return the state, the seconds spent and whether it is done."""
+    """Run until done or asked to stop; return the state, the seconds spent and whether it is done."""
     restored = checkpointer.restore(job.loop.shapes(job.placed))
     if restored:
         state, seconds = restored.state, restored.notes["seconds"]
@@ -213,7 +213,7 @@ def _loop(job: Job, checkpointer: Checkpointer, watch: Watch) -> tuple[LoopState
 
 
 def _history(job: Job, done: int) -> Any:
-    """Open the history behind the steps done; the first process alone writes it."""
+    """Open the history to continue after the steps done; only the first process writes it."""
     if not processes.is_first_process():
         return contextlib.nullcontext()
     job.run.truncate_history(done)
@@ -231,7 +231,7 @@ def _step(state: LoopState) -> int:
 
 
 def _history_rows(job: Job, records: StepRecord, seconds: float) -> list[dict[str, Any]]:
-    """Return a row a step; figures that were not measured exactly, or not at all, are null."""
+    """Return one row per step; figures that were not measured, or not exactly, are null."""
     count = len(records.step)
     found = {n: v for n, v in records._asdict().items() if v is not None and n != "is_exact"}
     columns: dict[str, list[Any]] = {name: np.asarray(v).tolist() for name, v in found.items()}

@@ -1,4 +1,4 @@
-"""What the stages share that describe embeddings: their folder, their devices, their thresholds."""
+"""Code shared by the stages that describe embeddings: folders, devices and thresholds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hyperface_jax.io.embedding_sets import EmbeddingSet
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
-"""Cosines whose rates are reported besides those asked for."""
+"""Cosine thresholds that are reported in addition to the requested ones."""
 
 _PACKAGES = ("hyperface_jax", "jax", "jaxlib", "numpy")
 
@@ -32,16 +32,16 @@ def check_folder(path: Path, verb: str) -> None:
     """Refuse a folder that holds anything but a result of this verb.
 
     Raises:
-        InputError: it does, or is a file.
+        InputError: the folder holds something else, or is a file.
     """
     refuse_foreign(path, SUMMARY, lambda summary: summary.get("verb") == verb)
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder of a result.
+    """Create the folder of a result.
 
     Raises:
-        InputError: the system refuses.
+        InputError: the operating system refuses.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -50,10 +50,10 @@ def make_folder(path: Path) -> None:
 
 
 def all_thresholds(given: Sequence[float]) -> list[float]:
-    """Return the usual thresholds and those given, in order.
+    """Return the usual thresholds and the given ones, sorted.
 
     Raises:
-        InputError: one is not a cosine.
+        InputError: a threshold is not a cosine.
     """
     for value in given:
         if not (math.isfinite(value) and -1 <= value <= 1):
@@ -62,13 +62,13 @@ def all_thresholds(given: Sequence[float]) -> list[float]:
 
 
 def open_sets(**paths: Path | None) -> dict[str, EmbeddingSet]:
-    """Open the sets of embeddings that are given, and check that their dimensions agree.
+    """Open the given sets of embeddings, and check that their dimensions agree.
 
     Args:
-        **paths: by the name of the setting; the first one sets the dimension.
+        **paths: paths by the name of their setting; the first one sets the dimension.
 
     Raises:
-        InputError: one cannot be read, or they differ.
+        InputError: a set cannot be read, or the dimensions differ.
     """
     found: dict[str, EmbeddingSet] = {}
     for name, path in paths.items():
@@ -80,23 +80,23 @@ def open_sets(**paths: Path | None) -> dict[str, EmbeddingSet]:
             raise InputError(
                 f"`{name}={one_line(path)}`: rows have dimension {part.shape[1]}, not "
                 f"{first.shape[1]} as those of `{first_name}={one_line(first.path)}`; use "
-                "embeddings of one recognizer"
+                "embeddings of the same recognizer"
             )
     return found
 
 
 def make_sweep(num_devices: int | None) -> Sweep:
-    """Return how pairs are visited on the first devices, or on all.
+    """Return a sweep over pairs on the first devices, or on all devices.
 
     Raises:
-        InputError: there are fewer.
+        InputError: there are fewer devices than requested.
     """
     mesh = local_mesh(num_devices)
     return Sweep() if mesh.size == 1 else Sweep(mesh)
 
 
 def describe(embeddings: EmbeddingSet) -> dict[str, Any]:
-    """Return what a summary says about a file."""
+    """Return what a summary says about a set of embeddings."""
     num_rows, dim = embeddings.shape
     return {
         "path": embeddings.path,

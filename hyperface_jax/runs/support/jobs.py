@@ -1,4 +1,4 @@
-"""Jobs of one or several processes: joining them, their devices, their run directory, their end."""
+"""Jobs of one or several processes: how they join, their devices and run directory, how they end."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LONGEST_SHARE = 0.1
-"""Of the time, that saving may take."""
+"""Largest share of the time that saving checkpoints may take."""
 _LOST_A_PEER = 3
 _TIMES_LONGEST = 3
 _FIRST_REPORTS = 2
-"""After which compilation is over, which takes longer than what follows."""
+"""Number of progress reports after which compilation, which takes longest, is over."""
 
 
 def join_job(distributed: str) -> None:
-    """Join the other processes of a job, if there are any, see :func:`.processes.initialize`.
+    """Join the other processes of a job, if there are any; see :func:`.processes.initialize`.
 
     Args:
-        distributed: ``auto``, or ``yes`` to join whatever the environment says.
+        distributed: ``auto``, or ``yes`` to join regardless of the environment.
 
     Raises:
         InputError: the environment contradicts itself, or the others cannot be reached.
@@ -61,10 +61,10 @@ def open_run(path: Path, needed_bytes: int) -> RunDirectory:
 
 
 def job_mesh(count: int | None) -> Mesh | None:
-    """Return the mesh of the first devices of a job, or of all; None for a single one.
+    """Return the mesh of the first devices of a job, or of all devices; None for a single device.
 
     Raises:
-        InputError: there are fewer, or some of several processes would have none.
+        InputError: there are fewer devices than requested, or a process would be left without one.
     """
     found = jax.devices()
     count = len(found) if count is None else count
@@ -79,7 +79,7 @@ def local_mesh(count: int | None) -> Mesh:
     """Return the mesh of the first devices of this process, or of all of them.
 
     Raises:
-        InputError: there are fewer.
+        InputError: there are fewer devices than requested.
     """
     found = jax.local_devices()
     if count is not None and not 1 <= count <= len(found):
@@ -90,14 +90,14 @@ def local_mesh(count: int | None) -> Mesh:
 def run_together(
     function: Callable[[Watch], T], path: Path, watch: Watch, *, stall_seconds: float
 ) -> T:
-    """Run ``function`` on every process of a job, and end this one if another is lost or stuck.
+    """Run ``function`` on every process of a job, and end this process if another is lost or stuck.
 
     Args:
-        function: what to run; takes the watch to report progress to.
+        function: function to run; takes the watch that it reports progress to.
         path: the run directory.
-        watch: of the run.
-        stall_seconds: time without progress after which another process counts as stuck; three times
-            the longest time between two reports where that is longer.
+        watch: the watch of the run.
+        stall_seconds: seconds without progress after which another process counts as stuck; three times
+            the longest time between two reports, if that is longer.
     """
     if jax.process_count() == 1:
         return function(watch)
@@ -124,8 +124,8 @@ class Patience:
     """Give up when nothing has been reported for too long.
 
     Args:
-        seconds: without a report that are borne, at the least.
-        give_up: called with the reason, in a thread of its own.
+        seconds: smallest number of seconds without a report after which to give up.
+        give_up: called with the reason, in a separate thread.
     """
 
     def __init__(self, seconds: float, give_up: Callable[[str], None]) -> None:
@@ -142,7 +142,7 @@ class Patience:
         self._is_over.set()
 
     def noticing(self, progress: OpenProgress) -> OpenProgress:
-        """Return a progress that also counts as a report."""
+        """Return a progress whose updates also count as reports."""
 
         @contextmanager
         def opened(title: str, unit: str, total: float, done: float = 0) -> Iterator[Update]:
@@ -157,7 +157,7 @@ class Patience:
         return opened
 
     def notice(self) -> None:
-        """Take a report."""
+        """Note that a report arrived."""
         now = time.monotonic()
         self._count += 1
         if self._count > _FIRST_REPORTS:
@@ -173,7 +173,7 @@ class Patience:
 
 
 class Saving:
-    """Checkpoints at an interval, longer where saving itself takes long."""
+    """Saves checkpoints at an interval, which is longer if saving itself takes long."""
 
     def __init__(self, checkpointer: Checkpointer, interval: float) -> None:
         self._checkpointer, self._interval = checkpointer, interval
@@ -181,12 +181,12 @@ class Saving:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time for the next one."""
+        """Whether it is time for the next checkpoint."""
         interval = max(self._interval, self._took / _LONGEST_SHARE)
         return time.monotonic() - self._saved_at >= interval
 
     def save(self, step: int, state: Any, notes: dict[str, Any]) -> None:
-        """Save now."""
+        """Save a checkpoint now."""
         start = time.monotonic()
         self._checkpointer.save(step, state, notes)
         self._saved_at = time.monotonic()

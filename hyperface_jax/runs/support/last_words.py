@@ -1,4 +1,4 @@
-"""A message for a process that cannot speak any more: killed, or ended by the JAX runtime."""
+"""A message for a process that can no longer print one: it was killed, or JAX ended it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if sys.stdin.read() != "done":
 
 
 class LastWords:
-    """Print ``message`` to standard error if this process ends inside the block without leaving it.
+    """Print ``message`` to standard error if this process ends before it leaves the block.
 
-    A child process listens: the runtime of JAX aborts a process whose coordinator is gone, and no
-    handler in that process could say what to do next.
+    A child process prints it: the runtime of JAX aborts a process when its coordinator is gone, and
+    then no handler in that process can say what to do next.
     """
 
     def __init__(self, message: str) -> None:
@@ -41,6 +41,6 @@ class LastWords:
         self.dismiss()
 
     def dismiss(self) -> None:
-        """Tell the listener that all is well, or that the message has been given already."""
+        """Tell the child process that all is well, or that the message was already printed."""
         with contextlib.suppress(BrokenPipeError, ValueError):
             self._listener.communicate("done")

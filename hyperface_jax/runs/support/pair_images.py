@@ -1,4 +1,4 @@
-"""The images that belong to rows of embeddings, for the pairs in a report."""
+"""The images that belong to rows of embeddings, to show pairs in a report."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from hyperface_jax.runs.support.watch import Watch
 
 TILE = 112
-"""Side of an image in the report, pixels."""
+"""Height and width of an image in the report, in pixels."""
 
 
 class RowImages(NamedTuple):
     """The image of each row.
 
     Attributes:
-        images: a folder or .tar.
+        images: the images of a folder or .tar file.
         places: index of the image of each row among these, ``[n]``.
-        path: of the folder or .tar.
+        path: path of the folder or .tar file.
     """
 
     images: ImageSet
@@ -43,7 +43,7 @@ class RowImages(NamedTuple):
         return self.images.names[self.places[row]]
 
     def square(self, row: int) -> np.ndarray:
-        """Return the middle of the image of a row."""
+        """Return the largest square in the middle of the image of a row."""
         name = f"{self.path}: {self.name(row)}"
         image = decode(self.images.read(self.places[row]), name=name)
         return center_crop(image, min(image.shape[:2]))
@@ -52,17 +52,17 @@ class RowImages(NamedTuple):
 def open_row_images(
     setting: str, path: Path | None, embeddings: EmbeddingSet, watch: Watch
 ) -> RowImages | None:
-    """Find the image of each row: by the names beside the embeddings, else by sorted order.
+    """Find the image of each row by the names stored with the embeddings, else by sorted order.
 
     Args:
-        setting: the name of the setting that gives the path, for errors.
-        path: a folder or .tar; None gives None.
+        setting: name of the setting that holds the path, for error messages.
+        path: a folder or .tar file; for None, the result is None.
         embeddings: the rows.
-        watch: warned about files that were skipped.
+        watch: receives warnings about skipped files.
 
     Raises:
-        InputError: it holds no images, lacks a name, or does not hold as many images as there are
-            rows.
+        InputError: the path holds no images, an image is missing, or the number of images is not the
+            number of rows.
     """
     if path is None:
         return None
@@ -75,8 +75,8 @@ def open_row_images(
         if len(images.names) != num_rows:
             raise InputError(
                 f"{where}: holds {len(images.names)} images for the {num_rows} rows of "
-                f"{one_line(embeddings.path)}; give one each, or embeddings with names as embed "
-                "writes them"
+                f"{one_line(embeddings.path)}; give one image for each row, or embeddings with names "
+                "as embed writes them"
             )
         return RowImages(images, range(num_rows), path)
     place = {name: i for i, name in enumerate(images.names)}
@@ -84,14 +84,14 @@ def open_row_images(
     if missing:
         raise InputError(
             f"{where}: lacks {len(missing)} of the {num_rows} images that "
-            f"{one_line(embeddings.path)} names, the first is {one_line(missing[0])}; name the "
+            f"{one_line(embeddings.path)} names; the first is {one_line(missing[0])}; give the "
             "folder that was embedded"
         )
     return RowImages(images, [place[name] for name in names.tolist()], path)
 
 
 def side_by_side(first: np.ndarray | None, second: np.ndarray | None) -> bytes:
-    """Draw two images beside each other, gray for one that is not known, as PNG."""
+    """Draw two images side by side as a PNG; a missing one is gray."""
     from hyperface_jax.reports.contact_sheet import contact_sheet
 
     return encode(contact_sheet([[first, second]], tile=TILE))

@@ -1,4 +1,4 @@
-"""Recognizers as stages open them: on devices of this process, with what their files hold told."""
+"""Opening recognizers for stages: on the devices of this process, with remarks about their files."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ _SHOWN = 4
 def open_on_devices(
     path: Path, devices: int | None, *, color: Color | None, watch: Watch, field: str = "recognizer"
 ) -> Recognizer:
-    """Open a recognizer that cuts each batch over devices.
+    """Open a recognizer that splits each batch across devices.
 
     Args:
         path: as for :func:`~hyperface_jax.faces.open_recognizer`.
-        devices: how many; None takes all, and is the only choice for an ONNX file.
+        devices: number of devices; None takes all, and is the only choice for an ONNX file.
         color: as for :func:`~hyperface_jax.faces.open_recognizer`.
-        watch: what is told of weights that stay unused.
-        field: the setting that holds the path, for errors.
+        watch: receives a remark about unused weights.
+        field: name of the setting that holds the path, for error messages.
 
     Raises:
-        InputError: there are fewer devices, they would change nothing, or there is no recognizer.
+        InputError: there are fewer devices than requested, the number would have no effect, or there is
+            no recognizer at the path.
     """
     mesh = local_mesh(devices)
     if devices is not None and path.suffix.lower() == ".onnx":
@@ -46,12 +47,12 @@ def open_on_devices(
 
 
 def tell_unused(path: Path, recognizer: Recognizer, watch: Watch) -> None:
-    """Say which weights of a recognizer's file have no place in its network.
+    """Say which weights in a recognizer's file are not part of its network.
 
     Args:
-        path: of the file.
-        recognizer: opened from it; one in ONNX has no such weights.
-        watch: what is told.
+        path: path of the file.
+        recognizer: the recognizer opened from it; one in ONNX has no such weights.
+        watch: receives the remark.
     """
     unused: tuple[str, ...] = getattr(recognizer, "unused", ())
     if unused:

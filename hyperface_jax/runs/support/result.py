@@ -1,4 +1,4 @@
-"""What a stage returns."""
+"""The result that a stage returns."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished stage leaves.
+    """The result of a finished stage.
 
     Attributes:
-        path: of the folder or file that holds it; None if nothing was written.
-        summary: its figures, in terms of JSON.
-        text: the main ones in words, lines for people.
+        path: path of the folder or file that was written; None if nothing was written.
+        summary: the figures, as values that JSON can hold.
+        text: the main figures as lines of text to read.
     """
 
     path: Path | None

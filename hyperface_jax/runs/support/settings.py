@@ -1,7 +1,8 @@
-"""Settings of stages: frozen dataclasses that also name the options of the command line.
+"""Settings of stages: frozen dataclasses that also define the options of the command line.
 
-A field with ``option`` says what a command line needs beside its name, type and docstring; nothing here
-parses one. Errors name fields in backquotes, with the value at fault: ```num_ids=1```.
+A field made by ``option`` says what the command line needs besides the field's name, type and
+docstring. Nothing here parses a command line. Errors name fields in backquotes, with the invalid value:
+```num_ids=1```.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ class Option:
     """How a field appears on a command line.
 
     Attributes:
-        group: title of the options that it stands among.
-        is_positional: whether it goes without a flag.
-        metavar: what stands for its value in a help page; None leaves that to its type.
+        group: title of the group of options that lists the field.
+        is_positional: whether the value is given without a flag.
+        metavar: placeholder for the value on a help page; None derives it from the type.
         aliases: other names of the field, such as older spellings.
     """
 
@@ -43,7 +44,7 @@ def option(
     metavar: str | None = None,
     aliases: Sequence[str] = (),
 ) -> Any:
-    """Return a dataclass field that says how it appears on a command line, see :class:`Option`."""
+    """Return a dataclass field that says how it appears on a command line; see :class:`Option`."""
     described = Option(group, is_positional, metavar, tuple(aliases))
     return field(default=default, metadata={_KEY: described})
 
@@ -54,7 +55,7 @@ def option_of(item: Field[Any]) -> Option:
 
 
 def plain(settings: Any) -> dict[str, Any]:
-    """Return settings in terms of JSON: paths as text, tuples as lists, parts of their own as tables."""
+    """Return settings as JSON values: paths as text, tuples as lists, nested settings as objects."""
     return {item.name: _plain(getattr(settings, item.name)) for item in fields(settings)}
 
 
@@ -67,7 +68,7 @@ def _plain(value: Any) -> Any:
 
 
 def changed(settings: Any) -> dict[str, Any]:
-    """Return the fields that are not at their default."""
+    """Return the fields whose values differ from their defaults."""
     values = {item.name: getattr(settings, item.name) for item in fields(settings)}
     return {item.name: values[item.name] for item in fields(settings) if _is_changed(item, values)}
 
@@ -78,7 +79,7 @@ def _is_changed(item: Field[Any], values: Mapping[str, Any]) -> bool:
 
 
 def command(settings: Any) -> str:
-    """Return the command line of settings, without what is at its default."""
+    """Return the command line for settings, without the values that are defaults."""
     words = ["hyperface", type(settings).__name__.lower()]
     positional, flags = _words(settings)
     return shlex.join([*words, *positional, *flags])
@@ -104,14 +105,14 @@ def _words(settings: Any) -> tuple[list[str], list[str]]:
 
 
 def require(settings: Any, checks: Sequence[tuple[str, bool, str]]) -> None:
-    """Refuse the first value that does not hold.
+    """Refuse the first invalid value.
 
     Args:
-        settings: whose values are looked at.
-        checks: field, whether its value holds, and what it must be, such as ``at least 1``.
+        settings: the settings to check.
+        checks: the field, whether its value is valid, and what it must be, such as ``at least 1``.
 
     Raises:
-        InputError: one does not hold; it names the field and the value.
+        InputError: a value is invalid; the message names the field and the value.
     """
     for name, holds, needed in checks:
         if not holds:

@@ -1,4 +1,4 @@
-"""The machine and the versions that a result was made with."""
+"""The versions of the packages that a result was made with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Return the versions of Python and of those packages that are installed."""
+    """Return the versions of Python and of those of the packages that are installed."""
     found = {"python": platform.python_version()}
     for name in packages:
         with suppress(importlib.metadata.PackageNotFoundError):

@@ -1,4 +1,4 @@
-"""What a run tells while it works, and how it is asked to stop."""
+"""How a run reports what it does, and how it is asked to stop."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class OpenProgress(Protocol):
     """Open the progress of one piece of work.
 
     Args:
-        title: what is done, such as ``embedding``.
-        unit: of what is counted, in the plural; an empty one means a share from 0 to 1.
-        total: at the end.
-        done: at the start.
+        title: name of the work, such as ``embedding``.
+        unit: unit that is counted, in the plural; if it is empty, progress is a share from 0 to 1.
+        total: amount at the end.
+        done: amount at the start.
     """
 
     def __call__(  # noqa: D102
@@ -41,7 +41,7 @@ def no_progress(title: str, unit: str, total: float, done: float = 0) -> Iterato
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
     """Turn Ctrl-C and SIGTERM into a request to stop at the next safe place.
 
-    Signals reach the main thread alone: in another one nothing is asked for, and nothing is changed.
+    Only the main thread receives signals. In any other thread, this does nothing.
     """
     asked = threading.Event()
 
@@ -69,17 +69,17 @@ def _ignore(text: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """What a run tells while it works, and how it is asked to stop.
+    """Callbacks that receive what a run reports, and that can ask it to stop.
 
-    A run prints nothing by itself. Without a watch it warns by Python's warnings, shows nothing else,
-    and stops at a safe place on Ctrl-C and SIGTERM.
+    A run prints nothing by itself. Without a watch, it issues Python warnings, shows nothing else, and
+    stops at a safe place on Ctrl-C and SIGTERM.
 
     Attributes:
-        say: takes what may be of interest, such as the step that a run resumes at.
-        warn: takes what a user should know, such as files that were skipped.
+        say: called with remarks that may be of interest, such as the step at which a run resumes.
+        warn: called with warnings that a user should see, such as files that were skipped.
         progress: opens the progress of a piece of work.
-        stopping: entered round work that can stop halfway and go on later; gives a function that tells
-            whether to stop.
+        stopping: returns a context manager that is entered around work that can stop halfway and resume
+            later; it yields a function that tells whether to stop.
     """
 
     say: Callable[[str], None] = _ignore
@@ -88,11 +88,11 @@ class Watch:
     stopping: Callable[[], AbstractContextManager[Callable[[], bool]]] = stop_on_signals
 
     def of_this_process(self) -> Watch:
-        """Return the watch of this process of a job: all but the first are silent."""
+        """Return the watch for this process of a job; all processes but the first are silent."""
         if processes.is_first_process():
             return self
         return replace(self, say=_ignore, progress=no_progress)
 
 
 QUIET = Watch()
-"""Of a run from Python that asks for nothing."""
+"""The default watch of a run that is called from Python."""

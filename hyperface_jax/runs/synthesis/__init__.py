@@ -1,1 +1,4 @@
-"""The stage that draws face images of packed embeddings. Only ``runs`` and ``cli`` import it."""
+"""The ``synthesize`` stage: it draws face images of packed embeddings.
+
+Only :mod:`hyperface_jax.runs`, :mod:`hyperface_jax.cli` and benchmarks import this folder.
+"""

@@ -1,4 +1,4 @@
-"""What images are drawn with: embeddings, generator, the cutting of faces, and recognizer."""
+"""The parts that images are drawn with: embeddings, generator, face crop and recognizer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LCM = {"steps": 4, "guidance": 1.0, "scheduler": "lcm"}
 
 
 class Parts(NamedTuple):
-    """Everything that an image depends on but the seed and its number."""
+    """Everything that an image depends on, except for the seed and its number."""
 
     embeddings: Embeddings
     variation: Variation
@@ -40,16 +40,16 @@ class Parts(NamedTuple):
 
     @property
     def embed(self) -> Embed | None:
-        """The recognizer as a function to unit rows."""
+        """The recognizer as a function from faces to unit rows."""
         return None if self.recognizer is None else partial(_unit, self.recognizer)
 
 
 def open_parts(config: Synthesize, watch: Watch) -> Parts:
-    """Open all, and refuse what does not fit together.
+    """Open all parts, and refuse those that do not fit together.
 
     Args:
         config: the settings.
-        watch: what is told of faces that are not aligned, and of weights that stay unused.
+        watch: receives remarks about faces that are not aligned and about unused weights.
 
     Raises:
         InputError: a part cannot be opened, or two of them differ in dimension.
@@ -59,7 +59,7 @@ def open_parts(config: Synthesize, watch: Watch) -> Parts:
     generator = _open_generator(config)
     if generator.condition_dim != embeddings.dim:
         raise InputError(
-            f"`embeddings={one_line(config.embeddings)}`: rows of dimension {embeddings.dim}, and "
+            f"`embeddings={one_line(config.embeddings)}`: rows of dimension {embeddings.dim}, but "
             f"{generator.name} takes {generator.condition_dim}; pack embeddings of the recognizer that "
             "it was trained with"
         )
@@ -94,7 +94,7 @@ def _open_generator(config: Synthesize) -> Generator:
         name = one_line(config.generator)
         if ":" not in config.generator:
             raise InputError(
-                f"`generator={name}`: no folder of a model, and no module:name of a generator"
+                f"`generator={name}`: neither the folder of a model nor module:name of a generator"
             )
         if given := next(iter(changed(config.arc2face)), None):
             raise InputError(f"`{given}`: only the folder of a model has this option")
@@ -122,7 +122,7 @@ def _open_recognizer(config: Synthesize, dim: int, watch: Watch) -> Recognizer |
     if recognizer.embedding_dim != dim:
         raise InputError(
             f"`recognizer={one_line(config.recognizer)}`: embeds in {recognizer.embedding_dim} "
-            f"dimensions and the identities have {dim}; use the gallery's"
+            f"dimensions, but the identities have {dim}; use the recognizer of the gallery"
         )
     return recognizer
 
@@ -133,8 +133,8 @@ def _make_crop(config: Synthesize, generator: Generator, watch: Watch) -> Crop |
     if config.crop == "center":
         if generator.image_size > TEMPLATE_SIZE:
             watch.warn(
-                "faces are cut from the middle and not aligned: give an SCRFD .onnx as `crop`, or train "
-                "on faces cut the same way as the test faces"
+                "faces are cut from the middle and not aligned: give an SCRFD .onnx as `crop`, or make "
+                "sure that the test faces are cut in the same way"
             )
         return partial(_cut_center, size=config.face_size)
     if not config.crop.endswith(".onnx"):

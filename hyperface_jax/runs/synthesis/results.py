@@ -1,4 +1,4 @@
-"""What a whole data set gets besides its images: manifest, summary, contact sheet and card."""
+"""The files of a complete data set besides its images: manifest, summary, contact sheet and card."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SHEET = "contact_sheet.png"
 _MOST_REPEATED = 0.01
-"""Share of images like another one, which a few of many faces may be by chance."""
+"""Share of images that may resemble another one by chance."""
 _ROWS, _COLUMNS, _TILE = 12, 10, 112
 _PACKAGES = ("hyperface_jax", "jax", "numpy", "torch", "diffusers", "transformers", "onnxruntime")
 
@@ -37,19 +37,19 @@ _PACKAGES = ("hyperface_jax", "jax", "numpy", "torch", "diffusers", "transformer
 def write_results(
     config: Synthesize, parts: Parts, data_set: DataSet, watch: Watch
 ) -> Result | None:
-    """Complete the data set if every shard is there.
+    """Complete the data set if every shard is present.
 
     Args:
         config: the settings.
-        parts: what it was drawn with.
+        parts: the parts that the images were drawn with.
         data_set: the data set.
-        watch: what is told of signs that the generator fails now and then.
+        watch: receives warnings about signs that the generator sometimes fails.
 
     Returns:
         The figures; None if a shard is missing.
 
     Raises:
-        InputError: no image was kept, or every identity has one and the same image.
+        InputError: no image was kept, or the images of every identity are all alike.
     """
     manifest = merge_manifests(data_set)
     if manifest is None:
@@ -67,20 +67,20 @@ def write_results(
 
 
 def all_flat(generator: str, num_images: int) -> str:
-    """Return the error of a generator that draws nothing but images of one color."""
+    """Return the error message for a generator that draws only images of a single color."""
     return (
         f"generator {one_line(generator)}: all of the first {num_images} images came out of one "
-        "color, as numbers that overflow in half precision make them; try `dtype=float32` with "
-        "Arc2Face, or mend the generator"
+        "color, as happens when numbers overflow in half precision; try `dtype=float32` with "
+        "Arc2Face, or fix the generator"
     )
 
 
 def _check(config: Synthesize, parts: Parts, summary: dict[str, Any]) -> None:
-    """Refuse a data set from which nothing can be learned."""
+    """Refuse a data set that nothing can be learned from."""
     name, out = one_line(parts.generator.name), one_line(config.out)
     num_dropped = summary["num_rejected"]
     if num_dropped and summary["num_flat"] == num_dropped + summary["num_images"]:
-        raise InputError(f"{all_flat(name, num_dropped)}, and choose another folder than {out}")
+        raise InputError(f"{all_flat(name, num_dropped)}, and choose a folder other than {out}")
     if not summary["num_images"]:
         raise InputError(
             f"{out}: all {num_dropped} images were dropped, {summary['num_flat']} of one color and "
@@ -90,7 +90,7 @@ def _check(config: Synthesize, parts: Parts, summary: dict[str, Any]) -> None:
     if 0 < summary["num_comparable"] == summary["num_alike_identities"]:
         raise InputError(
             f"generator {name}: the images of every identity are all alike, see "
-            f"{one_line(config.out / SHEET)}; let it use its noise, or raise `beta`, and choose "
+            f"{one_line(config.out / SHEET)}; make it use its noise, or raise `beta`, and choose "
             "another folder"
         )
 
@@ -108,7 +108,7 @@ def _fidelity(parts: Parts, data_set: DataSet) -> dict[str, Any] | None:
 def _first_faces(
     config: Synthesize, data_set: DataSet, manifest: Path
 ) -> list[list[np.ndarray | None]]:
-    """Return the first images of identities spread over the data set, None where one was dropped."""
+    """Return the first images of identities across the data set, None where one was dropped."""
     plan = data_set.plan
     chosen = np.unique(np.linspace(0, plan.num_ids - 1, min(_ROWS, plan.num_ids)).astype(int))
     table = read_manifest(manifest, ["identity", "sample", "shard", "key"])
@@ -121,7 +121,7 @@ def _first_faces(
 def _read_images(
     config: Synthesize, data_set: DataSet, rows: list[dict[str, Any]]
 ) -> dict[str, np.ndarray]:
-    """Return images by their keys, in one pass over each shard that holds any."""
+    """Return images by key, in one pass over each shard that holds any of them."""
     root, suffix = data_set.roots[0], f".{config.image_format}"
     if data_set.format == "folder":
         names = [row["key"] + suffix for row in rows]
@@ -163,22 +163,22 @@ def _write_card(config: Synthesize, data_set: DataSet, summary: dict[str, Any]) 
 
 
 def _warn(summary: dict[str, Any], watch: Watch) -> None:
-    """Tell of signs that the generator fails now and then."""
+    """Warn about signs that the generator sometimes fails."""
     num_images, num_flat = summary["num_images"], summary["num_flat"]
     if num_flat:
         watch.warn(
             f"{num_flat} of {num_images + summary['num_rejected']} images came out of one color and "
-            "were dropped: the generator fails now and then"
+            "were dropped: the generator sometimes fails"
         )
     if summary["num_alike_identities"]:
         watch.warn(
             f"{summary['num_alike_identities']} of {summary['num_comparable']} identities have images "
-            "that are all alike: the generator makes little of its noise"
+            "that are all alike: the generator hardly uses its noise"
         )
     if summary["num_repeated_images"] > _MOST_REPEATED * num_images:
         watch.warn(
-            f"{summary['num_repeated_images']} of {num_images} images are like another one before "
-            "them: the generator makes little of its noise or its condition"
+            f"{summary['num_repeated_images']} of {num_images} images resemble an earlier image: the "
+            "generator hardly uses its noise or its condition"
         )
 
 
@@ -187,8 +187,8 @@ def _in_words(config: Synthesize, summary: dict[str, Any]) -> str:
     lines = [f"{summary['num_images']} images of {summary['num_identities']} identities{dropped}"]
     if found := summary["fidelity"]:
         lines.append(
-            f"nearest other identity, mean cosine: {found['nearest_before_mean']:.3f} of the packing, "
-            f"{found['nearest_after_mean']:.3f} of the faces; face to its target "
+            f"nearest other identity, mean cosine: {found['nearest_before_mean']:.3f} in the packing, "
+            f"{found['nearest_after_mean']:.3f} in the faces; face to its target "
             f"{found['target_cosine']:.3f}"
         )
     return "\n".join([*lines, f"see {one_line(config.out / SHEET)}"])

@@ -1,4 +1,4 @@
-"""Settings of a synthesis, and what they exclude."""
+"""Settings of a synthesis, and checks of which settings go together."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.runs.support.settings import changed, option, require
 
 RENAMED = {"recognizer_colour": "recognizer_color"}
-"""Settings as data sets of earlier versions call them, and what they are called now."""
+"""Names of settings in data sets of earlier versions, and their current names."""
 RESPELLED = {"crop": {"centre": "center"}}
-"""Values as earlier versions spelled them, by the setting, and how they are spelled now."""
+"""For each setting, spellings of values in earlier versions, and their current spellings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arc2FaceOptions:
-    """How Arc2Face draws, where the generator is the folder of a model."""
+    """Options of Arc2Face, for a generator that is the folder of a model."""
 
     base: Path | None = option(None, metavar="FOLDER")
-    """Stable Diffusion 1.5, if it is not in the folder of Arc2Face."""
+    """Folder of Stable Diffusion 1.5, if it is not in the folder of Arc2Face."""
     steps: int | None = None
-    """Denoising steps. Default: 25, or 4 with lcm-lora."""
+    """Number of denoising steps. Default: 25, or 4 with lcm-lora."""
     guidance: float | None = None
-    """Guidance scale. Default: 3, or 1 with lcm-lora."""
+    """Scale of classifier-free guidance. Default: 3, or 1 with lcm-lora."""
     scheduler: Literal["dpm", "ddim", "lcm"] | None = None
     """Sampler. Default: dpm, or lcm with lcm-lora."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
-    """Precision. Default: float16 on a GPU, float32 elsewhere."""
+    """Precision of the computation. Default: float16 on a GPU, float32 elsewhere."""
     device: str | None = None
-    """Device of torch. Default: the GPU of this worker, if there is one."""
+    """PyTorch device. Default: the GPU of this worker, if there is one."""
     lcm_lora: Path | None = option(None, metavar="FILE|FOLDER")
-    """LCM-LoRA weights, for 2 to 4 steps."""
+    """LCM-LoRA weights, which make 2 to 4 denoising steps enough."""
     tiny_vae: Path | None = option(None, metavar="FOLDER")
-    """A tiny decoder (TAESD) that replaces the VAE."""
+    """Folder of a tiny decoder (TAESD) to use instead of the VAE."""
     compile: bool = False
     """Compile the denoiser with torch.compile."""
     channels_last: bool = False
@@ -45,57 +45,64 @@ class Arc2FaceOptions:
 class Synthesize:
     """Draw face images of packed embeddings with a generator, as a data set to train on.
 
-    Run the same command again to resume, or on several machines or GPUs at once with one out: each takes
-    shards that no other has. torchrun and Slurm arrays are recognized.
+    Run the same command again to resume. To share the work, run it on several machines or GPUs at once
+    with the same out folder: each worker takes shards that no other worker has taken. Jobs of torchrun
+    and Slurm arrays are recognized.
     """
 
     embeddings: Path
     """File of embeddings, or run directory of a packing."""
     generator: str = option(metavar="FOLDER|MODULE:NAME")
-    """Folder of an Arc2Face model, or module:name of a generator in Python."""
+    """Folder of an Arc2Face model, or a Python generator, given as module:name."""
     out: Path
-    """Folder of the data set: shards/ or images/, manifest.parquet, README.md, contact_sheet.png."""
+    """Folder for the data set: shards/ or images/, manifest.parquet, README.md, contact_sheet.png."""
     seed: int = 0
-    """Seed of all noise."""
+    """Random seed for all noise."""
     batch_size: int = 16
-    """Images that the generator draws at once."""
+    """Number of images to draw at once."""
     images_per_id: int = option(64, group="images")
-    """Images of each identity."""
+    """Number of images for each identity."""
     num_ids: int | None = option(None, group="images")
-    """Use only the first so many identities. Default: all."""
+    """Number of identities to use, counted from the first. Default: all."""
     beta: float = option(0.01, group="images")
-    """Standard deviation of the Gaussian noise that is added to an embedding before it is normalized."""
+    """Standard deviation of the Gaussian noise that is added to an embedding before normalization."""
     min_cosine: float | None = option(None, group="images")
-    """Draw conditions uniformly among those whose cosine to the embedding is at least this, instead."""
+    """Instead of adding noise, draw conditions uniformly among those that have at least this cosine to
+    the embedding."""
     cap_share: float | None = option(None, group="images")
-    """Share of the images that are drawn by min-cosine; the others are drawn by beta. Default: all, if
-    min-cosine is given."""
+    """Share of the images that use min-cosine to draw their conditions; the other images use beta.
+    Default: 1 if min-cosine is given."""
     crop: str = option("center", group="face", metavar="none|center|FILE")
-    """none, center (the largest square), or an SCRFD .onnx whose landmarks align the face."""
+    """How to cut out the face. none: keep the whole image. center: cut out the largest square. FILE: the
+    .onnx file of an SCRFD detector, whose landmarks align the face."""
     face_size: int = option(112, group="face")
-    """Height and width of a face that is cut out, in pixels; with crop none, images keep their size."""
+    """Height and width of the face that is cut out, in pixels. With crop none, images keep their
+    size."""
     max_attempts: int = option(3, group="face")
-    """Tries at a face that is not found, is of one color, or is too far from its target."""
+    """Number of attempts to draw an image. An image is drawn again if no face is found in it, if it is a
+    single color, or if it is too far from its target."""
     recognizer: Path | None = option(None, group="recognizer", metavar="FILE|FOLDER")
-    """Recognizer of the gallery, as for embed: it measures how close each face comes to its target."""
+    """The recognizer that embedded the gallery, in any form that embed takes. It measures how close each
+    face comes to its target."""
     color: Literal["rgb", "bgr"] | None = option(None, group="recognizer", aliases=("colour",))
-    """Channel order of the recognizer's training. Default: that of its variant; rgb for .onnx."""
+    """Channel order that the recognizer was trained with. Default: that of its variant, or rgb for an
+    .onnx file."""
     min_target_cosine: float | None = option(None, group="recognizer")
-    """Drop a face whose cosine to its target is below this."""
+    """Smallest cosine to the target that a face must reach. Faces below it are dropped."""
     format: Literal["webdataset", "folder"] = option("webdataset", group="files")
-    """.tar shards, or one folder for each identity."""
+    """Layout of the data set. webdataset: .tar shards. folder: one folder for each identity."""
     shard_size: int = option(1000, group="files")
-    """Images in a shard, which are lost at most when a worker is killed."""
+    """Number of images in a shard. A worker that is killed loses at most this many images."""
     image_format: Literal["png", "jpg", "webp"] = option("png", group="files")
-    """Format of the images."""
+    """File format of the images."""
     quality: int = option(95, group="files")
-    """Quality of jpg and webp, 1 to 100."""
+    """Quality of jpg and webp images, from 1 to 100."""
     originals: bool = option(False, group="files")
-    """Keep the generator's images too, in originals/."""
+    """Also keep the images as the generator draws them, in originals/."""
     license: str = option("other", group="files")
-    """License that the card names for the data set."""
+    """License of the data set, to be named in its card."""
     arc2face: Arc2FaceOptions = option(Arc2FaceOptions(), group="Arc2Face")
-    """How Arc2Face draws."""
+    """Options of Arc2Face."""
 
     def __post_init__(self) -> None:
         crop = RESPELLED["crop"].get(self.crop, self.crop)
@@ -126,7 +133,7 @@ def _check_numbers(config: Synthesize) -> None:
 
 
 def _refuse_ignored(config: Synthesize) -> None:
-    """Refuse what would change nothing."""
+    """Refuse settings that would have no effect."""
     given = changed(config)
     if "quality" in given and config.image_format == "png":
         raise InputError("`quality` changes nothing with `image_format=png`: drop it, or use jpg")

@@ -1,4 +1,4 @@
-"""A synthesis from settings: shard after shard, then what only a whole data set has."""
+"""The ``synthesize`` stage itself: it writes shard after shard, then completes the data set."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BYTES_A_PIXEL = {"png": 1.5, "jpg": 0.6, "webp": 0.5}
-"""Guesses, for the check of the disc before the first shard is there to measure."""
+"""Guesses, used to check the free disk space before there is a first shard to measure."""
 
 
 def synthesize(config: Synthesize, *, watch: Watch = QUIET) -> Result:
     """Draw face images of packed embeddings, as a data set to train on.
 
-    Several workers may call it at once with the same settings, see
-    :func:`.synthesis.shards.rank_and_world`; the last of them completes the data set. The same call goes
-    on with an unfinished data set.
+    Several workers may call this function at once with the same settings, see
+    :func:`.synthesis.shards.rank_and_world`; the last of them completes the data set. The same call
+    resumes an unfinished data set.
 
     Args:
         config: the settings.
-        watch: what is told meanwhile. A Ctrl-C stops in the middle of a batch.
+        watch: receives messages and progress. Ctrl-C stops in the middle of a batch.
 
     Returns:
-        The figures of ``summary.json`` with ``is_complete``, which is False where other workers still
-        write shards; and the folder.
+        The figures of ``summary.json`` with ``is_complete``, which is False while other workers are
+        still writing shards; and the folder.
 
     Raises:
         InputError: a setting or a file cannot be used, or nothing can be learned from the images.
-        Stopped: it was interrupted; every finished shard is kept.
+        Stopped: the run was interrupted; every finished shard is kept.
     """
     check_settings(config)
     worker = rank_and_world(os.environ)
@@ -60,14 +60,14 @@ def synthesize(config: Synthesize, *, watch: Watch = QUIET) -> Result:
 
 
 def _show_own_gpu(worker: Worker) -> None:
-    """Let each worker of a torchrun machine see its GPU alone, before torch looks for them."""
+    """Let each worker of a torchrun machine see only its own GPU, before torch looks for GPUs."""
     local = os.environ.get("LOCAL_RANK")
     if worker.world > 1 and local is not None and "CUDA_VISIBLE_DEVICES" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = local
 
 
 def make_data_set(config: Synthesize, parts: Parts) -> DataSet:
-    """Return the data set that the settings ask for."""
+    """Return the data set that the settings describe."""
     num_ids = config.num_ids or parts.embeddings.num_points
     recognizer = parts.recognizer
     settings = {
@@ -102,7 +102,7 @@ def make_data_set(config: Synthesize, parts: Parts) -> DataSet:
 def _draw(
     config: Synthesize, parts: Parts, data_set: DataSet, worker: Worker, watch: Watch
 ) -> ShardCounts:
-    """Draw the shards that are this worker's, then those that others have left."""
+    """Draw the shards of this worker, then those that other workers have left."""
     plan = data_set.plan
     left = [s for s in plan.shards_of(*worker) if not data_set.is_finished(s)]
     total = sum(map(plan.num_images_of, left))

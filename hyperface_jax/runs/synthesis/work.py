@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _THREADS = 4
 _ENOUGH = 32
-"""Images of one color, and no other, that end a run."""
+"""The run ends if the first images, this many or more, are all of a single color."""
 _KINDS = {"png": "png", "jpg": "jpeg", "webp": "webp"}
 _NOTHING = np.zeros((0, 0, 3), np.uint8)
 
@@ -43,12 +43,12 @@ class _Encoded(NamedTuple):
 
 @dataclass
 class Work:
-    """Draws and writes shards; while one batch is drawn, the one before is encoded and written.
+    """Draws and writes shards; while one batch is drawn, the previous one is encoded and written.
 
     Args:
         config: the settings.
-        parts: what the images are drawn with.
-        update: takes the number of images that are drawn.
+        parts: the parts that the images are drawn with.
+        update: called with the number of images drawn so far.
     """
 
     config: Synthesize
@@ -79,7 +79,7 @@ class Work:
         self._pool.shutdown(cancel_futures=True)
 
     def write_shard(self, writer: ShardWriter) -> None:
-        """Draw and add the images of a shard, in order."""
+        """Draw the images of a shard and add them in order."""
         looked_at: list[Rendered] = []
         written: Future[None] | None = None
         for batch in self._batches(writer):

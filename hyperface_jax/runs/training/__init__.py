@@ -1,1 +1,4 @@
-"""The stage that trains a recognizer: settings, job, loop, log, validation, results."""
+"""The ``train`` stage: its settings, job, loop, log, validation and results.
+
+Only :mod:`hyperface_jax.runs`, :mod:`hyperface_jax.cli` and benchmarks import this folder.
+"""

@@ -1,4 +1,4 @@
-"""A training job on its devices: what the loop and the results share."""
+"""A training job on its devices: the state that the loop and the results share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained, what it is validated by, and where it is kept."""
+    """A training, its validation sets, and the run directory that keeps it."""
 
     config: Train
     training: Training
@@ -37,7 +37,7 @@ class Job:
 
     @property
     def trainer(self) -> Trainer:
-        """What a step needs to know."""
+        """Everything that a training step needs besides its data."""
         return self.training.trainer
 
     @property
@@ -46,7 +46,7 @@ class Job:
         return self.training.loader.source
 
     def resolved_config(self) -> dict[str, Any]:
-        """Return the settings as plain values, with defaults resolved and files by content."""
+        """Return the settings as plain values, with defaults resolved and files by content hash."""
         config, trainer = self.config, self.trainer
         chosen = asdict(trainer.recipe)
         return {
@@ -64,13 +64,13 @@ class Job:
 
 @dataclass
 class Account:
-    """What a run knows of itself beside its state; a checkpoint keeps it.
+    """Figures of a run that a checkpoint keeps along with its state.
 
     Attributes:
-        seconds: that the steps took.
-        accuracy: by set, at the last validation.
-        best_accuracy: the highest mean over the sets.
-        best_epoch: the epoch that it was found after.
+        seconds: time that the steps took so far.
+        accuracy: accuracy on each set at the last validation.
+        best_accuracy: highest mean accuracy over the sets so far.
+        best_epoch: epoch after which it was measured.
     """
 
     seconds: float = 0.0
@@ -80,7 +80,7 @@ class Account:
 
 
 def make_recipe(config: Train) -> Recipe:
-    """Return the recipe with what the settings change."""
+    """Return the recipe with the changes that the settings make."""
     if config.recipe not in RECIPES:
         raise InputError(f"`recipe={config.recipe}`: choose one of {', '.join(RECIPES)}")
     recipe = RECIPES[config.recipe]
@@ -95,7 +95,7 @@ def make_recipe(config: Train) -> Recipe:
 
 
 def make_job(config: Train, recipe: Recipe, source: Source, run: RunDirectory) -> Job:
-    """Bring data, network, recipe and devices together, and read what they are validated by."""
+    """Combine data, network, recipe and devices into a job, and read its validation sets."""
     shape = backbone_config(
         config.backbone,
         variant=config.variant,

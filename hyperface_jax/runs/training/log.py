@@ -1,4 +1,4 @@
-"""The log of a training: history.jsonl and TensorBoard events."""
+"""The log of a training run: history.jsonl and TensorBoard events."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _TENSORBOARD = "tensorboard"
 
 
 class Log:
-    """Lines and events, written by the first process.
+    """Writer of history lines and events; only the first process writes them.
 
     Args:
         run: the run directory.
-        step: number of steps done; lines of later ones, which will be written again, are dropped.
+        step: number of steps done; lines of later steps are dropped and will be written again.
     """
 
     def __init__(self, run: RunDirectory, step: int) -> None:
@@ -46,7 +46,7 @@ class Log:
             self._events.close()
 
     def write(self, fitted: Fitted, figures: Mapping[str, float]) -> None:
-        """Write figures of the last step."""
+        """Write the figures of the last step."""
         if not self._events:
             return
         row = {"step": fitted.step, "epoch": round(fitted.epoch, 4), **figures}

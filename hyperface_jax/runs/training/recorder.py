@@ -1,4 +1,4 @@
-"""What a run does between its steps: it logs, validates and saves."""
+"""What a training run does between its steps: it logs, validates and saves."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Recorder:
     """The callbacks of :func:`.fit` for a run on disk.
 
     Args:
-        job: what is trained.
-        account: what is known so far; kept up to date.
-        log: takes figures.
-        saving: takes checkpoints.
-        update: takes the steps done.
-        watch: is told the figures of each epoch.
+        job: the training job.
+        account: figures of the run so far; kept up to date.
+        log: receives the figures.
+        saving: saves the checkpoints.
+        update: called with the number of steps done.
+        watch: receives the figures of each epoch.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Recorder:
         self._update(fitted.step, f"loss {fitted.loss:.4f}  {rate:.0f} images/s")
 
     def validate(self, fitted: Fitted) -> None:
-        """Measure the held-out pairs; keep the weights if they are the best and shall be chosen."""
+        """Measure the held-out pairs; keep the weights if they are the best and the settings say so."""
         if not self._job.validation:
             return
         model, trainer = fitted.model(), fitted.trainer
@@ -72,7 +72,7 @@ class Recorder:
                 write_model(self._job, fitted)
 
     def save(self, fitted: Fitted) -> None:
-        """Save the state, the place in the data and the account."""
+        """Save the state, the position in the data and the account."""
         data = self._job.training.loader.get_state()
         notes = {"data": data, "loss": fitted.loss, **asdict(self._account)}
         self._saving.save(fitted.step, to_tree(fitted.state), notes)

@@ -1,4 +1,4 @@
-"""What a training leaves: the model, the summary, the curves."""
+"""The results of a training run: model, summary and curves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PACKAGES = ("hyperface_jax", "jax", "jaxlib", "flax", "optax", "grain", "orbax-
 
 
 def write_model(job: Job, fitted: Fitted) -> None:
-    """Write the weights in the published format, and what network they are of."""
+    """Write the weights in the published format, and a description of their network."""
     model, shape = fitted.model(), fitted.trainer.backbone
     described = {
         "backbone": job.config.backbone,
@@ -43,7 +43,7 @@ def write_model(job: Job, fitted: Fitted) -> None:
 
 
 def write_results(job: Job, fitted: Fitted, account: Account, watch: Watch) -> Result:
-    """Write model, curves and summary; the first process returns the figures."""
+    """Write model, curves and summary; only the first process returns figures."""
     if not job.config.choose_by_validation:
         write_model(job, fitted)
     skipped = job.training.loader.skipped()

@@ -1,4 +1,4 @@
-"""Settings of a training, and what they exclude."""
+"""Settings of a training run, and checks of which settings go together."""
 
 from __future__ import annotations
 
@@ -22,87 +22,94 @@ FREE_TO_CHANGE = (
     "attributes",
     "class_norm",
 )
-"""Settings with which an unfinished run may go on as others than it began; files count by content."""
+"""Settings that may change when an unfinished run is resumed; files must have the same content."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
     """Train a face recognizer on images of identities.
 
-    DATA is a folder with one folder an identity, WebDataset .tar shards, ArrayRecord files or an
-    insightface .rec. What is not given is taken from the recipe. Run the same command again to resume.
+    The training data are a folder with one subfolder per identity, WebDataset .tar shards, ArrayRecord
+    files, or an insightface .rec file. Settings that are not given come from the recipe. Run the same
+    command again to resume.
     """
 
     data: Path = option(group="data")
-    """Training images."""
+    """Training images, in one of the formats above."""
     out: Path
-    """Run directory: model.safetensors, model.json, summary.json, history.jsonl, TensorBoard events."""
+    """Run directory, for model.safetensors, model.json, summary.json, history.jsonl and TensorBoard
+    events."""
     backbone: str = option("iresnet50", group="network")
-    """iresnet18, iresnet34, iresnet50, iresnet100, or iresnet_tiny or iresnet_nano for 32 to 64
-    pixels."""
+    """Backbone network: iresnet18, iresnet34, iresnet50 or iresnet100; iresnet_tiny or iresnet_nano for
+    images of 32 to 64 pixels."""
     embedding_dim: int | None = option(None, group="network")
     """Dimension of the embedding. Default: 512."""
     variant: Literal["adaface", "insightface"] = option("adaface", group="network")
-    """Whose network to train; its weights fit that PyTorch code. adaface takes BGR, insightface RGB."""
+    """Variant of the network. Its weights fit the PyTorch code of the project with that name. adaface
+    takes BGR images, insightface takes RGB images."""
     image_size: int | None = option(None, group="network")
-    """Height and width of the images; others are cut square and scaled. Default: what the backbone
-    takes."""
+    """Height and width of the images, in pixels. Images of other sizes are cut square and scaled.
+    Default: the size that the backbone takes."""
     bf16: bool = option(False, group="network")
     """Compute convolutions in bfloat16."""
     recipe: Literal["hyperface", "casia", "insightface"] = option("hyperface", group="recipe")
-    """Settings to start from."""
+    """Recipe that sets the defaults of the other recipe options."""
     head: Literal["adaface", "arcface", "cosface"] | None = option(None, group="recipe")
-    """Margin head."""
+    """Margin head to train with."""
     margin: float | None = option(None, group="recipe")
     """Margin of the head."""
     batch_size: int | None = option(None, group="recipe")
-    """Images a step, over all devices."""
+    """Number of images per step, across all devices."""
     epochs: int | None = option(None, group="recipe")
-    """Passes over the data; the milestones of the recipe move along."""
+    """Number of passes over the data. The milestones of the recipe are scaled accordingly."""
     learning_rate: float | None = option(None, group="recipe")
-    """Highest learning rate."""
+    """Peak learning rate."""
     warmup_epochs: float | None = option(None, group="recipe")
-    """Epochs over which the learning rate rises from 0; helps against a loss that is not finite."""
+    """Number of epochs during which the learning rate rises from 0. A warmup helps if the loss becomes
+    infinite or NaN."""
     weight_decay: float | None = option(None, group="recipe")
     """Weight decay of SGD."""
     max_gradient_norm: float | None = option(None, group="recipe")
-    """Norm that the gradient of the backbone is clipped to."""
+    """Norm to which the gradient of the backbone is clipped."""
     ema: float | None = option(None, group="recipe")
-    """Decay of a running mean of the weights, which is then the result."""
+    """Decay of an exponential moving average of the weights. If given, the result is this average."""
     sample_rate: float | None = option(None, group="recipe")
-    """Share of the classes that take part in a step (Partial FC)."""
+    """Share of the classes that take part in each step (Partial FC)."""
     augment: bool = option(True, group="recipe")
-    """Augment images as the recipe says."""
+    """Augment images as the recipe specifies."""
     attributes: Path | None = option(None, group="data", metavar="FILE")
-    """FILE of known attributes of the identities (.csv: identity,NAME,...), which the embedding learns
-    to tell too."""
+    """.csv FILE with known attributes of the identities, in the columns identity,NAME,... The embedding
+    also learns to predict them."""
     attribute_weight: float | None = option(None, group="recipe")
-    """Weight of the error of the attributes in the loss."""
+    """Weight of the error of the predicted attributes in the loss."""
     validate: tuple[Path, ...] = option((), group="validation", metavar="[FILE ...]")
-    """Verification sets of identities held out (.bin, or lists of pairs), measured after each epoch."""
+    """Verification sets of held-out identities (.bin files or lists of pairs), to measure after each
+    epoch."""
     images: Path | None = option(None, group="validation", metavar="DIR")
-    """Folder to which lists of pairs are relative. Default: the folder of each list."""
+    """Folder that the paths in lists of pairs are relative to. Default: the folder of each list."""
     choose_by_validation: bool = option(False, group="validation")
-    """Keep the weights of the best epoch by validation, not the last. Never use test sets for it."""
+    """Keep the weights of the epoch that validates best instead of the last ones. Never do this with
+    test sets."""
     seed: int = 0
-    """Seed of everything random."""
+    """Random seed."""
     workers: int = option(0, group="machine")
-    """Processes that read images; 0 reads in threads."""
+    """Number of processes that read images. 0 reads them in threads instead."""
     devices: int | None = option(None, group="machine")
-    """Devices to spread batch and classes over. Default: all of the job."""
+    """Number of devices to split batches and classes across. Default: all devices of the job."""
     distributed: Literal["auto", "yes"] = option("auto", group="machine")
-    """auto: join the other processes if the environment tells of any. yes: on a Cloud TPU pod slice.
-    See pack."""
+    """Whether to join a job of several processes. auto: join if the environment describes one. yes:
+    always join; use it on a Cloud TPU pod slice. The help of pack says more."""
     checkpoint_seconds: float = option(300.0, group="machine")
     """Seconds between checkpoints."""
     stall_seconds: float = option(1800.0, group="machine")
-    """Seconds without progress after which a job of several processes ends, as one of them is stuck."""
+    """Seconds without progress after which a job of several processes stops because one of them must be
+    stuck."""
     log_every: int = option(20, group="machine")
-    """Steps between two lines of the history."""
+    """Number of steps between two lines of the history."""
 
 
 def check_settings(config: Train) -> None:
-    """Refuse settings that cannot work or change nothing, before any file is read."""
+    """Refuse settings that cannot work or have no effect, before any file is read."""
     checks = [
         ("embedding_dim", _is_at_least(1, config.embedding_dim), "at least 1"),
         ("image_size", _is_at_least(1, config.image_size), "at least 1"),

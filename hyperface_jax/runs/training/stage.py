@@ -1,4 +1,4 @@
-"""A training from settings: data, resume, loop, checkpoints."""
+"""The ``train`` stage itself: it opens the data, resumes, runs the loop and saves checkpoints."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ _BYTES_A_STATE = 2**30
 def train(config: Train, *, watch: Watch = QUIET) -> Result:
     """Train a face recognizer on images of identities.
 
-    All processes of a job call it. The same call goes on with an unfinished run, and reports a finished
-    one.
+    All processes of a job call this function. The same call resumes an unfinished run, and returns the
+    figures of a finished one.
 
     Args:
         config: the settings.
-        watch: what is told meanwhile, and how to stop.
+        watch: receives messages and progress, and can stop the run.
 
     Returns:
         The figures of ``summary.json``, and the run directory.
 
     Raises:
         InputError: a setting or a file cannot be used, or the loss is not finite.
-        Stopped: it was asked to stop; everything is saved.
+        Stopped: a stop was requested; everything is saved.
     """
     check_settings(config)
     recipe = make_recipe(config)
@@ -85,7 +85,7 @@ def _train(
 
 
 def _loop(job: Job, checkpointer: Checkpointer, watch: Watch) -> tuple[Fitted, Account]:
-    """Run to the end or to a request to stop."""
+    """Run to the end, or until a stop is requested."""
     start, account = _start(job, checkpointer, watch)
     saving = Saving(checkpointer, job.config.checkpoint_seconds)
     opened = watch.progress("training", "steps", job.trainer.num_steps, start.step)
@@ -106,13 +106,13 @@ def _loop(job: Job, checkpointer: Checkpointer, watch: Watch) -> tuple[Fitted, A
         except NotFiniteError as error:
             raise NotFiniteError(
                 f"{job.run.path}: {error} with another `out`; the last checkpoint holds the weights "
-                "of a step before"
+                "of an earlier step"
             ) from error
     return fitted, account
 
 
 def _start(job: Job, checkpointer: Checkpointer, watch: Watch) -> tuple[Fitted, Account]:
-    """Go on from the latest checkpoint, or begin."""
+    """Resume from the latest checkpoint, or begin."""
     like = job.trainer.state_shapes()
     restored = checkpointer.restore(to_tree(like))
     if not restored:

@@ -1,4 +1,4 @@
-"""Held-out pairs that are verified during training."""
+"""Held-out pairs that are verified during a training run."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ class Validation(NamedTuple):
     """A verification set in memory.
 
     Attributes:
-        name: of the set.
-        pixels: uint8 RGB ``[2 pairs, size, size, 3]``, the two images of a pair one after the other.
-        is_same: ``[pairs]``.
+        name: name of the set.
+        pixels: uint8 RGB images, ``[2 * num_pairs, size, size, 3]``; the two images of a pair are
+            adjacent.
+        is_same: whether each pair shows one person, ``[num_pairs]``.
     """
 
     name: str
@@ -35,23 +36,24 @@ class Validation(NamedTuple):
     is_same: np.ndarray
 
     def accuracy(self, model: IResNet, *, mesh: Mesh | None, batch_size: int) -> float:
-        """Return the ten-fold accuracy, mirrored images added."""
+        """Return the ten-fold accuracy, with the embeddings of mirrored images added."""
         inputs = images.normalize(self.pixels, COLOR_ORDER[model.config.variant])
         unit = embed(model, inputs, mesh=mesh, batch_size=batch_size, flip=True).unit
         return verify(unit[0::2], unit[1::2], self.is_same).accuracy
 
 
 def read_validation(config: Train, size: int) -> list[Validation]:
-    """Read and decode the verification sets, images cut square and scaled to ``size``.
+    """Read and decode the verification sets; their images are cut square and scaled to ``size``.
 
     Raises:
-        InputError: a set or one of its images cannot be read, or none is a list that needs ``images``.
+        InputError: a set or one of its images cannot be read, or ``images`` is given but no set needs
+            it.
     """
     found = [(path, read_verification_set(path, config.images)) for path in config.validate]
     are_lists = any(isinstance(pairs.images[0], Path) for _, pairs in found)
     if config.images is not None and not are_lists:
         raise InputError(
-            f"`images={one_line(config.images)}`: is for lists of pairs, and every `validate` here "
+            f"`images={one_line(config.images)}`: is for lists of pairs, but every `validate` here "
             "holds its own images; drop it"
         )
     return [_decoded(path, pairs, size) for path, pairs in found]
