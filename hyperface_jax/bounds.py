@@ -2,8 +2,9 @@
 
 Two theorems cover every size. Rankin's settles ``n <= 2 d`` exactly. Levenshtein's, an optimal linear
 programming bound built from Jacobi polynomials, covers the rest and is attained by the sharp codes
-(icosahedron, E8, Leech, ...). On the ordinary sphere, Fejes Toth's is better for 20 points or more.
-:func:`tightest` picks the best. All computations are in float64.
+(icosahedron, E8, Leech, ...). On the ordinary sphere, Fejes Toth's is better for 20 points or more. For
+some sizes, proofs of their own give more: :mod:`hyperface_jax.optima` lists them. :func:`tightest` picks
+the best. All computations are in float64.
 
 References:
     R. A. Rankin, The closest packing of spherical caps in n dimensions, Glasgow Math. J. 2 (1955).
@@ -21,6 +22,9 @@ import operator
 from typing import NamedTuple
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.optima import proven
+
+_EQUAL = 1e-12
 
 
 class Bound(NamedTuple):
@@ -29,8 +33,9 @@ class Bound(NamedTuple):
     Attributes:
         value: Cosine that the closest pair of any configuration reaches or exceeds.
         name: ``"antipodal"``, ``"pigeonhole"``, ``"regular polygon"``, ``"simplex"``,
-            ``"Rankin orthoplex"``, ``"Levenshtein"`` or ``"Fejes Toth"``. All but the last two are
-            attained for every size to which they apply.
+            ``"Rankin orthoplex"``, ``"Levenshtein"`` or ``"Fejes Toth"``, of which all but the last two
+            are attained for every size to which they apply; or the proof for a single size that bounds
+            this one, such as ``"Cohn, de Laat and Leijenhorst 2024, 288 points in 16 dimensions"``.
     """
 
     value: float
@@ -146,7 +151,9 @@ def fejes_toth(num_points: int) -> float:
 
 
 def tightest(num_points: int, dim: int) -> Bound:
-    """Return the best lower bound in this module on the largest cosine of ``n`` points in ``R^d``.
+    """Return the best known lower bound on the largest cosine of ``n`` points in ``R^d``.
+
+    It never falls as n grows, and never rises as d grows, up to rounding.
 
     Args:
         num_points: Number of unit vectors, at least 2.
@@ -163,6 +170,8 @@ def tightest(num_points: int, dim: int) -> Bound:
         Bound(value=-0.25, name='simplex')
         >>> tightest(10_000, 512).name
         'Levenshtein'
+        >>> tightest(288, 16)
+        Bound(value=0.25, name='Cohn, de Laat and Leijenhorst 2024, 288 points in 16 dimensions')
     """
     n, d = _validate(num_points, dim)
     if n == 2:
@@ -176,7 +185,13 @@ def tightest(num_points: int, dim: int) -> Bound:
     if d == 2:
         return Bound(levenshtein(n, d), "regular polygon")
     bound = Bound(levenshtein(n, d), "Levenshtein")
-    return max(bound, Bound(fejes_toth(n), "Fejes Toth")) if d == 3 else bound
+    if d == 3:
+        bound = max(bound, Bound(fejes_toth(n), "Fejes Toth"))
+    entry = proven(n, d)
+    if entry is None or entry.value <= bound.value + _EQUAL:
+        return bound
+    size = f"{entry.num_points} points in {entry.dim} dimensions"
+    return Bound(entry.value, f"{entry.reference}, {size}")
 
 
 def _validate(num_points: int, dim: int) -> tuple[int, int]:
