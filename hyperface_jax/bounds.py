@@ -35,7 +35,7 @@ class Bound(NamedTuple):
         name: ``"antipodal"``, ``"pigeonhole"``, ``"regular polygon"``, ``"simplex"``,
             ``"Rankin orthoplex"``, ``"Levenshtein"`` or ``"Fejes Toth"``, of which all but the last two
             are attained for every size to which they apply; or the proof for a single size that bounds
-            this one, such as ``"Cohn, de Laat and Leijenhorst 2024, 288 points in 16 dimensions"``.
+            this one, such as ``"Cohn, de Laat and Leijenhorst 2024 (288 points, d = 16)"``.
     """
 
     value: float
@@ -171,7 +171,7 @@ def tightest(num_points: int, dim: int) -> Bound:
         >>> tightest(10_000, 512).name
         'Levenshtein'
         >>> tightest(288, 16)
-        Bound(value=0.25, name='Cohn, de Laat and Leijenhorst 2024, 288 points in 16 dimensions')
+        Bound(value=0.25, name='Cohn, de Laat and Leijenhorst 2024 (288 points, d = 16)')
     """
     n, d = _validate(num_points, dim)
     if n == 2:
@@ -190,8 +190,8 @@ def tightest(num_points: int, dim: int) -> Bound:
     entry = proven(n, d)
     if entry is None or entry.value <= bound.value + _EQUAL:
         return bound
-    size = f"{entry.num_points} points in {entry.dim} dimensions"
-    return Bound(entry.value, f"{entry.reference}, {size}")
+    size = f"{entry.num_points} points, d = {entry.dim}"
+    return Bound(entry.value, f"{entry.reference} ({size})")
 
 
 def _validate(num_points: int, dim: int) -> tuple[int, int]:

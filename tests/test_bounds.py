@@ -167,14 +167,14 @@ def test_an_entry_of_the_table_is_sharper_than_the_theorems_and_named(entry):
     assert value > max(levenshtein(n, d), fejes_toth(n) if d == 3 else -1) + 1e-6
     bound = tightest(n, d)
     assert bound.value == value
-    assert bound.name == f"{reference}, {n} points in {d} dimensions"
+    assert bound.name == f"{reference} ({n} points, d = {d})"
 
 
 def test_an_entry_bounds_more_points_and_fewer_dimensions_but_not_the_others():
-    reference = "Cohn, de Laat and Leijenhorst 2024, 56 points in 20 dimensions"
+    reference = "Cohn, de Laat and Leijenhorst 2024 (56 points, d = 20)"
     assert tightest(60, 20) == Bound(1 / 15, reference)
     assert tightest(56, 19) == Bound(1 / 15, reference)
-    assert tightest(55, 20) == Bound(1 / 21, reference.replace("56", "50").replace("20 d", "21 d"))
+    assert tightest(55, 20) == Bound(1 / 21, reference.replace("56", "50").replace("= 20", "= 21"))
     assert tightest(56, 22).name == "Levenshtein"
     assert proven(49, 20) is None
 

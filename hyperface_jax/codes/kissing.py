@@ -2,8 +2,8 @@
 
 In 9 to 13 dimensions they are the unit vectors, and all signs on quadruples of coordinates; two
 quadruples have at most two coordinates in common. In 19 to 21 dimensions they come from the Golay code,
-with an odd number of minus signs on each octad, which leaves room for more points. The others are sections
-of the Leech lattice.
+with an odd number of minus signs on each octad, which leaves room for more points. The others are
+sections of the Leech lattice.
 
 References:
     Conway and Sloane, *Sphere Packings, Lattices and Groups*, 1999, table 1.5, chapters 5 and 6; Cohn
@@ -170,4 +170,4 @@ def _fits(vectors: NDArray, normals: list[NDArray], joined_to: int | None) -> ND
     if joined_to is not None:
         wanted[joined_to] = -1 / 2
     scores = vectors @ np.array(normals).reshape(-1, 24).T
-    return (np.abs(scores - wanted) < _CLOSE).all(1)
+    return np.all(np.abs(scores - wanted) < _CLOSE, axis=1)
