@@ -8,7 +8,6 @@ References:
     K. Schütte, B. L. van der Waerden, Auf welcher Kugel haben 5, 6, 7, 8 oder 9 Punkte mit
     Mindestabstand Eins Platz?, Math. Ann. 123 (1951).
     R. M. Robinson, Arrangement of 24 points on a sphere, Math. Ann. 144 (1961).
-    K. Böröczky, Packing of spheres in spaces of constant curvature, Acta Math. Hungar. 32 (1978).
     L. Danzer, Finite point-sets on S^2 with minimum distance as large as possible, Discrete Math. 60
     (1986).
     C. Bachoc, F. Vallentin, Optimality and uniqueness of the (4, 10, 1/6) spherical code, J. Combin.
@@ -67,7 +66,6 @@ OPTIMAL_CODES = (
     Optimum(24, 3, 0.7230784683335085, "Robinson 1961"),  # the snub cube
     Optimum(10, 4, 1 / 6, "Bachoc and Vallentin 2009"),
     Optimum(24, 4, 1 / 2, _D4),
-    Optimum(120, 4, (1 + 5**0.5) / 4, "Böröczky 1978"),
     Optimum(288, 16, 1 / 4, _COHN),
     Optimum(56, 20, 1 / 15, _COHN),
     Optimum(50, 21, 1 / 21, _COHN),
@@ -76,7 +74,7 @@ OPTIMAL_CODES = (
     Optimum(66048, 256, 1 / 16, _COHN),
     Optimum(1050624, 1024, 1 / 32, _COHN),
 )
-"""Codes that are proven optimal and do not meet the bounds of Rankin, Levenshtein or Fejes Toth."""
+"""Codes that are proven optimal and do not meet the bounds of Rankin, Levenshtein, Fejes Toth or Boroczky."""
 
 KISSING_BOUNDS = {
     5: (44, _MITTELMANN),

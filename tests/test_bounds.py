@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperface_jax.bounds import Bound, fejes_toth, levenshtein, rankin, tightest
+from hyperface_jax.bounds import Bound, boroczky, fejes_toth, levenshtein, rankin, tightest
 from hyperface_jax.optima import OPTIMAL_CODES, PROVEN, proven
 
 CODES = Path(__file__).parents[2] / "shared/data/spherical_codes.json"
@@ -36,6 +36,19 @@ def test_sharp_codes_meet_levenshtein_with_equality(dim, num_points, cosine):
 def test_600_cell_is_optimal_but_not_levenshtein_sharp():
     cosine = (1 + 5**0.5) / 4
     assert cosine - 2e-3 < levenshtein(120, 4) < cosine - 1e-3
+    assert boroczky(120) == pytest.approx(cosine, abs=1e-15)
+    assert tightest(120, 4) == Bound(boroczky(120), "Boroczky")
+
+
+def test_boroczky_is_met_by_the_cross_polytope_and_rises():
+    assert boroczky(8) == 0
+    values = [boroczky(n) for n in (9, 10, 24, 25, 120, 1000, 10**6, 10**9)]
+    assert values == sorted(set(values))
+    # Three-dimensional balls have at most the density of a regular tetrahedron, 0.7797 (Rogers 1958).
+    n = 10**9
+    radius = math.acos(boroczky(n)) / 2
+    density = n * 4 / 3 * math.pi * radius**3 / (2 * math.pi**2)
+    assert density == pytest.approx(math.sqrt(18) * (math.acos(1 / 3) - math.pi / 3), abs=1e-5)
 
 
 TABLE = {  # rows of shared/facts/packing.md: n -> (d = 512, 256, 128)
@@ -144,6 +157,11 @@ def test_rejects_impossible_sizes(bound, num_points, dim, field):
         bound(num_points, dim)
 
 
+def test_boroczky_rejects_fewer_points_than_the_cross_polytope():
+    with pytest.raises(ValueError, match=r"^num_points must be at least 8"):
+        boroczky(7)
+
+
 def test_fejes_toth_rejects_a_pair():
     with pytest.raises(ValueError, match=r"^num_points must be at least 3"):
         fejes_toth(2)
@@ -164,7 +182,8 @@ def test_no_known_code_beats_the_bound():
 @pytest.mark.parametrize("entry", PROVEN, ids=lambda entry: f"{entry.num_points}-{entry.dim}")
 def test_an_entry_of_the_table_is_sharper_than_the_theorems_and_named(entry):
     n, d, value, reference = entry
-    assert value > max(levenshtein(n, d), fejes_toth(n) if d == 3 else -1) + 1e-6
+    special = {3: fejes_toth, 4: boroczky}.get(d, lambda _: -1)
+    assert value > max(levenshtein(n, d), special(n)) + 1e-6
     bound = tightest(n, d)
     assert bound.value == value
     assert bound.name == f"{reference} ({n} points, d = {d})"
