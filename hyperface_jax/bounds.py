@@ -3,8 +3,8 @@
 Two theorems cover every size. Rankin's settles ``n <= 2 d`` exactly. Levenshtein's, an optimal linear
 programming bound built from Jacobi polynomials, covers the rest and is attained by the sharp codes
 (icosahedron, E8, Leech, ...). On the ordinary sphere, Fejes Toth's is better for 20 points or more, and
-in four dimensions Boroczky's for most sizes. For some sizes, proofs of their own give more: :mod:`hyperface_jax.optima` lists them. :func:`tightest` picks
-the best. All computations are in float64.
+in four dimensions Boroczky's is for most sizes. For some sizes, proofs of their own give more:
+:mod:`hyperface_jax.optima` lists them. :func:`tightest` picks the best. All computations are in float64.
 
 References:
     R. A. Rankin, The closest packing of spherical caps in n dimensions, Glasgow Math. J. 2 (1955).
@@ -34,9 +34,10 @@ class Bound(NamedTuple):
     Attributes:
         value: Cosine that the closest pair of any configuration reaches or exceeds.
         name: ``"antipodal"``, ``"pigeonhole"``, ``"regular polygon"``, ``"simplex"``,
-            ``"Rankin orthoplex"``, ``"Levenshtein"``, ``"Fejes Toth"`` or ``"Boroczky"``, of which all but
-            the last three are attained for every size to which they apply; or the proof for a single size
-            that bounds this one, such as ``"Cohn, de Laat and Leijenhorst 2024 (288 points, d = 16)"``.
+            ``"Rankin orthoplex"``, ``"Levenshtein"``, ``"Fejes Toth"`` or ``"Boroczky"``, of which
+            all but the last three are attained for every size to which they apply; or the proof for a
+            single size that bounds this one, such as
+            ``"Cohn, de Laat and Leijenhorst 2024 (288 points, d = 16)"``.
     """
 
     value: float
@@ -155,8 +156,9 @@ def boroczky(num_points: int) -> float:
     """Return Boroczky's bound in ``R^4``: caps are nowhere denser than in a regular simplex of centers.
 
     A regular spherical tetrahedron of edge ``l`` has the dihedral angle
-    ``delta = arccos(cos(l) / (1 + 2 cos(l)))`` and a volume ``V`` with ``dV = 3 l d(delta)`` (Schlafli). The
-    bound is ``cos(l)`` for ``n = 2 pi (3 delta - pi) / V``. It is attained for n = 8 and 120 (the 600-cell).
+    ``delta = arccos(cos(l) / (1 + 2 cos(l)))`` and a volume ``V`` with ``dV = 3 l d(delta)``
+    (Schlafli). The bound is ``cos(l)`` for ``n = 2 pi (3 delta - pi) / V``. It is attained for n = 8 and
+    n = 120 (the 600-cell).
 
     Args:
         num_points: Number of unit vectors in ``R^4``, at least 8.
@@ -186,8 +188,8 @@ def boroczky(num_points: int) -> float:
     flat = (12 * 2**0.5 * math.pi * (3 * math.acos(1 / 3) - math.pi) / n) ** (1 / 3)
     if excess(math.pi / 2) >= 0:
         return 0.0
-    edge = brentq(excess, flat / 2, math.pi / 2, xtol=1e-16, rtol=1e-15)  # type: ignore[arg-type]
-    return math.cos(float(edge))
+    edge = float(brentq(excess, flat / 2, math.pi / 2, xtol=1e-16, rtol=1e-15))  # type: ignore[arg-type]
+    return math.cos(edge)
 
 
 def _dihedral(cosine: float) -> float:

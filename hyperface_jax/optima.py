@@ -74,7 +74,7 @@ OPTIMAL_CODES = (
     Optimum(66048, 256, 1 / 16, _COHN),
     Optimum(1050624, 1024, 1 / 32, _COHN),
 )
-"""Codes that are proven optimal and do not meet the bounds of Rankin, Levenshtein, Fejes Toth or Boroczky."""
+"""Codes that are proven optimal and do not meet the bound of a theorem in :mod:`.bounds`."""
 
 KISSING_BOUNDS = {
     5: (44, _MITTELMANN),

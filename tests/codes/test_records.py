@@ -25,7 +25,9 @@ def test_a_record_of_more_points_in_fewer_dimensions_counts():
     listed = codes.record(26, 8)
     assert listed is not None
     assert (listed.num_points, listed.dim) == (26, 8)
-    assert codes.record(25, 9).max_cosine <= listed.max_cosine
+    other = codes.record(25, 9)
+    assert other is not None
+    assert other.max_cosine <= listed.max_cosine
     assert codes.record(1025, 32) is None
 
 
