@@ -2,13 +2,15 @@
 
 Two theorems cover every size. Rankin's settles ``n <= 2 d`` exactly. Levenshtein's, an optimal linear
 programming bound built from Jacobi polynomials, covers the rest and is attained by the sharp codes
-(icosahedron, E8, Leech, ...). On the ordinary sphere, Fejes Toth's is better for 20 points or more.
-:func:`tightest` picks the best. All computations are in float64.
+(icosahedron, E8, Leech, ...). On the ordinary sphere, Fejes Toth's is better for 20 points or more, and
+in four dimensions Boroczky's is for most sizes. For some sizes, proofs of their own give more:
+:mod:`hyperface_jax.optima` lists them. :func:`tightest` picks the best. All computations are in float64.
 
 References:
     R. A. Rankin, The closest packing of spherical caps in n dimensions, Glasgow Math. J. 2 (1955).
     L. Fejes Toth, Uber die Abschatzung des kurzesten Abstandes zweier Punkte eines auf einer
     Kugelflache liegenden Punktsystems, Jber. Deutsch. Math.-Verein. 53 (1943).
+    K. Boroczky, Packing of spheres in spaces of constant curvature, Acta Math. Hungar. 32 (1978).
     V. I. Levenshtein, Universal bounds for codes and designs, Handbook of Coding Theory (1998).
     P. G. Boyvalenkov, P. D. Dragnev, D. P. Hardin, E. B. Saff, M. M. Stoyanova, Universal lower
     bounds for potential energy of spherical codes, Constr. Approx. 44 (2016), section 2.
@@ -21,6 +23,9 @@ import operator
 from typing import NamedTuple
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.optima import proven
+
+_EQUAL = 1e-12
 
 
 class Bound(NamedTuple):
@@ -29,8 +34,10 @@ class Bound(NamedTuple):
     Attributes:
         value: Cosine that the closest pair of any configuration reaches or exceeds.
         name: ``"antipodal"``, ``"pigeonhole"``, ``"regular polygon"``, ``"simplex"``,
-            ``"Rankin orthoplex"``, ``"Levenshtein"`` or ``"Fejes Toth"``. All but the last two are
-            attained for every size to which they apply.
+            ``"Rankin orthoplex"``, ``"Levenshtein"``, ``"Fejes Toth"`` or ``"Boroczky"``, of which
+            all but the last three are attained for every size to which they apply; or the proof for a
+            single size that bounds this one, such as
+            ``"Cohn, de Laat and Leijenhorst 2024 (288 points, d = 16)"``.
     """
 
     value: float
@@ -145,8 +152,65 @@ def fejes_toth(num_points: int) -> float:
     return (math.tan(math.pi * n / (6 * (n - 2))) ** -2 - 1) / 2
 
 
+def boroczky(num_points: int) -> float:
+    """Return Boroczky's bound in ``R^4``: caps are nowhere denser than in a regular simplex of centers.
+
+    A regular spherical tetrahedron of edge ``l`` has the dihedral angle
+    ``delta = arccos(cos(l) / (1 + 2 cos(l)))`` and a volume ``V`` with ``dV = 3 l d(delta)``
+    (Schlafli). The bound is ``cos(l)`` for ``n = 2 pi (3 delta - pi) / V``. It is attained for n = 8 and
+    n = 120 (the 600-cell).
+
+    Args:
+        num_points: Number of unit vectors in ``R^4``, at least 8.
+
+    Returns:
+        A cosine.
+
+    Raises:
+        InputError: ``num_points`` is too small.
+
+    Cost: A few milliseconds.
+
+    Examples:
+        >>> round(boroczky(120), 12), round(boroczky(1000), 6)
+        (0.809016994375, 0.952659)
+    """
+    from scipy.optimize import brentq
+
+    n = operator.index(num_points)
+    if n < 8:
+        raise InputError(f"num_points must be at least 8 for this bound, got {n}")
+
+    def excess(edge: float) -> float:
+        solid_angle = 3 * _dihedral(math.cos(edge)) - math.pi
+        return 2 * math.pi * solid_angle / _tetrahedron(edge) / n - 1
+
+    flat = (12 * 2**0.5 * math.pi * (3 * math.acos(1 / 3) - math.pi) / n) ** (1 / 3)
+    if excess(math.pi / 2) >= 0:
+        return 0.0
+    edge = float(brentq(excess, flat / 2, math.pi / 2, xtol=1e-16, rtol=1e-15))  # type: ignore[arg-type]
+    return math.cos(edge)
+
+
+def _dihedral(cosine: float) -> float:
+    return math.acos(cosine / (1 + 2 * cosine))
+
+
+def _tetrahedron(edge: float) -> float:
+    """Return the volume of the regular spherical tetrahedron: the integral of ``3 l d(delta)``."""
+    from scipy.integrate import quad
+
+    def slope(length: float) -> float:
+        c = math.cos(length)
+        return 3 * length * math.sin(length) / ((1 + 2 * c) * math.sqrt((1 + c) * (1 + 3 * c)))
+
+    return float(quad(slope, 0, edge, epsabs=0, epsrel=1e-13)[0])
+
+
 def tightest(num_points: int, dim: int) -> Bound:
-    """Return the best lower bound in this module on the largest cosine of ``n`` points in ``R^d``.
+    """Return the best known lower bound on the largest cosine of ``n`` points in ``R^d``.
+
+    It never falls as n grows, and never rises as d grows, up to rounding.
 
     Args:
         num_points: Number of unit vectors, at least 2.
@@ -163,6 +227,8 @@ def tightest(num_points: int, dim: int) -> Bound:
         Bound(value=-0.25, name='simplex')
         >>> tightest(10_000, 512).name
         'Levenshtein'
+        >>> tightest(288, 16)
+        Bound(value=0.25, name='Cohn, de Laat and Leijenhorst 2024 (288 points, d = 16)')
     """
     n, d = _validate(num_points, dim)
     if n == 2:
@@ -176,7 +242,15 @@ def tightest(num_points: int, dim: int) -> Bound:
     if d == 2:
         return Bound(levenshtein(n, d), "regular polygon")
     bound = Bound(levenshtein(n, d), "Levenshtein")
-    return max(bound, Bound(fejes_toth(n), "Fejes Toth")) if d == 3 else bound
+    if d == 3:
+        bound = max(bound, Bound(fejes_toth(n), "Fejes Toth"))
+    if d == 4:
+        bound = max(bound, Bound(boroczky(n), "Boroczky"))
+    entry = proven(n, d)
+    if entry is None or entry.value <= bound.value + _EQUAL:
+        return bound
+    size = f"{entry.num_points} points, d = {entry.dim}"
+    return Bound(entry.value, f"{entry.reference} ({size})")
 
 
 def _validate(num_points: int, dim: int) -> tuple[int, int]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hyperface_jax.bounds import Bound, fejes_toth, levenshtein, rankin, tightest
+from hyperface_jax.bounds import Bound, boroczky, fejes_toth, levenshtein, rankin, tightest
+from hyperface_jax.optima import OPTIMAL_CODES, PROVEN, proven
 
 CODES = Path(__file__).parents[2] / "shared/data/spherical_codes.json"
 
@@ -35,6 +36,19 @@ def test_sharp_codes_meet_levenshtein_with_equality(dim, num_points, cosine):
 def test_600_cell_is_optimal_but_not_levenshtein_sharp():
     cosine = (1 + 5**0.5) / 4
     assert cosine - 2e-3 < levenshtein(120, 4) < cosine - 1e-3
+    assert boroczky(120) == pytest.approx(cosine, abs=1e-15)
+    assert tightest(120, 4) == Bound(boroczky(120), "Boroczky")
+
+
+def test_boroczky_is_met_by_the_cross_polytope_and_rises():
+    assert boroczky(8) == 0
+    values = [boroczky(n) for n in (9, 10, 24, 25, 120, 1000, 10**6, 10**9)]
+    assert values == sorted(set(values))
+    # Three-dimensional balls have at most the density of a regular tetrahedron, 0.7797 (Rogers 1958).
+    n = 10**9
+    radius = math.acos(boroczky(n)) / 2
+    density = n * 4 / 3 * math.pi * radius**3 / (2 * math.pi**2)
+    assert density == pytest.approx(math.sqrt(18) * (math.acos(1 / 3) - math.pi / 3), abs=1e-5)
 
 
 TABLE = {  # rows of shared/facts/packing.md: n -> (d = 512, 256, 128)
@@ -143,6 +157,11 @@ def test_rejects_impossible_sizes(bound, num_points, dim, field):
         bound(num_points, dim)
 
 
+def test_boroczky_rejects_fewer_points_than_the_cross_polytope():
+    with pytest.raises(ValueError, match=r"^num_points must be at least 8"):
+        boroczky(7)
+
+
 def test_fejes_toth_rejects_a_pair():
     with pytest.raises(ValueError, match=r"^num_points must be at least 3"):
         fejes_toth(2)
@@ -155,5 +174,48 @@ def test_no_known_code_beats_the_bound():
     assert len(bounds) > 100
     for row, bound in zip(rows, bounds, strict=True):
         assert bound <= row["max_cos"] + 1e-9, row
-        if (row["d"], row["n"]) != (4, 120):  # listed with the Coxeter-Boroczky bound
-            assert bound == pytest.approx(row["lower_bound"], abs=1e-12), row
+        assert bound >= row["lower_bound"] - 1e-12, row
+        if row.get("optimal") == "proven":
+            assert bound == pytest.approx(row["max_cos"], abs=1e-9), row
+
+
+@pytest.mark.parametrize("entry", PROVEN, ids=lambda entry: f"{entry.num_points}-{entry.dim}")
+def test_an_entry_of_the_table_is_sharper_than_the_theorems_and_named(entry):
+    n, d, value, reference = entry
+    special = {3: fejes_toth, 4: boroczky}.get(d, lambda _: -1)
+    assert value > max(levenshtein(n, d), special(n)) + 1e-6
+    bound = tightest(n, d)
+    assert bound.value == value
+    assert bound.name == f"{reference} ({n} points, d = {d})"
+
+
+def test_an_entry_bounds_more_points_and_fewer_dimensions_but_not_the_others():
+    reference = "Cohn, de Laat and Leijenhorst 2024 (56 points, d = 20)"
+    assert tightest(60, 20) == Bound(1 / 15, reference)
+    assert tightest(56, 19) == Bound(1 / 15, reference)
+    assert tightest(55, 20) == Bound(1 / 21, reference.replace("56", "50").replace("= 20", "= 21"))
+    assert tightest(56, 22).name == "Levenshtein"
+    assert proven(49, 20) is None
+
+
+def test_the_decimals_of_the_table_solve_their_equations():
+    values = {(entry.num_points, entry.dim): entry.value for entry in OPTIMAL_CODES}
+    seven, ten, snub = values[7, 3], values[10, 3], values[24, 3]
+    assert 3 * seven**3 - 9 * seven**2 - 3 * seven + 1 == pytest.approx(0, abs=1e-14)
+    assert 7 * ten**3 - 4 * ten**2 - 2 * ten + 1 == pytest.approx(0, abs=1e-14)
+    assert math.degrees(math.acos(values[13, 3])) == pytest.approx(57.13670, abs=1e-5)
+    assert math.acos(values[14, 3]) == pytest.approx(0.971634742886224, abs=2e-15)
+    # Four triangles and a square meet in a vertex of the snub cube; their angles fill the circle.
+    triangle = math.acos(snub / (1 + snub))
+    square = 2 * math.atan(1 / math.sqrt(snub))
+    assert 4 * triangle + square == pytest.approx(2 * math.pi, abs=1e-14)
+
+
+@pytest.mark.parametrize("dim", [3, 4, 5, 9, 16, 20, 21, 23, 64, 256])
+def test_the_tightest_bound_is_monotone_in_n_and_d(dim):
+    near = [entry.num_points for entry in PROVEN if entry.dim in (dim, dim + 1)]
+    sizes = sorted({2 * dim + 1, 4 * dim, dim * dim, *near, *(n - 1 for n in near), 200_000})
+    values = [tightest(n, dim).value for n in sizes]
+    assert all(low <= high + 1e-12 for low, high in pairwise(values))
+    for n, value in zip(sizes, values, strict=True):
+        assert tightest(n, dim + 1).value <= value + 1e-12

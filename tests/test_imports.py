@@ -14,7 +14,7 @@ import hyperface_jax
 
 PACKAGE = Path(hyperface_jax.__file__).parent
 LAYERS = [
-    {"typing", "errors"},
+    {"typing", "errors", "optima"},
     {"sphere", "bounds", "meshes", "processes"},
     {"io"},
     {"pairwise"},

@@ -16,6 +16,7 @@ from hyperface_jax.codes.linear import (
     kerdock,
     quadratic,
 )
+from hyperface_jax.codes.records import Record, record
 from hyperface_jax.codes.sharp import (
     SHARP,
     cameron_goethals_seidel,
@@ -30,6 +31,7 @@ __all__ = [
     "SHARP",
     "CodeCheck",
     "LinearCode",
+    "Record",
     "SphericalCode",
     "best_known",
     "cameron_goethals_seidel",
@@ -45,6 +47,7 @@ __all__ = [
     "polygon",
     "punctured",
     "quadratic",
+    "record",
     "refinable",
     "restricted",
     "sharp_configuration",

@@ -27,7 +27,7 @@ def best_known(num_points: int, dim: int) -> SphericalCode:
 
     These are the codes of the catalog (shortened, punctured or padded with zeros), and combinations of
     several codes in orthogonal subspaces. For each max cosine, a dynamic program over the dimensions
-    finds the largest number of points that fit.
+    finds the largest number of points that fit. Others may know better: see :func:`record`.
 
     Args:
         num_points: number of points n, from 2 to 2^31 - 1.

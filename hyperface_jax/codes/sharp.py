@@ -52,14 +52,14 @@ def _points_of(name: str) -> NDArray:
     if name == "E8 roots":
         return _e8()
     if name == "Leech lattice":
-        return _leech()
+        return leech()
     if name == "Higman-Sims":
         return _higman_sims()
     if name == "276 equiangular lines":
         center = np.array([5, *[1] * 23]) / 48**0.5
         return _projected(_points_of("Leech lattice"), center, 3 / 24**0.5)
     whole, cosine = _DERIVED[name]
-    return _neighbors(_points_of(whole), cosine)
+    return neighbors(_points_of(whole), cosine)
 
 
 _DERIVED = {
@@ -110,14 +110,14 @@ def derived_quadrangle(q: int) -> SphericalCode:
 
 
 def _quadrangle(q: int) -> NDArray:
-    return _spanned(collinear(elliptic_quadric(q), q), -1 / q, q**-2, q * (q * q - q + 1))
+    return spanned(collinear(elliptic_quadric(q), q), -1 / q, q**-2, q * (q * q - q + 1))
 
 
 def _far_points(q: int) -> NDArray:
-    return _neighbors(_quadrangle(q), q**-2)
+    return neighbors(_quadrangle(q), q**-2)
 
 
-def _neighbors(points: NDArray, cosine: float) -> NDArray:
+def neighbors(points: NDArray, cosine: float) -> NDArray:
     """Return the points at a cosine to the first point, projected orthogonally to it and normalized."""
     return _projected(points, points[0], cosine)
 
@@ -137,10 +137,10 @@ def _projected(points: NDArray, center: NDArray, cosine: float) -> NDArray:
 def _e8() -> NDArray:
     halves = np.array(list(itertools.product((0.5, -0.5), repeat=8)))
     halves = halves[(halves < 0).sum(1) % 2 == 0]
-    return np.concatenate([_pairs(8, 1.0), halves]) / 2**0.5
+    return np.concatenate([pairs(8, 1.0), halves]) / 2**0.5
 
 
-def _pairs(dim: int, size: float) -> NDArray:
+def pairs(dim: int, size: float) -> NDArray:
     """Return all vectors with two entries ``+-size``."""
     rows = []
     for i, j in itertools.combinations(range(dim), 2):
@@ -152,7 +152,7 @@ def _pairs(dim: int, size: float) -> NDArray:
 
 
 @cache
-def _golay() -> NDArray:
+def golay() -> NDArray:
     """Return the 4096 words of the extended binary Golay code, ``[4096, 24]``."""
     residues = {i * i % 23 for i in range(1, 23)}
     word = np.array([int(i in residues) for i in range(23)])
@@ -166,9 +166,9 @@ def _golay() -> NDArray:
     return np.concatenate([words, words.sum(1, keepdims=True) % 2], axis=1)
 
 
-def _leech() -> NDArray:
+def leech() -> NDArray:
     """Return the 196,560 shortest vectors of the Leech lattice, ``[196560, 24]``."""
-    words = _golay()
+    words = golay()
     odd = np.where(words, -1.0, 1.0)[:, None] * np.where(np.eye(24), -3.0, 1.0)[None]
     signs = np.array(list(itertools.product((2.0, -2.0), repeat=8)))
     signs = signs[(signs < 0).sum(1) % 2 == 0]
@@ -176,20 +176,20 @@ def _leech() -> NDArray:
     eights = np.zeros((len(octads), len(signs), 24))
     for octad, rows in zip(octads, eights, strict=True):
         rows[:, octad == 1] = signs
-    vectors = [_pairs(24, 4.0), eights.reshape(-1, 24), odd.reshape(-1, 24)]
+    vectors = [pairs(24, 4.0), eights.reshape(-1, 24), odd.reshape(-1, 24)]
     return np.concatenate(vectors) / 32**0.5
 
 
 def _higman_sims() -> NDArray:
     """Return the 100 points of the Higman-Sims graph, ``[100, 22]``."""
-    words = _golay()
+    words = golay()
     octads = words[words.sum(1) == 8]
     hexads = octads[(octads[:, :2] == 1).all(1)][:, 2:]
     meets = np.zeros((100, 100), bool)
     meets[0, 1:23] = True
     meets[1:23, 23:] = hexads.T == 1
     meets[23:, 23:] = hexads @ hexads.T == 0
-    return _spanned(meets | meets.T, -4 / 11, 1 / 11, 22)
+    return spanned(meets | meets.T, -4 / 11, 1 / 11, 22)
 
 
 def elliptic_quadric(q: int) -> NDArray:
@@ -237,7 +237,7 @@ def _irreducible(q: int) -> tuple[int, int]:
     raise AssertionError("irreducible polynomials exist")
 
 
-def _spanned(meets: NDArray, adjacent: float, other: float, dim: int) -> NDArray:
+def spanned(meets: NDArray, adjacent: float, other: float, dim: int) -> NDArray:
     """Return points with the cosine ``adjacent`` for pairs in ``meets`` and ``other`` for the rest.
 
     They come from a pivoted Cholesky factor of the Gram matrix, so every machine gets the same points.

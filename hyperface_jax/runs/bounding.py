@@ -14,6 +14,8 @@ from hyperface_jax.runs.support.watch import QUIET, Watch
 if TYPE_CHECKING:
     from hyperface_jax.codes import SphericalCode
 
+_AS_GOOD = 1e-9
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
@@ -39,13 +41,16 @@ def bounds(config: Bounds, *, watch: Watch = QUIET) -> Result:
             verified.
     """
     del watch
-    from hyperface_jax.codes import best_known
+    from hyperface_jax.codes import best_known, record
 
     try:
         bound = tightest(config.num_ids, config.dim)
         code = best_known(config.num_ids, config.dim)
     except ValueError as error:
         raise InputError(f"`num_ids={config.num_ids}` `dim={config.dim}`: {error}") from error
+    listed = record(config.num_ids, config.dim)
+    if listed and listed.max_cosine >= code.max_cosine - _AS_GOOD:
+        listed = None
     summary: dict[str, Any] = {
         "num_ids": config.num_ids,
         "dim": config.dim,
@@ -54,6 +59,8 @@ def bounds(config: Bounds, *, watch: Watch = QUIET) -> Result:
         "min_angle_deg": math.degrees(math.acos(bound.value)),
         "best_known": code.max_cosine,
         "best_known_name": code.name,
+        "record": listed and listed.max_cosine,
+        "record_source": listed and listed.source,
         "verified": _verified(code) if config.verify else None,
     }
     return Result(None, summary, _in_words(summary))
@@ -77,6 +84,8 @@ def _in_words(summary: dict[str, Any]) -> str:
         f"  min angle  <= {summary['min_angle_deg']:.6f} degrees",
         f"  construction: {summary['best_known']:.9f} ({summary['best_known_name']})",
     ]
+    if summary["record"]:
+        lines.append(f"  record:       {summary['record']:.9f} ({summary['record_source']})")
     if found := summary["verified"]:
         lines.append(f"  verified:     {found['max_cosine']:.9f} over all {found['over']}")
     return "\n".join(lines)
