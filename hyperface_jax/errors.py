@@ -28,5 +28,5 @@ class Stopped(Exception):
     """
 
     def __init__(self, path: Path, text: str = "") -> None:
-        super().__init__(text or f"{path}: stopped and saved; run the same again to go on")
+        super().__init__(text or f"{path}: stopped and saved; run the same command to go on")
         self.path = path

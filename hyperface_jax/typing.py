@@ -6,7 +6,7 @@ Without it, the names stand for plain arrays.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
 
@@ -49,6 +49,7 @@ Number: TypeAlias = Any
 PRNGKey: TypeAlias = Key[Array, ""]
 
 
+@runtime_checkable
 class Update(Protocol):
     """Receive how much of a task is done, and its most important figure, such as the max cosine."""
 

@@ -2,13 +2,15 @@
 
 import json
 import re
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from hyperface_jax import codes
-from hyperface_jax.cli import pack_code
 from hyperface_jax.cli.main import main
+from hyperface_jax.runs import Pack, Stopped, Watch, pack
+from hyperface_jax.runs.packing import codes as stage
 
 
 def run(*words):
@@ -55,21 +57,20 @@ def test_the_seed_turns_the_code(tmp_path):
 
 
 def test_an_interrupted_code_goes_on_where_it_was(tmp_path, monkeypatch):
-    monkeypatch.setattr(pack_code, "_BLOCK", 500)
+    monkeypatch.setattr(stage, "_BLOCK", 500)
     whole = tmp_path / "whole"
     assert run(*code_words(whole)) == 0
 
-    class Stopping(pack_code.CountProgress):
-        def update(self, done, figure=""):
-            super().update(done, figure)
-            if done == 1000:
-                pack_code.StopRequest.requested = property(lambda self: True, lambda *_: None)
+    counts = iter(range(1, 100))
+
+    @contextmanager
+    def second_block():
+        yield lambda: next(counts) == 2
 
     out = tmp_path / "run"
-    with monkeypatch.context() as patched:
-        patched.setattr(pack_code, "CountProgress", Stopping)
-        patched.setattr(pack_code, "StopRequest", type("Stop", (pack_code.StopRequest,), {}))
-        assert run(*code_words(out)) == 130
+    config = Pack(num_ids=3000, dim=64, init="code", steps=0, devices=1, out=out)
+    with pytest.raises(Stopped):
+        pack(config, watch=Watch(stopping=second_block))
     assert not (out / "summary.json").exists()
     partial = np.load(out / ".embeddings.npy.partial", mmap_mode="r")
     assert partial[:1000].any(axis=1).all()
@@ -93,12 +94,12 @@ def test_a_finished_code_stays_and_other_settings_are_refused(tmp_path, capsys):
 
 
 def test_rows_that_are_not_the_code_are_found_out(tmp_path, monkeypatch):
-    rotated_rows = pack_code.rotated_rows
+    rotated_rows = stage.rotated_rows
 
     def broken(code, rotation):
         return rotated_rows(code, rotation.at[:, 0].set(0))
 
-    monkeypatch.setattr(pack_code, "rotated_rows", broken)
+    monkeypatch.setattr(stage, "rotated_rows", broken)
     with pytest.raises(AssertionError, match="was written"):
         run(*code_words(tmp_path / "run"))
 
