@@ -25,9 +25,9 @@ HEAD = """\
 <!-- Written by `python -m benchmarks.command_line`: change the settings, not this page. -->
 # The command line
 
-`hyperface VERB --help` prints what stands here. An option with `...` takes several values. A switch such as
-`--flip` has a second form, `--no-flip`. The same settings are dataclasses in Python: [runs](api/runs.md).
-Settings may come [from a file](faq.md#may-i-keep-settings-in-a-file).
+`hyperface VERB --help` prints what stands here. An option with `...` takes several values. A switch such
+as `--flip` has a second form, `--no-flip`. Settings may come
+[from a file](faq.md#may-i-keep-settings-in-a-file). In Python they are dataclasses: [runs](api/runs.md).
 """
 
 
