@@ -22,8 +22,9 @@ from hyperface_jax.cli._verbs import EXAMPLES, VERBS
 
 PAGE = ROOT / "docs" / "commands.md"
 HEAD = """\
-<!-- Written by `python -m benchmarks.command_line`: change the settings, not this page. -->
 # The command line
+
+<!-- Written by `python -m benchmarks.command_line`: change the settings, not this page. -->
 
 `hyperface VERB --help` prints what stands here. An option with `...` takes several values. A switch such
 as `--flip` has a second form, `--no-flip`. Settings may come

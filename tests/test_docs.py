@@ -324,7 +324,8 @@ def test_commands_are_found():
     assert verbs >= {"pack", "faces", "embed", "synthesize", "train", "evaluate", "plan", "demo"}
 
 
-OTHERS = {"--no-python", "--nproc-per-node", "--work", "--check", "--version", "--print-completion"}
+OTHERS = {"--no-python", "--nproc-per-node", "--work", "--check"}
+OTHERS |= {"--help", "--version", "--print-completion"}
 """Options of other programs, and of the command line without a verb."""
 
 
@@ -339,7 +340,9 @@ def test_options_in_the_text_exist():
     options |= {option.replace("--", "--no-", 1) for option in options} | OTHERS
     for page in PAGES:
         spans = re.findall(r"`([^`\n]+)`", FENCE.sub("", page.read_text()))
-        shown = {word for span in spans for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", span)}
+        shown = {
+            word for span in spans for word in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", span)
+        }
         assert shown <= options, f"{_name(page)}: {sorted(shown - options)}"
 
 
