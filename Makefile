@@ -64,6 +64,7 @@ bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchm
 	$(BIN)/python -m benchmarks.closed_loop
 	$(BIN)/python -m benchmarks.tutorial
 	$(BIN)/python -m benchmarks.tables
+	$(BIN)/python -m benchmarks.command_line
 
 wheel: build/wheel/.built
 

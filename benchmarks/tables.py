@@ -413,6 +413,34 @@ def closed_loop(part: str, figures: dict[str, Any]) -> str:
     return _table(["identities", *(title for title, *_ in columns)], rows)
 
 
+def gains(figures: dict[str, Any]) -> str:
+    """What packing gains a recognizer, for the ways that the README names."""
+    rows = []
+    for (part, name), label in _WAYS.items():
+        found = [row for row in figures["parts"].get(part, []) if row["name"] == name]
+        rows += [
+            [
+                label,
+                _estimate(row["mean_accuracy"], 100, 1),
+                _estimate(row["accuracy_gain"], 100, 1),
+            ]
+            for row in found
+        ]
+    return _table(["identities", "verification accuracy, %", "gain over unpacked ones, %"], rows)
+
+
+_WAYS = {
+    ("packing", "unpacked"): "unpacked",
+    ("manifold", "span-4"): "packed near the span of 4 gallery rows, alpha 8 (`hyperface demo`)",
+    ("alpha", "alpha-0.5"): "packed near one gallery row, alpha 0.5 (the default)",
+    ("packing", "packed"): "packed near one gallery row, alpha 2",
+    ("gallery", "packed"): "the same, run again in another session",
+    ("alpha", "alpha-0.0"): "packed without regard to the gallery",
+    ("packing", "paper"): "packed by the paper's Algorithm 1, alpha 2",
+    ("packing", "real"): "real toy persons at random, not packed",
+}
+
+
 def _estimate(value: dict[str, Any] | None, scale: float, digits: int) -> str:
     if value is None:
         return ""
@@ -516,6 +544,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "convolutions": ("convolutions", convolutions),
     "synthesis": ("synthesis", synthesis),
     "toy_models": ("closed_loop", toy_models),
+    "gains": ("closed_loop", gains),
     "demo": ("demo", demo),
     "tutorial_figures": ("tutorial", tutorial_figures),
     "tutorial_costs": ("tutorial", tutorial_costs),

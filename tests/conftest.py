@@ -1,6 +1,9 @@
 """How the tests run: one core a worker, programs compiled in haste, eight devices."""
 
 import os
+import subprocess
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,10 @@ import pytest
 HASTE = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 MAPPINGS = Path("/proc/self/maps")
 MOST_MAPPINGS = 20_000  # Linux allows 65,530
+RECORDER = """#!/bin/sh
+printf '%s\\0' "$@" >> "$COMMANDS"
+printf '\\n' >> "$COMMANDS"
+"""
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
 
 
@@ -58,6 +65,46 @@ def pytest_runtest_setup(item):
         os.environ[HASTE] = "1" if is_hasty else "0"
         jax.config.update("jax_disable_most_optimizations", is_hasty)
         jax.clear_caches()
+
+
+@pytest.fixture(scope="session")
+def commands_of(tmp_path_factory):
+    """Return a function from a block to the words of its ``hyperface`` commands.
+
+    Bash reads the block in the current folder as the page has it; what it would start is only noted.
+    """
+    folder = tmp_path_factory.mktemp("commands")
+    commands, program = folder / "commands", folder / "hyperface"
+    program.write_text(RECORDER)
+    program.chmod(0o755)
+    path = (folder, Path(sys.executable).parent, os.environ["PATH"])
+    variables = os.environ | {
+        "PATH": os.pathsep.join(map(os.fspath, path)),
+        "COMMANDS": os.fspath(commands),
+    }
+
+    def commands_of(block):
+        commands.write_text("")
+        subprocess.run(["bash", "-euc", block], env=variables, check=True)
+        return [line.split("\0")[:-1] for line in commands.read_text().splitlines()]
+
+    return commands_of
+
+
+@pytest.fixture(scope="session")
+def on_one_device():
+    """Return a context in which there is one device, as on most machines of users."""
+
+    @contextmanager
+    def on_one_device():
+        device = jax.devices()[:1]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jax, "device_count", lambda: 1)
+            for devices in ("devices", "local_devices"):
+                patch.setattr(jax, devices, lambda: device)
+            yield
+
+    return on_one_device
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ import jax
 import numpy as np
 import pytest
 
+from hyperface_jax.cli.main import main
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
@@ -101,6 +103,18 @@ def test_the_site_needs_no_network_for_its_own_parts(site):
         assert not loaded, path
 
 
+def test_search_formulas_and_sources_are_there_without_a_network(site):
+    """Pages that are opened from disk find an index in a script, and draw what is in them."""
+    page = (site / "packing.html").read_text()
+    assert 'src="javascripts/iframe-worker.js"' in page
+    assert (site / "javascripts" / "iframe-worker.js").exists()
+    index = (site / "search" / "search_index.js").read_text()
+    assert index.startswith("var __index = {")
+    assert "packing.html#the-soft-maximum" in index
+    assert page.count("<math ") == DOCS.joinpath("packing.md").read_text().count("```math") > 1
+    assert "hyperface_jax/bounds" in (site / "api" / "bounds.html").read_text()
+
+
 def test_every_public_name_has_an_entry(site):
     missing = []
     for package in PUBLIC:
@@ -123,7 +137,7 @@ def test_relative_links_lead_to_files(page):
     for link in links:
         if not re.match(r"\w+:", link):
             path, _, anchor = link.partition("#")
-            target = ROOT / path
+            target = ROOT / path if path else page
             assert target.exists(), link
             assert not anchor or anchor in _headings(target), link
 
@@ -131,6 +145,54 @@ def test_relative_links_lead_to_files(page):
 def _headings(page):
     titles = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
     return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+
+
+# The README
+
+README = ROOT / "README.md"
+TABLE = re.compile(r"^\|.*\n\| ---.*\n(?:\|.*\n)*", re.MULTILINE)
+NEWCOMERS = ("gallery", "code", "lower bounds", "sweep", "polish", "certified", "keep-out", "0.391")
+"""What the glossary explains, as the README would write it."""
+
+
+def _prose(page):
+    text = re.sub(r"<!--.*?-->", "", FENCE.sub("", page.read_text()))
+    return re.sub(r"\]\([^)]*\)", "]", TABLE.sub("", text))
+
+
+def test_the_readme_is_one_screen():
+    assert 300 < len(_prose(README).split()) <= 700
+    assert len(TABLE.findall(README.read_text())) == 2
+
+
+@pytest.mark.parametrize("word", NEWCOMERS)
+def test_the_readme_explains_a_word_where_it_is_first_used(word):
+    text = re.sub(r"`[^`\n]+`", "", FENCE.sub("", TABLE.sub("", README.read_text())))
+    first = re.search(rf"(?<![\w-]){word}(?![\w-])", text)
+    if first:
+        assert text[first.end() :].startswith("](docs/glossary.md#"), text[first.start() - 60 :][
+            :99
+        ]
+
+
+def test_the_commands_of_the_readme_run_in_an_empty_folder(
+    as_users_run_it, commands_of, on_one_device
+):
+    (block,) = (block for block in _blocks(README, "bash") if "hyperface faces" in block)
+    with on_one_device():
+        for words in commands_of(block):
+            assert main(words) == 0, words
+    assert np.load("identities/embeddings.npy").shape == (20, 128)
+    assert json.loads(Path("data/summary.json").read_text())["num_images"] == 40
+    assert Path("data/contact_sheet.png").exists()
+
+
+def test_the_command_line_page_is_that_of_the_parser(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import command_line
+
+    monkeypatch.setattr(sys, "argv", ["command_line", "--check"])
+    assert command_line.main() == 0, capsys.readouterr().out
 
 
 # Python
@@ -262,7 +324,8 @@ def test_commands_are_found():
     assert verbs >= {"pack", "faces", "embed", "synthesize", "train", "evaluate", "plan", "demo"}
 
 
-OTHERS = {"--no-python", "--nproc-per-node", "--work", "--check", "--version", "--print-completion"}
+OTHERS = {"--no-python", "--nproc-per-node", "--work", "--check"}
+OTHERS |= {"--help", "--version", "--print-completion"}
 """Options of other programs, and of the command line without a verb."""
 
 
@@ -277,7 +340,9 @@ def test_options_in_the_text_exist():
     options |= {option.replace("--", "--no-", 1) for option in options} | OTHERS
     for page in PAGES:
         spans = re.findall(r"`([^`\n]+)`", FENCE.sub("", page.read_text()))
-        shown = {word for span in spans for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", span)}
+        shown = {
+            word for span in spans for word in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", span)
+        }
         assert shown <= options, f"{_name(page)}: {sorted(shown - options)}"
 
 

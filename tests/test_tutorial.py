@@ -1,11 +1,8 @@
 """Who follows the tutorial in the toy world gets the numbers that its page prints."""
 
-import os
-import subprocess
 from contextlib import chdir
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -14,11 +11,6 @@ from hyperface_jax.cli.main import main
 pytestmark = pytest.mark.in_order
 ROOT = Path(__file__).parents[1]
 STAGES = ("pack", "synthesize", "train", "evaluate", "leakage", "diversity")
-# Bash reads a block as the page has it; what it would start is left for this process to run.
-RECORDER = """#!/bin/sh
-printf '%s\\0' "$@" >> "$COMMANDS"
-printf '\\n' >> "$COMMANDS"
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -29,47 +21,30 @@ def from_the_root(monkeypatch):
 class Follower:
     """Somebody who goes through the toy blocks of the page, in one process."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, commands_of, on_one_device):
         from benchmarks.tutorial import toy_blocks
 
-        self.folder, self.blocks = folder / "follower", toy_blocks()
-        self.programs, self.commands = folder / "programs", folder / "commands"
-        for path in (self.folder, self.programs):
-            path.mkdir()
-        recorder = self.programs / "hyperface"
-        recorder.write_text(RECORDER)
-        recorder.chmod(0o755)
+        self.folder, self.blocks, self.commands_of = folder, toy_blocks(), commands_of
+        self.on_one_device = on_one_device
 
     def until(self, name):
         """Follow until the file of that name is there."""
-        device = jax.devices()[:1]
-        with chdir(self.folder), pytest.MonkeyPatch.context() as patch:
-            # One device, as on the machine whose numbers are printed.
-            patch.setattr(jax, "device_count", lambda: 1)
-            for devices in ("devices", "local_devices"):
-                patch.setattr(jax, devices, lambda: device)
+        # One device, as on the machine whose numbers are printed.
+        with chdir(self.folder), self.on_one_device():
             while not Path(name).exists():
                 language, block = self.blocks.pop(0)
                 if language == "python":
                     exec(block, {})
                 else:
-                    for words in self._commands(block):
+                    for words in self.commands_of(block):
                         assert main(words) == 0, words
-
-    def _commands(self, block):
-        from benchmarks.tutorial import environment
-
-        self.commands.unlink(missing_ok=True)
-        variables = environment(self.programs) | {"COMMANDS": os.fspath(self.commands)}
-        subprocess.run(["bash", "-euc", block], env=variables, check=True)
-        return [line.split("\0")[:-1] for line in self.commands.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
-def follower(tmp_path_factory):
+def follower(tmp_path_factory, commands_of, on_one_device):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT))
-        return Follower(tmp_path_factory.mktemp("tutorial"))
+        return Follower(tmp_path_factory.mktemp("tutorial"), commands_of, on_one_device)
 
 
 def test_the_toy_commands_make_a_gallery(follower):

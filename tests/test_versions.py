@@ -1,4 +1,4 @@
-"""The versions that CI runs are those that pyproject.toml and the README speak of."""
+"""The versions that CI runs are those that pyproject.toml and the documents speak of."""
 
 import re
 import tomllib
@@ -39,8 +39,8 @@ def test_the_versions_tested_are_admitted(name):
 
 
 @pytest.mark.parametrize("name", PINNED)
-def test_the_readme_names_the_jax_tested(name):
-    assert f"| {_pins(name)['jax']} |" in (ROOT / "README.md").read_text()
+def test_the_faq_names_the_jax_tested(name):
+    assert f"| {_pins(name)['jax']} |" in (ROOT / "docs" / "faq.md").read_text()
 
 
 def test_the_classifiers_name_the_pythons_of_the_readme():

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name not in ("tyro", "rich", "yaml"):
             raise
-        print("hyperface needs its extras: pip install 'hyperface_jax[cli]'", file=sys.stderr)
+        print("hyperface needs its extras: pip install '.[cli]' in a checkout", file=sys.stderr)
         return _BAD_INPUT
     finally:
         _let_go_of_a_closed_pipe()

@@ -265,7 +265,7 @@ def _import_diffusers(name: str) -> Any:
         return importlib.import_module("diffusers")
     except ImportError as error:
         raise InputError(
-            f"{name}: needs {error.name}; pip install 'hyperface_jax[synthesis]'"
+            f"{name}: needs {error.name}; pip install '.[synthesis]' in a checkout"
         ) from error
 
 

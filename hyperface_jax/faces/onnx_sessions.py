@@ -25,7 +25,7 @@ def open_session(path: StrPath) -> Any:
         import onnxruntime
     except ImportError as error:
         raise InputError(
-            f"{name}: ONNX models need onnxruntime; pip install 'hyperface_jax[onnx]'"
+            f"{name}: ONNX models need onnxruntime; pip install '.[onnx]' in a checkout"
         ) from error
     available = onnxruntime.get_available_providers()
     options = onnxruntime.SessionOptions()

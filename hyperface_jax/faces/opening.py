@@ -55,5 +55,5 @@ def open_recognizer(
         return load_recognizer(path, mesh=mesh, color=color)
     except ImportError as error:
         raise InputError(
-            f"{name}: needs {error.name}; pip install 'hyperface_jax[recognition]'"
+            f"{name}: needs {error.name}; pip install '.[recognition]' in a checkout"
         ) from error

@@ -18,7 +18,7 @@ try:
     import orbax.checkpoint as ocp
 except ImportError as error:
     raise InputError(
-        "checkpoints need orbax-checkpoint: pip install 'hyperface_jax[cli]'"
+        "checkpoints need orbax-checkpoint: pip install '.[cli]' in a checkout"
     ) from error
 
 _MOST_BYTES_COPIED = 2**30

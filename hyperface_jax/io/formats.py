@@ -241,7 +241,7 @@ def _list_lengths(chunk: Any) -> np.ndarray:
 
 
 def _missing_extra(name: str, library: str) -> InputError:
-    return InputError(f"{name}: reading it needs {library}; pip install 'hyperface_jax[cli]'")
+    return InputError(f"{name}: reading it needs {library}; pip install '.[cli]' in a checkout")
 
 
 _MAGICS = {

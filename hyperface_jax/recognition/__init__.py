@@ -132,7 +132,7 @@ def __getattr__(name: str) -> Any:
         if (error.name or "").startswith("hyperface_jax"):
             raise
         raise InputError(
-            f"{name} needs {error.name}: pip install 'hyperface_jax[recognition]'"
+            f"{name} needs {error.name}: pip install '.[recognition]' in a checkout"
         ) from error
     return getattr(module, name)
 

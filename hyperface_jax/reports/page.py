@@ -43,7 +43,7 @@ def _environment() -> Any:
     try:
         import jinja2
     except ImportError as error:
-        raise InputError("the report needs jinja2: pip install 'hyperface_jax[cli]'") from error
+        raise InputError("the report needs jinja2: pip install '.[cli]' in a checkout") from error
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

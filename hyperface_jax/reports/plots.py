@@ -188,7 +188,7 @@ def new_plot(theme: Theme, size: tuple[float, float]) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError("figures need matplotlib: pip install 'hyperface_jax[cli]'") from error
+        raise InputError("figures need matplotlib: pip install '.[cli]' in a checkout") from error
     return Figure(figsize=size, facecolor=theme.surface, layout="constrained")
 
 

@@ -120,7 +120,7 @@ def __getattr__(name: str) -> Any:
         if (error.name or "").startswith("hyperface_jax"):
             raise
         raise InputError(
-            f"{name} needs {error.name}: pip install 'hyperface_jax[{home.extra}]'"
+            f"{name} needs {error.name}: pip install '.[{home.extra}]' in a checkout"
         ) from error
     return getattr(module, name)
 

@@ -275,7 +275,7 @@ def _require_libraries(config: Arc2FaceConfig) -> None:
             importlib.import_module(name)
         except ImportError as error:
             raise InputError(
-                f"Arc2Face needs {error.name or name}; pip install 'hyperface_jax[synthesis]'"
+                f"Arc2Face needs {error.name or name}; pip install '.[synthesis]' in a checkout"
             ) from error
 
 

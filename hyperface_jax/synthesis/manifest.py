@@ -318,6 +318,6 @@ def _libraries() -> tuple[Any, Any]:
         import pyarrow.parquet
     except ImportError as error:
         raise InputError(
-            "manifest: needs pyarrow; pip install 'hyperface_jax[synthesis]'"
+            "manifest: needs pyarrow; pip install '.[synthesis]' in a checkout"
         ) from error
     return pyarrow, pyarrow.parquet

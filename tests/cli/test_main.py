@@ -322,7 +322,7 @@ def test_a_missing_extra(capsys, monkeypatch):
     monkeypatch.delattr("hyperface_jax.cli._parser")
     monkeypatch.setitem(sys.modules, "tyro", None)
     assert main(PACK) == 2
-    needed = "hyperface needs its extras: pip install 'hyperface_jax[cli]'\n"
+    needed = "hyperface needs its extras: pip install '.[cli]' in a checkout\n"
     assert capsys.readouterr().err == needed
 
 

@@ -170,6 +170,18 @@ def test_extending_leaves_the_old_rows_bit_identical(tmp_path):
     assert summary(new)["max_cosine"] == pytest.approx(scores[30:].max(), abs=1e-6)
 
 
+def test_extending_says_when_the_gallery_is_left_out(tmp_path, gallery, capsys):
+    old = tmp_path / "old"
+    near = ("--gallery", gallery, "--steps", 10)
+    assert run("pack", "--num-ids", 10, *near, "--out", old) == 0
+    more = ("pack", "--num-ids", 3, "--frozen", old / "embeddings.npy", "--quiet")
+    capsys.readouterr()
+    assert run(*more, *near, "--out", tmp_path / "near") == 0
+    assert "gallery" not in capsys.readouterr().err
+    assert run(*more, "--steps", 10, "--out", tmp_path / "free") == 0
+    assert "embeddings.npy: was packed near a gallery" in capsys.readouterr().err
+
+
 def test_extending_a_polished_packing_keeps_its_float64_bits(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     assert run("pack", "--num-ids", 8, "--dim", 3, "--polish", "--out", old) == 0

@@ -157,7 +157,7 @@ def test_what_is_no_recognizer_is_named(tmp_path, name):
 def test_a_library_that_is_missing_names_the_extra(tmp_path, monkeypatch, name, module, extra):
     (tmp_path / name).write_text("anything")
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(InputError, match=rf"pip install 'hyperface_jax\[{extra}\]'"):
+    with pytest.raises(InputError, match=rf"pip install '\.\[{extra}\]' in a checkout"):
         open_recognizer(tmp_path / name)
 
 

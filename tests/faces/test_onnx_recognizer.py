@@ -178,5 +178,5 @@ def test_a_file_that_is_no_recognizer_is_named(tmp_path, case):
 def test_without_onnxruntime_the_extra_is_named(tmp_path, monkeypatch):
     path = tiny.write(tmp_path / "a.onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(InputError, match=r"pip install 'hyperface_jax\[onnx\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[onnx\]' in a checkout"):
         OnnxRecognizer(path)

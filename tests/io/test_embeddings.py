@@ -387,7 +387,7 @@ def test_a_missing_library_names_the_extra(tmp_path, points, monkeypatch):
         path = tmp_path / f"faces.{kind}"
         WRITERS[kind](path, points)
         monkeypatch.setitem(sys.modules, library, None)
-        assert "pip install 'hyperface_jax[cli]'" in assert_one_line(path, library.split(".")[0])
+        assert "pip install '.[cli]' in a checkout" in assert_one_line(path, library.split(".")[0])
 
 
 def test_check_same_dim(tmp_path, points):

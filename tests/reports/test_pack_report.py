@@ -471,4 +471,4 @@ def test_missing_libraries_name_the_extra(make_run, monkeypatch):
     run = make_run()
     for library in ("matplotlib.figure", "jinja2"):
         monkeypatch.setitem(sys.modules, library, None)
-        assert_refused(run, r"need.*pip install 'hyperface_jax\[cli\]'")
+        assert_refused(run, r"need.*pip install '\.\[cli\]' in a checkout")

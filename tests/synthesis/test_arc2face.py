@@ -643,7 +643,7 @@ def test_a_scheduler_that_draws_noise_is_refused(copy):
 def test_without_a_library_the_extra_is_named(folder, monkeypatch, library):
     monkeypatch.setitem(sys.modules, library, None)
     message = refusal(folder)
-    assert f"needs {library}; pip install 'hyperface_jax[synthesis]'" in message
+    assert f"needs {library}; pip install '.[synthesis]' in a checkout" in message
 
 
 def test_the_tiny_model_is_the_same_for_the_same_seed(folder, tmp_path):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.embeddings import Embeddings, check_same_dim, read_embeddings, read_points
+from hyperface_jax.io.files import read_json
+from hyperface_jax.io.run_directory import CONFIG
 from hyperface_jax.packing.interior_point import MAX_VARIABLES
 from hyperface_jax.runs.packing.settings import ALPHA, LEARNING_RATE, NAMED_STARTS, Pack
 from hyperface_jax.runs.support.settings import command, plain
@@ -60,7 +63,16 @@ def read_inputs(config: Pack, watch: Watch) -> Inputs:
     for file in files:
         if file.num_duplicates:
             watch.warn(f"{file.path}: {file.num_duplicates} rows repeat an earlier row")
+    if frozen and not gallery and _has_gallery(frozen.path.parent / CONFIG):
+        watch.warn(
+            f"{frozen.path}: was packed near a gallery; without `gallery` the new rows are not"
+        )
     return Inputs(dim, gallery, start, frozen, _output_rows(frozen), keep_out)
+
+
+def _has_gallery(config: Path) -> bool:
+    """Return whether the run whose settings are in a file was given a gallery; no file, no run."""
+    return config.exists() and bool(read_json(config).get("gallery"))
 
 
 def _output_rows(frozen: Embeddings | None) -> np.ndarray | None:
