@@ -22,8 +22,7 @@ packed = runs.pack(
     runs.Pack(
         num_ids=12,
         gallery=gallery,
-        alpha=8,
-        neighbors=4,
+        alpha=2,
         steps=50,
         out=folder / "packing",
         devices=1,

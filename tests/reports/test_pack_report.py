@@ -14,7 +14,7 @@ from hyperface_jax.io.files import (
     atomic_write_jsonl,
     read_json,
 )
-from hyperface_jax.reports import page
+from hyperface_jax.reports import page, plots
 from hyperface_jax.reports.pack import write_report
 from hyperface_jax.reports.plots import (
     DARK,
@@ -401,7 +401,7 @@ def test_histograms_hold_every_identity(draw):
         expected = np.histogram(values, edges)[0]
         assert expected.sum() == values.size
         assert counts.max() == expected.max()
-        assert index.size == figures._NUM_BINS + 1
+        assert index.size == plots._NUM_BINS + 1
 
 
 def test_histogram_marks():
@@ -421,7 +421,7 @@ def boxes(figure):
     return {text.get_text(): text.get_window_extent() for text in shown if text.get_visible()}
 
 
-@pytest.mark.parametrize("size", [figures.WIDE, NARROW])
+@pytest.mark.parametrize("size", [plots.WIDE, NARROW])
 @pytest.mark.parametrize(
     ("bound", "largest"), [(0.1, 0.2), (0.2, 0.2), (-1.0, 1.0), (0.199, 0.2), (0.999, 1.0)]
 )
@@ -432,8 +432,8 @@ def test_labels_stay_inside_and_apart(size, bound, largest):
     values = np.linspace(0.1, 0.9, 50)
     figure = nearest_histogram(values, np.full(50, largest), summary, size=size)
     extents = boxes(figure)
-    labels = [extents[f"Rankin orthoplex bound {figures.number(bound)}"]]
-    labels += [extents[f"max {figures.number(largest)}"], extents["Start"]]
+    labels = [extents[f"Rankin orthoplex bound {plots.number(bound)}"]]
+    labels += [extents[f"max {plots.number(largest)}"], extents["Start"]]
     width, height = figure.canvas.get_width_height()
     for i, label in enumerate(labels):
         assert 0 <= label.x0 < label.x1 <= width
