@@ -58,6 +58,7 @@ bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchm
 	$(BIN)/python -m benchmarks.tpu_aot
 	$(BIN)/python -m benchmarks.million
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.class_norms
 	$(BIN)/python -m benchmarks.convolutions
 	$(BIN)/python -m benchmarks.synthesis
 	$(BIN)/python -m benchmarks.demo

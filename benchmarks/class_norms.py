@@ -31,20 +31,15 @@ def main() -> None:
     labels = np.repeat(np.arange(NUM_PERSONS), IMAGES_PER_PERSON)
     source = ArraySource(images.reshape(-1, *images.shape[2:]), labels)
     unseen = draw_persons(1, "test", NUM_UNSEEN, IMAGES_OF_UNSEEN, preset="mixed")
-    rows = [
-        train(source, unseen, norm, warmup, seed)
-        for warmup in (0.0, 1.0)
-        for norm in (1.0, None)
-        for seed in SEEDS
-    ]
+    rows = [train(source, unseen, norm, seed) for norm in (1.0, None) for seed in SEEDS]
     write_result("class_norms", {"persons": NUM_PERSONS, "images": len(labels), "rows": rows})
 
 
 def train(
-    source: ArraySource, unseen: np.ndarray, class_norm: float | None, warmup: float, seed: int
+    source: ArraySource, unseen: np.ndarray, class_norm: float | None, seed: int
 ) -> dict[str, Any]:
     """Train once; return the loss and the EER of unseen persons after each epoch."""
-    recipe = replace(RECIPE, class_norm=class_norm, warmup_epochs=warmup)
+    recipe = replace(RECIPE, class_norm=class_norm)
     backbone = replace(backbone_config("iresnet_nano"), embedding_dim=128)
     training = make_training(source, backbone, recipe, seed=seed)
     losses: list[float] = []
@@ -57,7 +52,6 @@ def train(
     fit(training, on_epoch=look)
     row = {
         "class_norm": class_norm,
-        "warmup_epochs": warmup,
         "seed": seed,
         "losses": losses,
         "eer": rates,

@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
+from statistics import fmean as mean
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -372,6 +373,20 @@ def training(figures: dict[str, Any]) -> str:
     return _table(header, rows)
 
 
+def class_norms(figures: dict[str, Any]) -> str:
+    """What the length of the class weights at the start does to early training."""
+    epochs = range(1, 1 + len(figures["rows"][0]["losses"]))
+    header = ["class weights start at", "figure", *(f"epoch {epoch}" for epoch in epochs)]
+    rows = []
+    for norm, start in ((1.0, "length 1 (AdaFace)"), (None, "N(0, 0.01^2) (insightface)")):
+        runs = [row for row in figures["rows"] if row["class_norm"] == norm]
+        losses = (mean(values) for values in zip(*(row["losses"] for row in runs), strict=True))
+        rates = (mean(values) for values in zip(*(row["eer"] for row in runs), strict=True))
+        rows.append([start, "loss", *(f"{loss:.1f}" for loss in losses)])
+        rows.append(["", "EER, %", *(f"{100 * rate:.1f}" for rate in rates)])
+    return _table(header, rows)
+
+
 def convolutions(figures: dict[str, Any]) -> str:
     """Every formulation of a convolution and its gradients, milliseconds."""
     rows = []
@@ -541,6 +556,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "scaling": ("scaling", scaling),
     "precision": ("precision", precision),
     "training": ("training", training),
+    "class_norms": ("class_norms", class_norms),
     "convolutions": ("convolutions", convolutions),
     "synthesis": ("synthesis", synthesis),
     "toy_models": ("closed_loop", toy_models),

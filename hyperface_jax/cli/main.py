@@ -112,7 +112,11 @@ def _run(settings: Any, general: Any) -> int:
     code = 0
     try:
         result = getattr(runs, type(settings).__name__.lower())(settings, watch=watch)
-        text = json.dumps(result.summary, indent=2) if general.json else translate(result.text)
+        text = (
+            json.dumps(result.summary, indent=2, ensure_ascii=False)
+            if general.json
+            else translate(result.text)
+        )
     except InputError as error:
         raise InputError(translate(str(error))) from error
     except Stopped as stopped:

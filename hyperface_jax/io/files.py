@@ -151,7 +151,7 @@ def atomic_write_json(path: StrPath, value: Any) -> None:
         InputError: as for :func:`atomic_write_bytes`.
         TypeError: ``value`` holds something that JSON cannot represent.
     """
-    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain_json(value), indent=2, ensure_ascii=False, allow_nan=False)
     atomic_write_text(path, text + "\n")
 
 
@@ -342,20 +342,20 @@ def _parse_object(line: bytes) -> dict[str, Any] | None:
 
 
 def _json_line(row: Mapping[str, Any]) -> bytes:
-    text = json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(plain_json(row), ensure_ascii=False, allow_nan=False) + "\n"
     return text.encode("utf-8", "backslashreplace")
 
 
-def _plain(value: Any) -> Any:
-    """Convert ``value`` to what strict JSON can represent."""
+def plain_json(value: Any) -> Any:
+    """Convert a value to what strict JSON can represent: paths become text, NaN and infinity null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_json(item) for item in value]
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain_json(value.tolist())
     return value

@@ -1,9 +1,15 @@
 """What jobs of several processes share, in one process."""
 
+import json
+import math
 import threading
 import time
+from pathlib import Path
+
+import numpy as np
 
 from hyperface_jax.runs.support.jobs import Patience
+from hyperface_jax.runs.support.result import Result
 from hyperface_jax.runs.support.watch import no_progress
 
 
@@ -36,3 +42,10 @@ def test_patience_lasts_while_progress_is_reported():
             time.sleep(0.01)
     assert not reasons
     assert seen == [("packing", "steps", 9, 2)]
+
+
+def test_a_summary_is_json_whatever_a_stage_puts_into_it():
+    figures = {"model": Path("model"), "d_prime": math.inf, "rates": np.ones(2, np.float32)}
+    result = Result(None, figures, "")
+    assert json.loads(json.dumps(result.summary)) == result.summary
+    assert result.summary == {"model": "model", "d_prime": None, "rates": [1.0, 1.0]}

@@ -98,6 +98,15 @@ def test_a_run_of_an_earlier_version_goes_on(settings):
     assert runs.pack(settings(steps=250)).summary["steps"] == 250
 
 
+def test_files_count_by_their_content(settings, gallery, tmp_path):
+    first = runs.pack(settings(dim=None, gallery=gallery))
+    moved = gallery.rename(tmp_path / "moved.npy")
+    assert runs.pack(settings(dim=None, gallery=moved)).summary == first.summary
+    np.save(moved, np.load(moved)[::-1])
+    with pytest.raises(runs.InputError, match="gallery_sha256"):
+        runs.pack(settings(dim=None, gallery=moved))
+
+
 def test_the_command_makes_the_run_again(settings, gallery):
     result = runs.pack(settings(dim=None, gallery=gallery, alpha=2.0, neighbors=3))
     command = read_json(result.path / "config.json")["command"]

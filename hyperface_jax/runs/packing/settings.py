@@ -18,6 +18,9 @@ FREE_TO_CHANGE = (
     "devices",
     "distributed",
     "relax",
+    "gallery",
+    "frozen",
+    "keep_out",
 )
 """Settings that may change when an unfinished run is resumed."""
 RENAMED = {"neighbours": "neighbors"}

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hyperface_jax.io.files import plain_json
+
 
 @dataclass(frozen=True)
 class Result:
@@ -20,3 +22,6 @@ class Result:
     path: Path | None
     summary: dict[str, Any]
     text: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "summary", plain_json(self.summary))
