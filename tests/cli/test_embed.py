@@ -171,7 +171,7 @@ def _error(capsys, *words):
         ({"--recognizer": "empty"}, "model.safetensors"),
         ({"--recognizer": "words.txt"}, ".onnx"),
         ({"--recognizer": "nan.onnx"}, "nan.onnx: embeds an image as zeros or as no finite"),
-        ({"--landmarks": "words.txt"}, "landmarks are a .csv or .npz"),
+        ({"--landmarks": "words.txt"}, "landmarks must be a .csv or .npz"),
         ({"--landmarks": "others.csv"}, "has no landmarks"),
         ({"--out": "gallery.npy"}, "must end in .npz"),
         ({"--out": "taken.npz"}, "not written by embed"),

@@ -206,7 +206,8 @@ def test_sigterm_to_one_of_two_processes_saves_and_one_process_goes_on(tmp_path,
 
 def test_a_stuck_peer_ends_the_job(tmp_path, monkeypatch):
     monkeypatch.setenv("HEARTBEAT_SECONDS", "300")
-    jobs = _started(tmp_path / "run", 1, "--stall-seconds", 3)
+    # Three reports: before that, programs may still compile.
+    jobs = _started(tmp_path / "run", 300, "--stall-seconds", 3)
     jobs[1].send_signal(signal.SIGSTOP)
     try:
         _, error = jobs[0].communicate(timeout=100)

@@ -304,7 +304,7 @@ def test_other_settings_in_the_same_folder_are_refused(ids, tmp_path, capsys):
         (["--color", "bgr"], "--color bgr: is that of --recognizer"),
         (["--cap-share", "0.5"], "--cap-share needs --min-cosine"),
         (["--min-cosine", "1.5"], "min_cosine=1.5"),
-        (["--generator", "nowhere"], "--generator nowhere: no folder"),
+        (["--generator", "nowhere"], "--generator nowhere: neither the folder"),
         (["--generator", "nowhere:x"], "nowhere:x: cannot be imported"),
         (["--crop", "face"], "--crop face: must be none"),
         (["--steps", "4"], "--steps: only the folder of a model"),
@@ -321,7 +321,7 @@ def test_bad_settings_are_one_line_and_leave_nothing(ids, tmp_path, capsys, chan
 def test_embeddings_of_another_dimension_are_refused(tmp_path, capsys):
     np.save(tmp_path / "ids.npy", np.eye(5, dtype=np.float32))
     assert main(_arguments(tmp_path / "ids.npy", tmp_path / "out")) == 2
-    assert "rows of dimension 5, and fake takes 12" in capsys.readouterr().err
+    assert "rows of dimension 5, but fake takes 12" in capsys.readouterr().err
 
 
 def test_arc2face_draws_through_the_same_command(tmp_path, capsys):

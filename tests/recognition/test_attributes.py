@@ -91,8 +91,8 @@ def test_attributes_are_read_in_the_order_of_the_classes(tmp_path):
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("", "begin with a line identity"),
-        ("identity\nabe\n", "begin with a line identity"),
+        ("", "start the file with a header identity"),
+        ("identity\nabe\n", "start the file with a header identity"),
         ("identity,a\nzoe,1\n", "no line for 1 of 2 identities, such as 'abe'"),
         ("identity,a\nabe,1\nzoe,x\n", "a value of 'zoe' is no finite number"),
         ("identity,a\nabe,1\nzoe,nan\n", "a value of 'zoe' is no finite number"),
@@ -112,5 +112,5 @@ def test_files_that_are_none_are_named(tmp_path):
     with pytest.raises(InputError, match=r"missing\.csv"):
         read_attributes(tmp_path / "missing.csv", ["abe"])
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="is not text"):
+    with pytest.raises(InputError, match="is not a text file"):
         read_attributes(tmp_path / "binary.csv", ["abe"])

@@ -149,7 +149,7 @@ def test_weights_beside_the_network_are_said(config, told):
         ({"out": Path("taken.npz")}, r"`out=taken\.npz`: is there and was not written by embed"),
         ({"images": Path("nowhere")}, "nowhere"),
         ({"recognizer": Path("nowhere.pt")}, "no such recognizer"),
-        ({"landmarks": Path("taken.npz")}, "no .npz with 'names' and 'landmarks'"),
+        ({"landmarks": Path("taken.npz")}, "not an .npz with 'names' and 'landmarks'"),
     ],
 )
 def test_bad_input_is_named_and_writes_nothing(config, changed, message, monkeypatch):

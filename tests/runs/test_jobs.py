@@ -21,7 +21,10 @@ def test_patience_ends_when_nothing_is_reported():
         reasons.append(reason)
         ended.set()
 
-    with Patience(0.05, give_up):
+    with Patience(0.05, give_up) as patience:
+        assert not ended.wait(0.3), "programs may still compile"
+        for _ in range(3):
+            patience.notice()
         assert ended.wait(10)
     assert "no progress" in reasons[0]
 

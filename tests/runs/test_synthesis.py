@@ -209,7 +209,7 @@ def test_a_recognizer_measures_the_faces(small, tmp_path, monkeypatch):
         ({"min_target_cosine": 0.5}, "`min_target_cosine` needs `recognizer`"),
         ({"color": "bgr"}, "`color=bgr`: is that of `recognizer`"),
         ({"cap_share": 0.5}, "`cap_share` needs `min_cosine`"),
-        ({"generator": "nowhere"}, "`generator=nowhere`: no folder"),
+        ({"generator": "nowhere"}, "`generator=nowhere`: neither the folder"),
         ({"crop": "face"}, "`crop=face`: must be none, center"),
         ({"arc2face": runs.Arc2FaceOptions(steps=4)}, "`steps`: only the folder of a model"),
         ({"quality": 90}, "`quality` changes nothing with `image_format=png`"),

@@ -126,8 +126,8 @@ def test_nothing_is_overwritten_and_nothing_half_is_left(tmp_path):
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: split_key(0, "juror"), "role: 'juror'"),
-        (lambda: sample_nuisance(KEY, 1, preset="noir"), "preset: 'noir'"),
+        (lambda: split_key(0, "juror"), "role: unknown 'juror'"),
+        (lambda: sample_nuisance(KEY, 1, preset="noir"), "preset: unknown 'noir'"),
         (lambda: sample_nuisance(KEY, 1, preset="easy", side=2), "side=2"),
         (lambda: image_counts(KEY, 3, mean=1), "mean=1"),
     ],

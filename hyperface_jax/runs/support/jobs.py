@@ -35,6 +35,8 @@ _LOST_A_PEER = 3
 _TIMES_LONGEST = 3
 _FIRST_REPORTS = 2
 """Number of progress reports after which compilation, which takes longest, is over."""
+_COMPILING_SECONDS = 900.0
+"""Time without progress that is allowed at least while programs compile."""
 
 
 def join_job(distributed: str) -> None:
@@ -166,7 +168,9 @@ class Patience:
 
     def _wait(self) -> None:
         while not self._is_over.wait(min(self._seconds / 10, 5.0)):
-            limit = max(self._seconds, _TIMES_LONGEST * self._longest)
+            is_compiling = self._count <= _FIRST_REPORTS
+            least = _COMPILING_SECONDS if is_compiling else _TIMES_LONGEST * self._longest
+            limit = max(self._seconds, least)
             if time.monotonic() - self._last > limit:
                 self._give_up(f"saw no progress for {limit:.0f} s: another one is stuck")
                 return
