@@ -193,7 +193,8 @@ def _loop(job: Job, checkpointer: Checkpointer, watch: Watch) -> tuple[LoopState
     saving = Saving(checkpointer, job.config.checkpoint_seconds)
     opened = watch.progress("packing", "steps", total, done)
     with watch.stopping() as is_asked, _history(job, done) as history, opened as update:
-        update(done, "compiling")
+        if done < total:
+            update(done, "compiling")
         while done < total:
             start = time.perf_counter()
             state, records = job.loop.advance(job.placed, state, job.loop.chunk_at(done))
