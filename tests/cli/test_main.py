@@ -319,7 +319,7 @@ def test_other_errors_are_not_hidden(stage):
 def test_a_missing_extra(capsys, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("hyperface_jax.cli._")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr("hyperface_jax.cli._parser")
+    monkeypatch.delattr("hyperface_jax.cli._parser", raising=False)
     monkeypatch.setitem(sys.modules, "tyro", None)
     assert main(PACK) == 2
     needed = "hyperface needs its extras: pip install '.[cli]' in a checkout\n"
