@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -30,3 +31,18 @@ class Stopped(Exception):
     def __init__(self, path: Path, text: str = "") -> None:
         super().__init__(text or f"{path}: stopped and saved; run the same command to go on")
         self.path = path
+
+
+def require(settings: Any, checks: Sequence[tuple[str, bool, str]]) -> None:
+    """Refuse the first invalid value.
+
+    Args:
+        settings: the settings to check.
+        checks: the field, whether its value is valid, and what it must be, such as ``at least 1``.
+
+    Raises:
+        InputError: a value is invalid; the message names the field and the value.
+    """
+    for name, holds, needed in checks:
+        if not holds:
+            raise InputError(f"`{name}={getattr(settings, name)}`: must be {needed}")

@@ -15,6 +15,7 @@ import hyperface_jax
 PACKAGE = Path(hyperface_jax.__file__).parent
 LAYERS = [
     {"typing", "errors", "optima"},
+    {"lazy"},
     {"sphere", "bounds", "meshes", "processes"},
     {"io"},
     {"pairwise"},

@@ -12,10 +12,9 @@ with the extra ``recognition``.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
-from hyperface_jax.errors import InputError
+from hyperface_jax.lazy import load
 
 if TYPE_CHECKING:
     from hyperface_jax.recognition.attributes import attribute_loss, read_attributes
@@ -126,15 +125,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("hyperface_jax"):
-            raise
-        raise InputError(
-            f"{name} needs {error.name}: pip install '.[recognition]' in a checkout"
-        ) from error
-    return getattr(module, name)
+    return load(name, f"{__name__}.{_HOMES[name]}", "recognition")
 
 
 def __dir__() -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import optax
 
-from hyperface_jax.errors import InputError
+from hyperface_jax.errors import InputError, require
 from hyperface_jax.recognition.augment import Augmentation
 from hyperface_jax.recognition.margins import AdaFace, ArcFace, CosFace, MarginHead
 
@@ -68,7 +68,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.head not in HEADS:
             raise InputError(f"`head={self.head}`: choose one of {', '.join(HEADS)}")
-        for name, holds, needed in (
+        checks = (
             ("margin", 0 <= (self.margin or 0) <= 1, "between 0 and 1"),
             ("batch_size", self.batch_size >= 2, "at least 2"),
             ("num_epochs", self.num_epochs >= 1, "at least 1"),
@@ -85,9 +85,8 @@ class Recipe:
             ("attribute_weight", 0 <= self.attribute_weight < float("inf"), "0 or more"),
             ("sample_rate", 0 < self.sample_rate <= 1, "above 0 and at most 1"),
             ("class_norm", 0 < (self.class_norm or 1) < float("inf"), "above 0"),
-        ):
-            if not holds:
-                raise InputError(f"`{name}={getattr(self, name)}`: must be {needed}")
+        )
+        require(self, checks)
 
     def make_head(self) -> MarginHead:
         """Return the margin head."""

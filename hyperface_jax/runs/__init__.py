@@ -9,13 +9,12 @@ it is first used, because some stages need extras.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hyperface_jax.errors import InputError
+from hyperface_jax.lazy import load
 
 if TYPE_CHECKING:
-    from hyperface_jax.errors import Stopped
+    from hyperface_jax.errors import InputError, Stopped
     from hyperface_jax.runs.bounding import Bounds, bounds
     from hyperface_jax.runs.demonstration.settings import Demo
     from hyperface_jax.runs.demonstration.stage import demo
@@ -114,15 +113,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _HOMES[name]
-    try:
-        module = importlib.import_module(f"hyperface_jax.{home.module}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("hyperface_jax"):
-            raise
-        raise InputError(
-            f"{name} needs {error.name}: pip install '.[{home.extra}]' in a checkout"
-        ) from error
-    return getattr(module, name)
+    return load(name, f"hyperface_jax.{home.module}", home.extra)
 
 
 def __dir__() -> list[str]:

@@ -6,11 +6,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyperface_jax.errors import Stopped
+from hyperface_jax.errors import Stopped, require
 from hyperface_jax.faces import write_faces
 from hyperface_jax.io.files import one_line
 from hyperface_jax.runs.support.result import Result
-from hyperface_jax.runs.support.settings import option, require
+from hyperface_jax.runs.support.settings import option
 from hyperface_jax.runs.support.watch import QUIET, Watch
 
 

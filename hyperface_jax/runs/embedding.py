@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hyperface_jax.errors import InputError
+from hyperface_jax.errors import InputError, require
 from hyperface_jax.faces import Extracted, extract, open_images, read_landmarks
 from hyperface_jax.io.claims import refuse_foreign_file
 from hyperface_jax.io.files import atomic_save_npz, atomic_write_text, one_line, os_input_error
 from hyperface_jax.io.image_folders import skipped_text
 from hyperface_jax.runs.support.recognizers import open_on_devices
 from hyperface_jax.runs.support.result import Result
-from hyperface_jax.runs.support.settings import option, require
+from hyperface_jax.runs.support.settings import option
 from hyperface_jax.runs.support.watch import QUIET, Watch
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from hyperface_jax.errors import InputError
+from hyperface_jax.errors import InputError, require
 from hyperface_jax.io.claims import refuse_foreign
 from hyperface_jax.io.files import atomic_write_json, one_line, read_json
 from hyperface_jax.io.verification_files import refuse_equal_names
 from hyperface_jax.runs.support.described_embeddings import make_folder
 from hyperface_jax.runs.support.result import Result
-from hyperface_jax.runs.support.settings import option, require
+from hyperface_jax.runs.support.settings import option
 from hyperface_jax.runs.support.versions import versions
 from hyperface_jax.runs.support.watch import QUIET, Watch
 

@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hyperface_jax.errors import require
 from hyperface_jax.planning.cost import Memory, Method, StepCost
 from hyperface_jax.planning.machines import Machine, parse_devices
 from hyperface_jax.planning.plans import PlannedRun, plan_run
 from hyperface_jax.runs.packing.settings import Pack
 from hyperface_jax.runs.support.result import Result
-from hyperface_jax.runs.support.settings import command, option, require
+from hyperface_jax.runs.support.settings import command, option
 from hyperface_jax.runs.support.watch import QUIET, Watch
 
 _GIB, _MIB = 2**30, 2**20

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hyperface_jax.errors import InputError
+from hyperface_jax.errors import InputError, require
 from hyperface_jax.io.files import atomic_save_npz, atomic_write_json, one_line, read_json
 from hyperface_jax.io.run_directory import SUMMARY
 from hyperface_jax.runs.support.described_embeddings import (
@@ -19,7 +19,7 @@ from hyperface_jax.runs.support.described_embeddings import (
     open_sets,
 )
 from hyperface_jax.runs.support.result import Result
-from hyperface_jax.runs.support.settings import option, require
+from hyperface_jax.runs.support.settings import option
 from hyperface_jax.runs.support.watch import QUIET, Watch
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from hyperface_jax.errors import InputError
+from hyperface_jax.errors import InputError, require
 from hyperface_jax.runs.demonstration.sizes import DEFAULT, FULL, QUICK, Size
-from hyperface_jax.runs.support.settings import option, require
+from hyperface_jax.runs.support.settings import option
 
 _SIZE = "size"
 _LEAST = {"alpha": 0, "neighbors": 1}

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hyperface_jax.errors import InputError
-from hyperface_jax.runs.support.settings import option, require
+from hyperface_jax.errors import InputError, require
+from hyperface_jax.runs.support.settings import option
 
 Method = Literal["annealed", "paper", "stochastic"]
 FREE_TO_CHANGE = (

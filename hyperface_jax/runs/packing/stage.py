@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from typing import Any
 
@@ -249,8 +248,4 @@ def _history_rows(job: Job, records: StepRecord, seconds: float) -> list[dict[st
     columns["gallery_mean_cosine"] = columns.pop("gallery_cosine")
     columns["seconds"] = [round(seconds, 3)] * count
     rows = zip(*columns.values(), strict=True)
-    return [dict(zip(columns, map(_plain, values), strict=True)) for values in rows]
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return [dict(zip(columns, values, strict=True)) for values in rows]

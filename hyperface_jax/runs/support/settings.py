@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
-from pathlib import Path
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
-from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import plain_json
 
 
 @dataclass(frozen=True)
@@ -56,15 +55,7 @@ def option_of(item: Field[Any]) -> Option:
 
 def plain(settings: Any) -> dict[str, Any]:
     """Return settings as JSON values: paths as text, tuples as lists, nested settings as objects."""
-    return {item.name: _plain(getattr(settings, item.name)) for item in fields(settings)}
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain(value)
-    if isinstance(value, Path):
-        return str(value)
-    return [_plain(part) for part in value] if isinstance(value, tuple) else value
+    return plain_json(asdict(settings))
 
 
 def changed(settings: Any) -> dict[str, Any]:
@@ -102,18 +93,3 @@ def _words(settings: Any) -> tuple[list[str], list[str]]:
             parts = value if isinstance(value, tuple) else (value,)
             flags += [f"--{flag}", *map(str, parts)]
     return positional, flags
-
-
-def require(settings: Any, checks: Sequence[tuple[str, bool, str]]) -> None:
-    """Refuse the first invalid value.
-
-    Args:
-        settings: the settings to check.
-        checks: the field, whether its value is valid, and what it must be, such as ``at least 1``.
-
-    Raises:
-        InputError: a value is invalid; the message names the field and the value.
-    """
-    for name, holds, needed in checks:
-        if not holds:
-            raise InputError(f"`{name}={getattr(settings, name)}`: must be {needed}")

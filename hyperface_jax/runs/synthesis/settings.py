@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hyperface_jax.errors import InputError
-from hyperface_jax.runs.support.settings import changed, option, require
+from hyperface_jax.errors import InputError, require
+from hyperface_jax.runs.support.settings import changed, option
 
 RENAMED = {"recognizer_colour": "recognizer_color"}
 """Names of settings in data sets of earlier versions, and their current names."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hyperface_jax.errors import InputError
+from hyperface_jax.errors import InputError, require
 from hyperface_jax.io.verification_files import refuse_equal_names
-from hyperface_jax.runs.support.settings import option, require
+from hyperface_jax.runs.support.settings import option
 
 FREE_TO_CHANGE = (
     "out",
