@@ -20,6 +20,7 @@ from hyperface_jax.io.files import (
     one_line,
     os_input_error,
     read_json,
+    writing,
 )
 from hyperface_jax.io.image_folders import RECORD
 from hyperface_jax.io.images import encode, is_flat
@@ -349,10 +350,8 @@ def _hidden(path: Path) -> list[str]:
 
 
 def _make_folder(path: Path, record: Mapping[str, Any]) -> None:
-    try:
+    with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise os_input_error(path, "cannot write", error) from error
     claim(path, RECORD, record, own=_hidden(path), kind=_KIND)
 
 

@@ -83,6 +83,19 @@ def os_input_error(path: StrPath, action: str, error: OSError) -> InputError:
 
 
 @contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an operating system error in the block into a one-line error that names ``path``.
+
+    Raises:
+        InputError: the block raised an operating system error.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise os_input_error(path, "cannot write", error) from error
+
+
+@contextlib.contextmanager
 def _replacing(path: StrPath) -> Iterator[IO[bytes]]:
     """Open a temporary file next to ``path`` that replaces it if the block succeeds."""
     target = Path(os.path.realpath(path))

@@ -14,7 +14,7 @@ import numpy as np
 from hyperface_jax.errors import InputError, require
 from hyperface_jax.faces import Extracted, extract, open_images, read_landmarks
 from hyperface_jax.io.claims import refuse_foreign_file
-from hyperface_jax.io.files import atomic_save_npz, atomic_write_text, one_line, os_input_error
+from hyperface_jax.io.files import atomic_save_npz, atomic_write_text, one_line, writing
 from hyperface_jax.io.image_folders import skipped_text
 from hyperface_jax.runs.support.recognizers import open_on_devices
 from hyperface_jax.runs.support.result import Result
@@ -110,10 +110,8 @@ def _has_mark(path: Path) -> bool:
 
 
 def _make_folder(path: Path) -> None:
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise os_input_error(path, "cannot write", error) from error
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"`out={one_line(path)}`: its folder is read-only; choose another")
 

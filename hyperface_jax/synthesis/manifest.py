@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.io.files import one_line, os_input_error
+from hyperface_jax.io.files import one_line, os_input_error, writing
 from hyperface_jax.synthesis.faults import Copies, count_copies
-from hyperface_jax.synthesis.shards import MANIFEST, StagedFile, locked, writing
+from hyperface_jax.synthesis.shards import MANIFEST, StagedFile, locked
 
 if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath

@@ -28,7 +28,7 @@ import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.claims import claim
-from hyperface_jax.io.files import one_line, os_input_error
+from hyperface_jax.io.files import one_line, writing
 
 Format = Literal["webdataset", "folder"]
 
@@ -262,19 +262,6 @@ class DataSet:
 def shard_name(shard: int) -> str:
     """Return the name of a shard's files without the suffix."""
     return f"shard-{shard:06d}"
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an operating system error in the block into a one-line error that names ``path``.
-
-    Raises:
-        InputError: the block raised an operating system error.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise os_input_error(path, "cannot write", error) from error
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, get_args
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.io.files import one_line
+from hyperface_jax.io.files import one_line, writing
 from hyperface_jax.synthesis.manifest import ImageFigures, ManifestRows, Row
 from hyperface_jax.synthesis.shards import (
     DataSet,
@@ -24,7 +24,6 @@ from hyperface_jax.synthesis.shards import (
     locked,
     shard_name,
     sync_folder,
-    writing,
 )
 
 if TYPE_CHECKING:

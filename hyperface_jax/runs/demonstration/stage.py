@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from hyperface_jax.errors import Stopped
 from hyperface_jax.io.claims import claim
-from hyperface_jax.io.files import one_line, os_input_error
+from hyperface_jax.io.files import one_line, writing
 from hyperface_jax.runs.demonstration.closed_loop import ClosedLoop
 from hyperface_jax.runs.demonstration.estimate import MEASURED, estimate, in_words
 from hyperface_jax.runs.demonstration.report import REPORT, write_report
@@ -62,10 +62,8 @@ def open_loop(config: Demo) -> ClosedLoop:
     """
     loop = ClosedLoop(folder_of(config), size_of(config), config.seed)
     if not loop.path.exists():
-        try:
+        with writing(loop.path):
             loop.path.mkdir(parents=True)
-        except OSError as error:
-            raise os_input_error(loop.path, "cannot write", error) from error
     settings = {"seed": loop.seed, **asdict(loop.size)}
     claim(loop.path, _SETTINGS, settings, renamed=_RENAMED, kind="demonstration")
     return loop

@@ -20,7 +20,7 @@ from hyperface_jax import sphere
 from hyperface_jax.codes import SphericalCode, best_known, verify
 from hyperface_jax.errors import InputError, Stopped
 from hyperface_jax.io import run_directory as names
-from hyperface_jax.io.files import JsonLines, atomic_save_npz, os_input_error
+from hyperface_jax.io.files import JsonLines, atomic_save_npz, writing
 from hyperface_jax.packing.starts import rotated_rows
 from hyperface_jax.runs.packing.inputs import Inputs, resolved_config
 from hyperface_jax.runs.packing.results import machine, write_summary, yardsticks
@@ -109,7 +109,7 @@ def _write(path: Path, code: Code, num_rows: int, dim: int, watch: Watch) -> np.
     """Write all rows and return the nearest cosines of the sample; None if a stop was requested."""
     partial = path.with_name(f".{path.name}.partial")
     nearest = np.full(len(code.sampled), -np.inf, np.float32)
-    try:
+    with writing(path):
         file = _opened(partial, (num_rows, dim))
         opened = watch.progress("writing", "rows", num_rows)
         with watch.stopping() as is_asked, opened as update:
@@ -120,8 +120,6 @@ def _write(path: Path, code: Code, num_rows: int, dim: int, watch: Watch) -> np.
                     return None
         file.flush()
         partial.replace(path)
-    except OSError as error:
-        raise os_input_error(path, "cannot write", error) from error
     return nearest
 
 

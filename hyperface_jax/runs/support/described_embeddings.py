@@ -11,7 +11,7 @@ import jax
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.claims import refuse_foreign
 from hyperface_jax.io.embedding_sets import open_embedding_set
-from hyperface_jax.io.files import one_line, os_input_error
+from hyperface_jax.io.files import one_line, writing
 from hyperface_jax.io.run_directory import SUMMARY
 from hyperface_jax.pairwise import Sweep
 from hyperface_jax.runs.support.jobs import local_mesh
@@ -43,10 +43,8 @@ def make_folder(path: Path) -> None:
     Raises:
         InputError: the operating system refuses.
     """
-    try:
+    with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise os_input_error(path, "cannot write", error) from error
 
 
 def all_thresholds(given: Sequence[float]) -> list[float]:

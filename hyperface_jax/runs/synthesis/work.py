@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.io.files import atomic_save_npz, os_input_error
+from hyperface_jax.io.files import atomic_save_npz, writing
 from hyperface_jax.io.images import encode
 from hyperface_jax.runs.synthesis.results import all_flat
 from hyperface_jax.synthesis.faults import sketch
@@ -146,10 +146,8 @@ class Work:
 
     def _save_embeddings(self, shard: int, images: list[Rendered]) -> None:
         folder = self.config.out / FACE_EMBEDDINGS
-        try:
+        with writing(folder):
             folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise os_input_error(folder, "cannot write", error) from error
         dim = self.parts.embeddings.dim
         rows = [image.embedding for image in images if image.embedding is not None]
         atomic_save_npz(
