@@ -143,11 +143,23 @@ def measure(settings: Settings) -> dict[str, float]:
     """
     recognizer = load_recognizer(settings.recognizer)
     model = load_generator(settings.out)
-    images, real = _faces(settings, recognizer, "reference", settings.num_test_ids, "easy")
-    half = settings.images_per_id // 2
+    num, images_per_id = settings.num_test_ids, settings.images_per_id
+    return fidelity_of(model, recognizer, num, images_per_id, settings.seed)
+
+
+def fidelity_of(
+    model: Any, recognizer: Any, num_ids: int, images_per_id: int, seed: int
+) -> dict[str, float]:
+    """Measure any generator of toy faces; see :func:`measure`."""
+    size = recognizer.image_size
+    images, real = embed_persons(
+        recognizer,
+        draw_persons(seed, "reference", num_ids, images_per_id, preset="easy", size=size),
+    )
+    half = images_per_id // 2
     target = PersonFaces(images[:, :half], real[:, :half]).directions()
     drawn, single = (
-        _drawn(model, recognizer, conditions, settings.seed) for conditions in (target, real[:, 0])
+        _drawn(model, recognizer, conditions, seed) for conditions in (target, real[:, 0])
     )
     others = real[:, half]
     return {

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -196,6 +195,8 @@ NUM_NUISANCE = _NUM_NUMBERS + 3 * _NUM_COLORS
 """Length of a row of nuisance."""
 _NUM_NORMALS, _NUM_UNIFORMS = 14, 36
 """How many normal and uniform random numbers a picture takes."""
+NUM_NOISE = _NUM_NORMALS + _NUM_UNIFORMS
+"""Number of standard normal numbers that decide the circumstances of a picture."""
 
 
 def traits(latents: Float[Array, "*n 24"]) -> Traits:
@@ -311,16 +312,32 @@ def preset_sides(preset: str) -> tuple[Circumstances, Circumstances]:
 
 def draw_nuisance(keys: Key[Array, " n"], how: Circumstances) -> Float[Array, "n m"]:
     """Draw the circumstances of pictures as rows ``[n, m]``, from one key for each picture."""
-    return jax.vmap(partial(_picture, how=how))(keys)
+    return jax.vmap(lambda key: _picture(_drawn(key), how))(keys)
+
+
+@jax.jit
+def nuisance_of(noise: Float[Array, "n k"], how: Circumstances) -> Float[Array, "n m"]:
+    """Return the circumstances that rows of standard normal noise, ``[n, NUM_NOISE]``, stand for."""
+
+    def picture(row: Any) -> Any:
+        uniforms = jax.scipy.special.ndtr(row[_NUM_NORMALS:])
+        return _picture(_Draws(row[:_NUM_NORMALS], uniforms), how)
+
+    return jax.vmap(picture)(noise)
+
+
+def _drawn(key: Any) -> _Draws:
+    """Draw each kind of number at once; programs with many draws compile slowly."""
+    normal_key, uniform_key = jax.random.split(key)
+    normals = jax.random.normal(normal_key, (_NUM_NORMALS,))
+    return _Draws(normals, jax.random.uniform(uniform_key, (_NUM_UNIFORMS,)))
 
 
 class _Draws:
-    """Hands out numbers from one draw of each kind; programs with many draws compile slowly."""
+    """Hands out normal and uniform random numbers, each once."""
 
-    def __init__(self, key: Any) -> None:
-        normal_key, uniform_key = jax.random.split(key)
-        self._normals = jax.random.normal(normal_key, (_NUM_NORMALS,))
-        self._uniforms = jax.random.uniform(uniform_key, (_NUM_UNIFORMS,))
+    def __init__(self, normals: Any, uniforms: Any) -> None:
+        self._normals, self._uniforms = normals, uniforms
         self._used = [0, 0]
 
     def normal(self, num: int) -> Any:
@@ -338,9 +355,8 @@ class _Draws:
         return numbers[start : start + num]
 
 
-def _picture(key: Any, how: Circumstances) -> Any:
-    """Draw one row of nuisance, ``[m]``."""
-    draws = _Draws(key)
+def _picture(draws: _Draws, how: Circumstances) -> Any:
+    """Make one row of nuisance, ``[m]``."""
     young, old = how.age
     parts = {
         **_pose(draws, how),

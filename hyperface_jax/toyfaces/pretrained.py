@@ -1,4 +1,4 @@
-"""The recognizer and the generator of toy faces that come with the package."""
+"""The recognizer and the generators of toy faces that come with the package."""
 
 from __future__ import annotations
 
@@ -11,5 +11,9 @@ GENERATOR = MODELS / "generator"
 """Folder of the generator, for :func:`hyperface_jax.toyfaces.diffusion.load_generator`."""
 GENERATOR_NAME = "hyperface_jax.toyfaces.diffusion:generator"
 """Name of the generator; a value for ``hyperface synthesize --generator``."""
+PARAMETRIC = MODELS / "parametric"
+"""Folder of the parametric generator, for :func:`hyperface_jax.toyfaces.parametric.load_parametric`."""
+PARAMETRIC_NAME = "hyperface_jax.toyfaces.parametric:parametric"
+"""Name of the parametric generator; a value for ``hyperface synthesize --generator``."""
 METRICS = "metrics.json"
-"""File in both folders that says how the model was made and how good it is."""
+"""File in each folder that says how the model was made and how good it is."""
