@@ -1,155 +1,220 @@
-"""The questions of the paper, in the world of toy faces: do packed identities train better?
+"""The question of the paper, in the world of toy faces: do packed identities train better?
 
-    python -m benchmarks.closed_loop [--parts packing alpha ...] [--seeds 3] [--work DIR]
+    python -m benchmarks.closed_loop [--parts packing alpha ...] [--seeds 0 1 2 3 4] [--work DIR]
 
-Every arm is packed, drawn, trained (on as many images in all) and tested by the stages of
-``hyperface demo``, at one size but for what the part varies. Seeds change the gallery, the packing,
-the noise, the training and the test persons. Arms that are done are not run again. Each figure is a
-mean over the seeds with its standard error; the gain over no packing is a mean of differences, each
-between two arms of one seed.
+Every arm is packed, drawn and trained (on as many images in all) by the stages of ``hyperface demo``,
+and measured by :mod:`benchmarks.instrument`. Seeds change the gallery, the packing, the noise, the
+training and the test persons. The JSON keeps the figures of each arm and seed: what it has is not run
+again, and several processes may share the work. A gain is a mean of differences between two arms of one
+seed, with its standard error over the seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import math
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import ROOT, about, console, read_result, write_result
-from hyperface_jax.io.files import atomic_write_json, read_json
-from hyperface_jax.runs.demonstration.arms import Arm, keep_out, paper_arm
-from hyperface_jax.runs.demonstration.closed_loop import PACKING, SYNTHESIS, ClosedLoop
-from hyperface_jax.runs.demonstration.results import recognition
+from benchmarks.common import ROOT, about, console, read_own_result, write_result
+from hyperface_jax.io.files import read_json
+from hyperface_jax.runs.demonstration.arms import Arm, paper_arm, through
+from hyperface_jax.runs.demonstration.closed_loop import (
+    PACKING,
+    RECOGNITION,
+    SYNTHESIS,
+    ClosedLoop,
+)
 from hyperface_jax.runs.demonstration.sizes import Size
-from hyperface_jax.toyfaces.pretrained import GENERATOR, METRICS, RECOGNIZER
+from hyperface_jax.toyfaces.pretrained import (
+    GENERATOR,
+    GENERATOR_NAME,
+    METRICS,
+    PARAMETRIC,
+    RECOGNIZER,
+)
 
+NAME = "closed_loop"
 SIZE = Size(
     gallery=2048,
     num_ids=200,
     images_per_id=12,
     epochs=12,
-    alpha=2.0,
-    neighbors=1,
     pairs=800,
     test_ids=300,
     reference_ids=2000,
 )
+LARGE = replace(SIZE, gallery=8192, num_ids=1000, images_per_id=20)
 UNPACKED = {"steps": 0}
 FARTHEST = {"init": "farthest"}
-CAP = {"min_cosine": 0.85}
+REAL, FARTHEST_REAL = "real", "farthest-real"
+CROWD = 6000
+"""Number of real persons among whom the farthest are chosen."""
 
 
-def parts() -> dict[str, list[tuple[Arm, int | None]]]:
-    """Return the arms of each question, and the size of the gallery where it is another."""
+@dataclass(frozen=True)
+class Entry:
+    """An arm of the study, and what its gain is measured against.
+
+    Attributes:
+        arm: the arm.
+        baseline: name of the arm of the same seed that it is compared with.
+        size: numbers of faces, identities and images.
+        epochs: number of passes in training; None makes all arms of a size train on as many images.
+        drawn_as: arm whose images are used; None draws its own.
+    """
+
+    arm: Arm
+    baseline: str = "unpacked"
+    size: Size = SIZE
+    epochs: int | None = None
+    drawn_as: Arm | None = None
+
+
+def parts() -> dict[str, list[Entry]]:
+    """Return the arms of each question; an arm may answer several."""
+    unpacked, packed = Arm(name="unpacked", packing=UNPACKED), Arm(name="packed")
+    best = Arm(name="through", packing=through())
+    diffusion = {"generator": GENERATOR_NAME}
     return {
         "packing": [
-            (Arm(name="packed"), None),
-            (paper_arm(SIZE), None),
-            (Arm(name="unpacked", packing=UNPACKED), None),
-            (Arm(name="real"), None),
+            Entry(arm)
+            for arm in (
+                unpacked,
+                packed,
+                paper_arm(SIZE),
+                best,
+                Arm(name=REAL),
+                Arm(name=FARTHEST_REAL),
+            )
         ],
-        "alpha": [(Arm(name=f"alpha-{a}", alpha=a), None) for a in (0.0, 0.5, 1.0, 4.0)],
-        "identities": [
-            (Arm(name=f"{way}-{n}-ids", num_ids=n, packing=settings), None)
-            for n in (50, 400)
-            for way, settings in (("packed", {}), ("unpacked", UNPACKED))
+        "response": [
+            Entry(packed),
+            Entry(Arm(name="chosen", packing=through(rounds=0))),
+            Entry(Arm(name="through-1-round", packing=through(rounds=1))),
+            Entry(best),
+        ],
+        "alpha": [
+            *(Entry(Arm(name=f"alpha-{a:g}", alpha=a)) for a in (0.5, 2.0)),
+            Entry(packed),
+            Entry(Arm(name="alpha-32", alpha=32.0)),
         ],
         "manifold": [
-            (Arm(name="span-4", alpha=8.0, neighbors=4), None),
-            (Arm(name="span-16", neighbors=16), None),
-            (Arm(name="farthest-unpacked", packing=FARTHEST | UNPACKED), None),
-            (Arm(name="farthest-8", alpha=8.0, packing=FARTHEST), None),
-            (Arm(name="farthest-2", packing=FARTHEST), None),
+            Entry(Arm(name="nearest-row", alpha=2.0, neighbors=1)),
+            Entry(packed),
+            Entry(Arm(name="span-16", neighbors=16)),
+            Entry(Arm(name="farthest-rows", packing=FARTHEST | UNPACKED)),
         ],
-        "images": [(Arm(name=f"images-{k}", images_per_id=k), None) for k in (3, 24)],
-        "variation": [
-            (Arm(name="beta-0.1", synthesis={"beta": 0.1}), None),
-            (Arm(name="cap-0.85", synthesis=CAP), None),
-            (Arm(name="unpacked-cap-0.85", packing=UNPACKED, synthesis=CAP), None),
+        "images": [
+            Entry(
+                replace(arm, name=f"{arm.name}-{k}-images", images_per_id=k), f"unpacked-{k}-images"
+            )
+            for k in (3, 24)
+            for arm in (unpacked, packed, best)
         ],
-        "gallery": [
-            *((Arm(name="packed"), m) for m in (256, None, 8192)),
-            (Arm(name="unpacked", packing=UNPACKED), None),
+        "length": [
+            Entry(Arm(name=f"{arm.name}-{k}-epochs"), f"{base}-{k}-epochs", epochs=k, drawn_as=arm)
+            for k in (4, 36)
+            for arm, base in (
+                (unpacked, "unpacked"),
+                (best, "unpacked"),
+                (Arm(name=REAL), REAL),
+                (Arm(name=FARTHEST_REAL), REAL),
+            )
         ],
-        "keep-out": [(Arm(name="keep-out"), None)],
+        "diffusion": [
+            Entry(replace(arm, name=f"{arm.name}-diffusion", **diffusion), "unpacked-diffusion")
+            for arm in (
+                unpacked,
+                packed,
+                paper_arm(SIZE),
+                Arm(name="through", packing=through(GENERATOR_NAME)),
+            )
+        ],
+        "large": [
+            Entry(replace(arm, name=f"{arm.name}-large"), "unpacked-large", LARGE)
+            for arm in (unpacked, packed, best)
+        ],
     }
 
 
+def entries() -> dict[str, Entry]:
+    """Return the arms by name."""
+    return {entry.arm.name: entry for part in parts().values() for entry in part}
+
+
 def main() -> None:
-    """Run the parts that are asked for, and write the JSON."""
+    """Run the parts that are asked for, and write the JSON after each arm."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", nargs="+", choices=parts(), default=list(parts()))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "closed_loop")
+    names = [name for name in parts() if name != "large"]
+    parser.add_argument("--parts", nargs="+", choices=parts(), default=names)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / NAME)
+    parser.add_argument("--arms", nargs="+", choices=entries(), default=None)
     chosen = parser.parse_args()
-    _run(chosen.parts, chosen.seeds, chosen.work)
+    asked = chosen.arms or [e.arm.name for part in chosen.parts for e in parts()[part]]
+    for seed in chosen.seeds:
+        for name in asked:
+            _ensure(entries()[name], seed, chosen.work)
 
 
-def _run(names: list[str], num_seeds: int, work: Path) -> None:
-    known = read_result("closed_loop") or {}
-    found, abouts = known.get("parts", {}), known.get("about_parts", {})
-    for part in names:
-        runs: dict[str, list[dict[str, Any]]] = {}
-        for seed in range(num_seeds):
-            for arm, gallery in parts()[part]:
-                name = arm.name if gallery is None else f"gallery-{gallery}"
-                figures = run_arm(work, arm, gallery, seed)
-                baseline = run_arm(work, _unpacked(arm), None, seed)
-                gain = figures["mean_accuracy"] - baseline["mean_accuracy"]
-                runs.setdefault(name, []).append(figures | {"accuracy_gain": gain})
-        found[part] = [summarize(name, figures) for name, figures in runs.items()]
-        abouts[part] = about(0)
-        models = {folder.name: read_json(folder / METRICS) for folder in (RECOGNIZER, GENERATOR)}
-        figures = {"size": vars(SIZE), "models": models, "about_parts": abouts, "parts": found}
-        write_result("closed_loop", figures)
+def _ensure(entry: Entry, seed: int, work: Path) -> None:
+    """Run an arm unless the JSON has it already."""
+    name = entry.arm.name
+    known = (read_own_result(NAME) or {}).get("arms", {}).get(name, {})
+    if str(seed) in known:
+        return
+    print(f"\n=== {name}, seed {seed}", flush=True)
+    figures = _measure(entry, seed, work)
+    with _locked(work):
+        found = read_own_result(NAME) or {}
+        arms = found.get("arms", {})
+        arms.setdefault(name, {})[str(seed)] = figures | {"date": about(seed)["date"]}
+        folders = (RECOGNIZER, GENERATOR, PARAMETRIC)
+        models = {folder.name: read_json(folder / METRICS) for folder in folders}
+        write_result(NAME, {"size": vars(SIZE), "models": models, "arms": arms})
 
 
-def _unpacked(arm: Arm) -> Arm:
-    """Return the arm of as many identities that are not packed."""
-    name = "unpacked" if arm.num_ids is None else f"unpacked-{arm.num_ids}-ids"
-    return Arm(name=name, num_ids=arm.num_ids, packing=UNPACKED)
+@contextmanager
+def _locked(work: Path) -> Iterator[None]:
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
-def run_arm(work: Path, arm: Arm, gallery: int | None, seed: int) -> dict[str, Any]:
-    """Take one arm through all stages, and return its figures; those that are there are read."""
-    size = SIZE if gallery is None else replace(SIZE, gallery=gallery)
-    loop = ClosedLoop(work / f"gallery-{size.gallery}-seed-{seed}", size, seed)
-    path = loop.folder("figures") / f"{arm.name}.json"
-    if not path.exists():
-        atomic_write_json(path, _measure(loop, arm))
-    return read_json(path)
-
-
-def _measure(loop: ClosedLoop, arm: Arm) -> dict[str, Any]:
+def _measure(entry: Entry, seed: int, work: Path) -> dict[str, Any]:
+    """Take one arm through all stages, and return its figures."""
     # Imported late, as the tables of the documents need the names of the arms alone.
+    from benchmarks import instrument
     from hyperface_jax.runs.demonstration import stages
 
+    arm, size = entry.drawn_as or entry.arm, entry.size
+    loop = ClosedLoop(work / f"{size.num_ids}-of-{size.gallery}-seed-{seed}", size, seed)
     watch = console()
     stages.make_gallery(loop, watch)
-    if arm.name == "real":
-        data = stages.real_images(loop)
+    if arm.name in (REAL, FARTHEST_REAL):
+        data, figures = _real_persons(loop, is_far=arm.name == FARTHEST_REAL)
     else:
-        if arm.name == "keep-out":
-            arm = replace(arm, packing=keep_out(loop))
         stages.pack_arm(loop, arm, watch)
         stages.draw_arm(loop, arm, watch)
-        data = stages.drawn_images(loop, arm.name)
-    stages.train_arm(loop, arm.name, data, watch, _epochs(arm))
-    stages.make_sets(loop)
-    stages.evaluate_arm(loop, arm.name, watch)
-    figures = recognition(loop, arm.name)
-    del figures["accuracy"], figures["loss"]
-    return figures if arm.name == "real" else figures | _identities(loop, arm.name)
+        data, figures = stages.drawn_images(loop, arm.name), _identities(loop, arm.name)
+    name = entry.arm.name
+    stages.train_arm(loop, name, data, watch, entry.epochs or _epochs(arm, size))
+    measured = instrument.measure(loop.path / RECOGNITION / name, seed + 1)
+    return {"identities": figures, "sets": measured}
 
 
-def _epochs(arm: Arm) -> int:
-    """Return the passes that make all arms train on as many images."""
-    num_images = (arm.num_ids or SIZE.num_ids) * (arm.images_per_id or SIZE.images_per_id)
-    return max(1, round(SIZE.epochs * SIZE.num_ids * SIZE.images_per_id / num_images))
+def _epochs(arm: Arm, size: Size) -> int:
+    """Return the passes that make all arms of a size train on as many images."""
+    num_images = (arm.num_ids or size.num_ids) * (arm.images_per_id or size.images_per_id)
+    return max(1, round(size.epochs * size.num_ids * size.images_per_id / num_images))
 
 
 def _identities(loop: ClosedLoop, name: str) -> dict[str, Any]:
@@ -164,14 +229,99 @@ def _identities(loop: ClosedLoop, name: str) -> dict[str, Any]:
     }
 
 
-def summarize(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the mean and the standard error of each figure over the seeds."""
-    row: dict[str, Any] = {"name": name, "num_seeds": len(runs)}
-    for figure in runs[0]:
-        values = np.array([run[figure] for run in runs], float)
-        error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else None
-        row[figure] = {"mean": float(values.mean()), "error": error}
-    return row
+def _real_persons(loop: ClosedLoop, *, is_far: bool) -> tuple[Path, dict[str, Any]]:
+    """Draw images of real persons: the first ones, or those that are farthest apart of a crowd."""
+    from hyperface_jax.runs.demonstration.stages import persons
+    from hyperface_jax.toyfaces.population import sample_identities, split_key, write_folder
+
+    size, key = loop.size, split_key(loop.seed, "recognition")
+    rows = np.arange(size.num_ids)
+    if is_far:
+        rows = _farthest(persons(loop.seed, "recognition", CROWD, 2).directions(), size.num_ids)
+    path = loop.folder(RECOGNITION) / ("far-images" if is_far else "real-images")
+    if not path.exists():
+        latents = sample_identities(key, CROWD).latents[rows]
+        counts = [size.images_per_id] * size.num_ids
+        write_folder(path, latents, counts, key=key, preset="portrait")
+    return path, _embedded(path, size.num_ids)
+
+
+def _embedded(path: Path, num_ids: int) -> dict[str, Any]:
+    """Return how far apart the persons of a folder are, and how alike the images of one are."""
+    import jax.numpy as jnp
+
+    from hyperface_jax import sphere
+    from hyperface_jax.faces.flax_recognizer import load_recognizer
+    from hyperface_jax.io.images import decode
+    from hyperface_jax.packing import row_max
+
+    files = [sorted(folder.iterdir()) for folder in sorted(path.iterdir()) if folder.is_dir()]
+    images = np.stack([decode(file.read_bytes(), name=file.name) for own in files for file in own])
+    recognizer = load_recognizer(RECOGNIZER)
+    raw = np.concatenate([recognizer(images[i : i + 512]) for i in range(0, len(images), 512)])
+    unit = np.asarray(sphere.normalize(jnp.asarray(raw))).reshape(num_ids, -1, raw.shape[1])
+    means = jnp.asarray(unit.mean(axis=1))
+    return {
+        "gallery_cosine": None,
+        "nearest_before": None,
+        "nearest_after": float(jnp.mean(row_max(sphere.normalize(means)))),
+        "target_cosine": None,
+        "within_cosine": float(jnp.mean(jnp.linalg.norm(means, axis=1))),
+    }
+
+
+def _farthest(x: np.ndarray, num: int) -> np.ndarray:
+    """Choose rows far from each other, greedily."""
+    rows, nearest = [0], x @ x[0]
+    while len(rows) < num:
+        rows.append(int(np.argmin(nearest)))
+        nearest = np.maximum(nearest, x @ x[rows[-1]])
+    return np.array(rows)
+
+
+# What the documents show
+
+
+def table_of(part: str, figures: dict[str, Any], preset: str = "easy") -> list[dict[str, Any]]:
+    """Return a row for each arm of a part: mean and standard error of each figure over the seeds."""
+    rows = []
+    for entry in parts()[part]:
+        own = figures["arms"].get(entry.arm.name, {})
+        base = figures["arms"].get(entry.baseline, {})
+        if not own:
+            continue
+        row: dict[str, Any] = {"name": entry.arm.name, "num_seeds": len(own)}
+        for name in ("eer", "tar_at_far_1e-3", "tar_at_far_1e-4", "rank_1"):
+            row[name] = mean_and_error([run["sets"][preset][name] for run in own.values()])
+        shared = sorted(own.keys() & base.keys())
+        gains = [_eer(base[seed], preset) - _eer(own[seed], preset) for seed in shared]
+        row["gain"] = mean_and_error(gains)
+        for name in next(iter(own.values()))["identities"]:
+            row[name] = mean_and_error([run["identities"][name] for run in own.values()])
+        rows.append(row)
+    return rows
+
+
+def difference(
+    figures: dict[str, Any], first: str, second: str, preset: str = "easy"
+) -> dict[str, Any]:
+    """Return by how much the EER of the second arm is below that of the first, over shared seeds."""
+    one, two = figures["arms"][first], figures["arms"][second]
+    shared = sorted(one.keys() & two.keys())
+    return mean_and_error([_eer(one[seed], preset) - _eer(two[seed], preset) for seed in shared])
+
+
+def _eer(run: dict[str, Any], preset: str) -> float:
+    return run["sets"][preset]["eer"]
+
+
+def mean_and_error(values: list[Any]) -> dict[str, Any]:
+    """Return the mean and its standard error; None where there are too few values."""
+    known = np.array([value for value in values if value is not None], float)
+    if not len(known):
+        return {"mean": None, "error": None}
+    error = known.std(ddof=1) / math.sqrt(len(known)) if len(known) > 1 else None
+    return {"mean": float(known.mean()), "error": error}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ LAYERS = [
     {"pairwise"},
     {"codes"},
     {"packing"},
-    {"planning", "synthesis", "recognition", "evaluation"},
+    {"planning", "synthesis", "recognition", "evaluation", "response"},
     {"faces"},
     {"toyfaces"},
     {"reports"},
@@ -30,7 +30,7 @@ LAYERS = [
 ]
 CONFINED = {
     "torch": {"synthesis", "faces", "io", "toyfaces"},
-    "flax": {"recognition", "faces"},
+    "flax": {"recognition", "faces", "response", "toyfaces"},
     "grain": {"recognition"},
     "onnxruntime": {"faces"},
     "matplotlib": {"reports"},

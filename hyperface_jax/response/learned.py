@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from hyperface_jax.errors import InputError
@@ -58,7 +59,7 @@ class ResponseModel:
         """Predict the responses to unit conditions, ``[n, d]``; can be differentiated."""
         means = jax.vmap(lambda own: _predict(self.graph, own, conditions))(self.parameters)
         mean = jnp.mean(means, axis=0)
-        square = jnp.mean(jnp.sum((means - mean) ** 2, axis=2), axis=0)
+        square = jnp.mean(jnp.sum((means - mean[None]) ** 2, axis=2), axis=0)
         return Response(mean, jnp.sqrt(square + 1e-12))
 
 
@@ -70,10 +71,10 @@ class _ResponseLoss:
     batch_size: int
 
     def __call__(self, parameters: Any, data: Any, key: PRNGKey) -> Any:
-        conditions, means, weights = data
+        conditions, means, weights, count = data
 
         def member(own: Any, weight: Any, key: PRNGKey) -> Any:
-            rows = jax.random.randint(key, (self.batch_size,), 0, len(conditions))
+            rows = jax.random.randint(key, (self.batch_size,), 0, count)
             error = _predict(self.graph, own, conditions[rows]) - means[rows]
             return jnp.mean(weight[rows] * jnp.sum(error**2, axis=1))
 
@@ -136,15 +137,20 @@ def fit_response(
     return ResponseModel(descent.average, graph)
 
 
-def _data(probes: Probes, key: PRNGKey, num_members: int) -> tuple[Any, Any, Any]:
-    """Return conditions, means and the weight of each probe for each member, mean 1."""
+def _data(probes: Probes, key: PRNGKey, num_members: int) -> tuple[Any, Any, Any, int]:
+    """Return conditions, means, the weight of each probe for each member (mean 1), and their number.
+
+    Rows are padded to a power of two, so that one program serves several rounds.
+    """
+    num = len(probes.counts)
+    rows = np.arange(1 << (num - 1).bit_length()) % num
     counts = jnp.asarray(probes.counts, jnp.float32)
     # A mean of k faces errs by noise / k; the rest, what the network cannot fit, is as for one face.
     certainty = 1 / (1 + 1 / counts)
-    bootstrap = jax.random.exponential(key, (num_members, len(counts)))
-    weights = bootstrap * certainty
+    weights = jax.random.exponential(key, (num_members, num)) * certainty[None]
     weights = weights / jnp.mean(weights, axis=1, keepdims=True)
-    return jnp.asarray(probes.conditions), jnp.asarray(probes.means), weights
+    conditions, means = (jnp.asarray(x[rows]) for x in (probes.conditions, probes.means))
+    return conditions, means, weights[:, rows], num
 
 
 def _predict(graph: Any, parameters: Any, conditions: Any) -> Any:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hyperface_jax.response.probes import Probes
 
 _LEAST_LENGTH = 1e-6
+_NEVER = 1e6
 
 
 class Selection(NamedTuple):
@@ -98,13 +99,18 @@ def select(
         raise InputError(
             f"num={num}: must be between 2 and {len(probes.counts)}, the number of candidates"
         )
-    means = jnp.asarray(shrunk_means(probes, model))
+    means = shrunk_means(probes, model)
+    # Padded as in training, so that one program serves several rounds; a repeated row is never chosen.
+    rows = np.arange(1 << (len(means) - 1).bit_length())
+    is_extra = jnp.asarray(rows >= len(means))
+    rows = rows % len(means)
+    means, conditions = jnp.asarray(means[rows]), jnp.asarray(probes.conditions[rows])
     length = jnp.linalg.norm(means, axis=1)
     unit = means / jnp.maximum(length, _LEAST_LENGTH)[:, None]
-    missed = 1 - sphere.inner(unit, jnp.asarray(probes.conditions))[:, 0]
+    missed = 1 - sphere.inner(unit, conditions)[:, 0]
     cost = agreement * (1 - length) + fidelity * missed
-    rows, nearest = _select(unit, cost, num, passes)
-    return Selection(np.asarray(rows), np.asarray(nearest))
+    chosen, nearest = _select(unit, jnp.where(is_extra, _NEVER, cost), num, passes)
+    return Selection(np.asarray(chosen), np.asarray(nearest))
 
 
 @partial(jax.jit, static_argnums=(2, 3))
@@ -121,9 +127,7 @@ def _select(unit: jax.Array, cost: jax.Array, num: int, passes: int) -> tuple[ja
         nearest = jnp.maximum(nearest, column).at[best].set(jnp.inf)
         return rows.at[i].set(best), cosines.at[:, i].set(column), nearest
 
-    def swap(
-        i: jax.Array, carry: tuple[jax.Array, jax.Array]
-    ) -> tuple[jax.Array, jax.Array]:
+    def swap(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         rows, cosines = carry
         others = jnp.where(jnp.arange(num) == i, -jnp.inf, cosines)
         taken = jnp.zeros(len(unit), bool).at[rows].set(True).at[rows[i]].set(False)

@@ -73,7 +73,7 @@ def pack_through(
     gallery: Gallery | None = None,
     manifold: Manifold = NEAREST_ROW,
     weights: Weights | None = None,
-    radius: float = 0.25,
+    radius: float = 0.15,
     num_steps: int = 200,
     sweep: Sweep = DEFAULT_SWEEP,
 ) -> Through:
@@ -97,8 +97,8 @@ def pack_through(
     Raises:
         InputError: a number is out of range.
 
-    Cost: a sweep of ``3 n^2 d`` FLOPs and a pass through the networks in both directions per step; O(n d)
-    memory.
+    Cost: a sweep of ``3 n^2 d`` FLOPs and a pass through the networks in both directions per step;
+    O(n d) memory.
     """
     if not 0 < radius <= jnp.pi:
         raise InputError(f"radius={radius}: must be above 0 and at most pi, in radians")
@@ -149,7 +149,10 @@ def _pack_through(
         found, force = jax.value_and_grad(value)(x, step)
         if gallery is not None:
             pull = gallery_pull(x, gallery, manifold=manifold, sweep=sweep)
-            found, force = found + weights["alpha"] * pull.value, force + weights["alpha"] * pull.force
+            found, force = (
+                found + weights["alpha"] * pull.value,
+                force + weights["alpha"] * pull.force,
+            )
         updates, state = optimizer.update(force, state, x)
         return (within(optax.apply_updates(x, updates), centers, radius), state), found
 
@@ -160,9 +163,7 @@ def _pack_through(
     return Through(x, faces, row_max(faces, sweep=sweep), length, moved, history)
 
 
-def _faces(
-    model: ResponseModel, offset: Points, x: Points
-) -> tuple[Response, Points, PerRow]:
+def _faces(model: ResponseModel, offset: Points, x: Points) -> tuple[Response, Points, PerRow]:
     """Return the response, the predicted directions of faces and the lengths of their means."""
     response = model(x)
     mean = response.mean + offset

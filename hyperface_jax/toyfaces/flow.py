@@ -62,8 +62,8 @@ def make_network(settings: FlowSettings, key: PRNGKey) -> ResidualNetwork:
 
 
 def velocity(network: Any, x: Any, time: Any, conditions: Any) -> Any:
-    """Return the velocity ``[n, 24]`` at the points ``[n, 24]`` of paths at times ``[n]`` from 0 to 1."""
-    waves = 2 * math.pi * jnp.arange(1, _NUM_WAVES + 1) * time[:, None]
+    """Return the velocity ``[n, 24]`` at points of paths ``[n, 24]`` and times ``[n]`` from 0 to 1."""
+    waves = 2 * math.pi * jnp.arange(1, _NUM_WAVES + 1)[None] * time[:, None]
     scaled = conditions * math.sqrt(conditions.shape[1])
     inputs = [x, scaled, time[:, None], jnp.sin(waves), jnp.cos(waves)]
     return network(jnp.concatenate(inputs, axis=1))
@@ -99,7 +99,7 @@ class FlowLoss:
     batch_size: int
 
     def __call__(self, parameters: Any, data: Any, key: PRNGKey) -> Any:
-        """Draw a batch of ``data``, latents ``[m, 24]`` and embeddings ``[m, k, d]``; return the loss."""
+        """Return the loss of a batch of ``data``: latents ``[m, 24]`` and embeddings ``[m, k, d]``."""
         latents, embeddings = data
         which, subset, noise, time = jax.random.split(key, 4)
         person = jax.random.randint(which, (self.batch_size,), 0, len(latents))
@@ -124,14 +124,14 @@ def _some_direction(key: PRNGKey, rows: Any) -> Any:
 def habitual_noise(conditions: Float[Array, "n d"], scale: float = 2.0) -> Float[Array, "n 24"]:
     """Return noise that belongs to an embedding, so that all pictures of it show one person.
 
-    It is nearly standard normal over embeddings, the same for equal ones, and changes little within a
+    It is roughly standard normal over embeddings, the same for equal ones, and changes little within a
     small part of ``1 / scale`` radians: random Fourier features, summed.
     """
     key, phase_key = jax.random.split(jax.random.key(0))
     num_waves, dim = 32, conditions.shape[1]
     waves = scale * jax.random.normal(key, (dim, NUM_IDENTITY * num_waves))
     phases = 2 * math.pi * jax.random.uniform(phase_key, (NUM_IDENTITY * num_waves,))
-    angles = jnp.matmul(conditions, waves, precision="highest") + phases
+    angles = jnp.matmul(conditions, waves, precision="highest") + phases[None]
     summed = jnp.cos(angles).reshape(-1, NUM_IDENTITY, num_waves).sum(axis=2)
     return math.sqrt(2 / num_waves) * summed
 

@@ -141,4 +141,3 @@ def parametric_64() -> ParametricGenerator:
     from hyperface_jax.toyfaces.pretrained import PARAMETRIC
 
     return load_parametric(PARAMETRIC, image_size=64)
-

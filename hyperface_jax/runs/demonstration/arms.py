@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hyperface_jax.toyfaces.pretrained import PARAMETRIC_NAME, RECOGNIZER
+
 if TYPE_CHECKING:
     from hyperface_jax.runs.demonstration.closed_loop import ClosedLoop
     from hyperface_jax.runs.demonstration.sizes import Size
@@ -27,6 +29,7 @@ class Arm:
         images_per_id: number of images for each identity.
         alpha: weight of the gallery.
         neighbors: number of gallery rows whose span stands for the face manifold.
+        generator: name of the generator.
         packing: further settings of its :class:`.Pack`, by field.
         synthesis: further settings of its :class:`.Synthesize`, by field.
     """
@@ -36,6 +39,7 @@ class Arm:
     images_per_id: int | None = None
     alpha: float | None = None
     neighbors: int | None = None
+    generator: str = PARAMETRIC_NAME
     packing: Mapping[str, Any] = field(default_factory=dict)
     synthesis: Mapping[str, Any] = field(default_factory=dict)
 
@@ -54,6 +58,11 @@ def arms_of(loop: ClosedLoop) -> list[Arm]:
 def keep_out(loop: ClosedLoop) -> dict[str, Any]:
     """Return the settings that keep a packing away from the real persons."""
     return {"keep_out": loop.reference, "keep_out_cosine": round(loop.threshold, 6)}
+
+
+def through(generator: str = PARAMETRIC_NAME, **settings: Any) -> dict[str, Any]:
+    """Return the settings of a packing through a generator."""
+    return {"through": generator, "recognizer": RECOGNIZER, "crop": "none", **settings}
 
 
 def paper_arm(size: Size) -> Arm:

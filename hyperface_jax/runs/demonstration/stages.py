@@ -48,7 +48,7 @@ from hyperface_jax.toyfaces.population import (
     write_benchmarks,
     write_folder,
 )
-from hyperface_jax.toyfaces.pretrained import GENERATOR_NAME, RECOGNIZER
+from hyperface_jax.toyfaces.pretrained import RECOGNIZER
 
 if TYPE_CHECKING:
     from hyperface_jax.runs.support.result import Result
@@ -141,7 +141,7 @@ def draw_arm(loop: ClosedLoop, arm: Arm, watch: Watch) -> None:
     images_per_id = _given(arm.images_per_id, loop.size.images_per_id)
     settings = Synthesize(
         embeddings=loop.path / PACKING / arm.name,
-        generator=GENERATOR_NAME,
+        generator=arm.generator,
         images_per_id=images_per_id,
         crop="none",
         recognizer=RECOGNIZER,

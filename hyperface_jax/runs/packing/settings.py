@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from hyperface_jax.errors import InputError, require
-from hyperface_jax.runs.support.settings import option
+from hyperface_jax.runs.support.settings import changed, option
 
 Method = Literal["annealed", "paper", "stochastic"]
 FREE_TO_CHANGE = (
@@ -27,6 +27,15 @@ RENAMED = {"neighbours": "neighbors"}
 """Names of settings in runs of earlier versions, and their current names."""
 ALPHA, LEARNING_RATE = 0.5, 0.01
 """Values that are used where the setting is None."""
+OF_GENERATOR = (
+    "recognizer",
+    "rounds",
+    "probe_images",
+    "candidates",
+    "learning_steps",
+    "crop",
+)
+"""Settings that need a generator to pack through."""
 NAMED_STARTS = ("gallery", "farthest", "uniform", "code")
 
 
@@ -87,6 +96,22 @@ class Pack:
     """Number of independent packings to run side by side. The best one is kept. For small problems."""
     polish: bool = option(False, group="method")
     """Refine the result to a float64 local optimum. For small problems without gallery and keep-out."""
+    through: str | None = option(None, group="generator", metavar="FOLDER|MODULE:NAME")
+    """Generator to pack through, as for synthesize: the faces that it draws are what is spread. It is
+    drawn from in rounds, and the number of images is printed before the first. Needs gallery and
+    recognizer."""
+    recognizer: Path | None = option(None, group="generator", metavar="FILE|FOLDER")
+    """The recognizer that embedded the gallery, in any form that embed takes."""
+    rounds: int = option(3, group="generator")
+    """Number of rounds in which the identities are moved by what the generator was found to draw."""
+    probe_images: int = option(4, group="generator")
+    """Number of images to draw of each identity in a round, and of each candidate."""
+    candidates: float = option(5.0, group="generator")
+    """Number of further embeddings to draw before the first round, as a multiple of num-ids."""
+    learning_steps: int = option(1500, group="generator")
+    """Number of training steps in which the response of the generator is learned, in each round."""
+    crop: str = option("center", group="generator", metavar="none|center|FILE")
+    """How to cut out the face, as for synthesize."""
     seed: int = 0
     """Random seed."""
     devices: int | None = option(None, group="machine")
@@ -129,7 +154,22 @@ def check_settings(config: Pack) -> None:
         raise InputError("`restarts` does not go with `method=stochastic`: use annealed or paper")
     if config.polish and (config.gallery or config.keep_out):
         raise InputError("`polish` optimizes only the max cosine: drop `gallery` and `keep_out`")
+    _check_generator(config)
     _refuse_ignored(config)
+
+
+def _check_generator(config: Pack) -> None:
+    given = changed(config)
+    if config.through is None:
+        if ignored := next((name for name in OF_GENERATOR if name in given), None):
+            raise InputError(f"`{ignored}` is for `through`: give that too, or drop `{ignored}`")
+        return
+    for name in ("recognizer", "gallery"):
+        if name not in given:
+            raise InputError(f"`through` needs `{name}`: give it too")
+    for name in ("frozen", "keep_out"):
+        if name in given:
+            raise InputError(f"`{name}` does not go with `through`: drop one of them")
 
 
 def _has_files(config: Pack) -> bool:
@@ -174,6 +214,10 @@ def _check_numbers(config: Pack) -> None:
         ("checkpoint_seconds", config.checkpoint_seconds >= 0, "0 or more"),
         ("stall_seconds", config.stall_seconds > 0, "above 0"),
         ("seed", 0 <= config.seed < 2**32, "between 0 and 4294967295"),
+        ("rounds", config.rounds >= 0, "0 or more"),
+        ("probe_images", config.probe_images >= 2, "at least 2, to tell luck from a difference"),
+        ("learning_steps", config.learning_steps >= 1, "at least 1"),
+        ("candidates", 0 <= config.candidates < float("inf"), "0 or more"),
         ("keep_out_cosine", -1 < (config.keep_out_cosine or 0) < 1, "between -1 and 1"),
     ]
     require(config, checks)

@@ -71,6 +71,8 @@ def pack(config: Pack, *, watch: Watch = QUIET) -> Result:
         Stopped: a stop was requested; everything is saved.
     """
     check_settings(config)
+    if config.through is not None:
+        return _through_generator(config, watch)
     join_job(config.distributed)
     watch = watch.of_this_process()
     inputs = read_inputs(config, watch)
@@ -87,6 +89,14 @@ def pack(config: Pack, *, watch: Watch = QUIET) -> Result:
         )
     finally:
         run.close()
+
+
+def _through_generator(config: Pack, watch: Watch) -> Result:
+    # Imported late, because this needs the synthesis extra.
+    from hyperface_jax.runs.packing.through import pack_through_generator
+    from hyperface_jax.runs.synthesis.stage import synthesize
+
+    return pack_through_generator(config, watch, pack=pack, synthesize=synthesize)
 
 
 def _pack(config: Pack, inputs: Inputs, run: RunDirectory, watch: Watch) -> Result:
