@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from hyperface_jax import evaluation, sphere
+from hyperface_jax import sphere
 from hyperface_jax.faces.flax_recognizer import load_recognizer
 from hyperface_jax.toyfaces.parameters import BENCHMARKS
 from hyperface_jax.toyfaces.population import image_nuisance, sample_identities, split_key
@@ -47,13 +47,44 @@ def measure(model: Path, seed: int, num_persons: int = NUM_PERSONS) -> dict[str,
         images = images_of(seed, preset, num_persons)
         starts = range(0, len(images), _BATCH)
         raw = np.concatenate([recognizer(images[start : start + _BATCH]) for start in starts])
-        unit = np.asarray(sphere.normalize(jnp.asarray(raw)))
-        pairs = evaluation.all_pairs(unit, persons)
-        tar = pairs.separation.tar_at_far
-        found[preset] = {
-            "eer": pairs.separation.eer,
-            "tar_at_far_1e-3": tar[1e-3],
-            "tar_at_far_1e-4": tar[1e-4],
-            "rank_1": pairs.rank_1,
-        }
+        found[preset] = figures_of(np.asarray(sphere.normalize(jnp.asarray(raw))), persons)
     return found
+
+
+def figures_of(unit: np.ndarray, persons: np.ndarray) -> dict[str, float | None]:
+    """Return the figures of all pairs of unit rows ``[n, d]`` of persons ``[n]``.
+
+    They are those of :func:`hyperface_jax.evaluation.all_pairs`, but for the interpolation of the EER,
+    at a quarter of its cost, as no curve is kept.
+    """
+    cosines = unit @ unit.T
+    is_later = np.tri(len(unit), k=-1, dtype=bool)
+    is_same = persons[:, None] == persons[None]
+    genuine = np.sort(cosines[is_same & is_later])
+    impostor = np.sort(cosines[~is_same & is_later])
+    first = np.unique(persons, return_index=True)[1]
+    probes = np.setdiff1d(np.arange(len(unit)), first)
+    best = persons[first[np.argmax(cosines[np.ix_(probes, first)], axis=1)]]
+    return {
+        "eer": _equal_error_rate(genuine, impostor),
+        "tar_at_far_1e-3": _tar(genuine, impostor, 1e-3),
+        "tar_at_far_1e-4": _tar(genuine, impostor, 1e-4),
+        "rank_1": float(np.mean(best == persons[probes])),
+    }
+
+
+def _equal_error_rate(genuine: np.ndarray, impostor: np.ndarray) -> float:
+    """Interpolate between the thresholds at sorted genuine scores."""
+    rejected = np.arange(len(genuine)) / len(genuine)
+    accepted = 1 - np.searchsorted(impostor, genuine) / len(impostor)
+    excess = accepted - rejected
+    after = int(np.argmax(excess <= 0))
+    share = excess[after - 1] / (excess[after - 1] - excess[after])
+    return float(rejected[after - 1] + share * (rejected[after] - rejected[after - 1]))
+
+
+def _tar(genuine: np.ndarray, impostor: np.ndarray, far: float) -> float | None:
+    allowed = int(far * len(impostor) + 1e-9)
+    if not allowed:
+        return None
+    return float(np.mean(genuine > impostor[-allowed - 1]))

@@ -19,6 +19,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from benchmarks.closed_loop import difference, table_of
 from benchmarks.closed_loop import parts as closed_loop_parts
 from benchmarks.common import PICTURES, ROOT, read_result
 
@@ -409,55 +410,79 @@ def _fastest(times: dict[str, float], name: str) -> str:
 def closed_loop(part: str, figures: dict[str, Any]) -> str:
     """Every arm of a part, means with their standard errors."""
     columns = (
-        ("accuracy, %", "mean_accuracy", 100, 1),
-        ("gain over no packing, %", "accuracy_gain", 100, 1),
+        ("seeds", "num_seeds", 1, 0),
+        ("EER, %", "eer", 100, 2),
+        ("gain, points", "gain", 100, 2),
         ("TAR at FAR 0.1 %, %", "tar_at_far_1e-3", 100, 1),
+        ("TAR at FAR 0.01 %, %", "tar_at_far_1e-4", 100, 1),
         ("rank 1, %", "rank_1", 100, 1),
-        ("to the gallery", "gallery_cosine", 1, 3),
-        ("face to target", "target_cosine", 1, 3),
-        ("nearest, embeddings", "nearest_before", 1, 3),
-        ("nearest, faces", "nearest_after", 1, 3),
     )
-    rows = [
-        [
-            row["name"],
-            *(_estimate(row.get(name), scale, digits) for _, name, scale, digits in columns),
-        ]
-        for row in figures["parts"].get(part, [])
+    rows = table_of(part, figures)
+    lines = [
+        [row["name"], *(_estimate(row[name], scale, digits) for _, name, scale, digits in columns)]
+        for row in rows
     ]
-    return _table(["identities", *(title for title, *_ in columns)], rows)
+    return _table(["identities", *(title for title, *_ in columns)], lines)
+
+
+def closed_loop_faces(figures: dict[str, Any]) -> str:
+    """What is drawn of each arm that has figures of its own."""
+    columns = (
+        ("to the gallery", "gallery_cosine"),
+        ("face to target", "target_cosine"),
+        ("agreement within an identity", "within_cosine"),
+        ("nearest, embeddings", "nearest_before"),
+        ("nearest, faces", "nearest_after"),
+    )
+    seen: dict[str, list[str]] = {}
+    for part in ("packing", "response", "alpha", "manifold", "diffusion"):
+        for row in table_of(part, figures):
+            seen[row["name"]] = [_estimate(row[name], 1, 3) for _, name in columns]
+    rows = [[name, *cells] for name, cells in seen.items()]
+    return _table(["identities", *(title for title, _ in columns)], rows)
+
+
+def closed_loop_sets(figures: dict[str, Any]) -> str:
+    """The gain of the main arms in each circumstance."""
+    presets = list(next(iter(figures["arms"]["unpacked"].values()))["sets"])
+    rows = []
+    for name in ("packed", "paper", "through", "real", "farthest-real"):
+        gains = [_difference(figures, "unpacked", name, preset) for preset in presets]
+        rows.append([f"{name}, against unpacked", *gains])
+    gains = [_difference(figures, "real", "farthest-real", preset) for preset in presets]
+    rows.append(["farthest-real, against real", *gains])
+    return _table(["gain in EER, points", *presets], rows)
+
+
+def _difference(figures: dict[str, Any], first: str, second: str, preset: str) -> str:
+    return _estimate(difference(figures, first, second, preset), 100, 2)
 
 
 def gains(figures: dict[str, Any]) -> str:
     """What packing gains a recognizer, for the ways that the README names."""
-    rows = []
-    for (part, name), label in _WAYS.items():
-        found = [row for row in figures["parts"].get(part, []) if row["name"] == name]
-        rows += [
-            [
-                label,
-                _estimate(row["mean_accuracy"], 100, 1),
-                _estimate(row["accuracy_gain"], 100, 1),
-            ]
-            for row in found
-        ]
-    return _table(["identities", "verification accuracy, %", "gain over unpacked ones, %"], rows)
+    found = {row["name"]: row for row in table_of("packing", figures)}
+    rows = [
+        [label, _estimate(found[name]["eer"], 100, 2), _estimate(found[name]["gain"], 100, 2)]
+        for name, label in _WAYS.items()
+        if name in found
+    ]
+    return _table(["identities", "EER, %", "gain over unpacked ones, points"], rows)
 
 
 _WAYS = {
-    ("packing", "unpacked"): "unpacked",
-    ("manifold", "span-4"): "packed near the span of 4 gallery rows, alpha 8 (`hyperface demo`)",
-    ("alpha", "alpha-0.5"): "packed near one gallery row, alpha 0.5 (the default)",
-    ("packing", "packed"): "packed near one gallery row, alpha 2",
-    ("gallery", "packed"): "the same, run again in another session",
-    ("alpha", "alpha-0.0"): "packed without regard to the gallery",
-    ("packing", "paper"): "packed by the paper's Algorithm 1, alpha 2",
-    ("packing", "real"): "real toy persons at random, not packed",
+    "unpacked": "unpacked",
+    "packed": "packed near the span of 4 gallery rows, alpha 8",
+    "paper": "packed by the paper's Algorithm 1, alpha 2",
+    "through": "packed through the generator (`--through`)",
+    "real": "real toy persons at random",
+    "farthest-real": "real toy persons, the farthest apart of 6,000",
 }
 
 
-def _estimate(value: dict[str, Any] | None, scale: float, digits: int) -> str:
-    if value is None:
+def _estimate(value: dict[str, Any] | int | None, scale: float, digits: int) -> str:
+    if isinstance(value, int):
+        return str(value)
+    if value is None or value["mean"] is None:
         return ""
     mean = f"{scale * value['mean']:.{digits}f}"
     return mean if value["error"] is None else f"{mean} ± {scale * value['error']:.{digits}f}"
@@ -486,7 +511,11 @@ def toy_models(figures: dict[str, Any]) -> str:
         [f"F: verification, {name}, %", f"{100 * found['accuracy']:.2f}"]
         for name, found in sets.items()
     ]
-    cosines = figures["models"]["generator"]["fidelity"]
+    return _table(["F, on persons it has not seen", ""], rows)
+
+
+def toy_generators(figures: dict[str, Any]) -> str:
+    """How good the two generators are."""
     labels = {
         "real_pair_cosine": "two real images of a person, cosine",
         "real_target_cosine": "real image to its target, cosine",
@@ -495,8 +524,18 @@ def toy_models(figures: dict[str, Any]) -> str:
         "real_rank_1": "real image nearest to its own target of all, share",
         "drawn_rank_1": "drawn image nearest to its own target of all, share",
     }
-    rows += [[f"G: {label}", f"{cosines[name]:.3f}"] for name, label in labels.items()]
-    return _table(["persons that neither has seen", ""], rows)
+    models = [figures["models"][name]["fidelity"] for name in ("parametric", "generator")]
+    rows = [[label, *(f"{model[name]:.3f}" for model in models)] for name, label in labels.items()]
+    return _table(["persons that it has not seen", "parametric", "diffusion"], rows)
+
+
+def toy_traits(figures: dict[str, Any]) -> str:
+    """How much of the variety of each trait the parametric generator draws."""
+    rows = [
+        [name.replace("_", " "), f"{found['spread']:.2f}", f"{found['r2']:.2f}"]
+        for name, found in figures["models"]["parametric"]["traits"].items()
+    ]
+    return _table(["trait", "spread, drawn / real", "share that passes through the embedding"], rows)
 
 
 def synthesis(figures: dict[str, Any]) -> str:
@@ -560,7 +599,11 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "convolutions": ("convolutions", convolutions),
     "synthesis": ("synthesis", synthesis),
     "toy_models": ("closed_loop", toy_models),
+    "toy_generators": ("closed_loop", toy_generators),
+    "toy_traits": ("closed_loop", toy_traits),
     "gains": ("closed_loop", gains),
+    "closed_loop_faces": ("closed_loop", closed_loop_faces),
+    "closed_loop_sets": ("closed_loop", closed_loop_sets),
     "demo": ("demo", demo),
     "tutorial_figures": ("tutorial", tutorial_figures),
     "tutorial_costs": ("tutorial", tutorial_costs),
@@ -605,35 +648,43 @@ def draw_rivals(figures: dict[str, Any]) -> Figure:
 
 
 def draw_closed_loop(figures: dict[str, Any]) -> Figure:
-    """Draw what drawing leaves of the spread, and how little the accuracy depends on it."""
-    parts = ("packing", "alpha", "manifold")
-    arms = [row for part in parts for row in figures["parts"].get(part, ())]
-    arms = [row for row in arms if "nearest_after" in row]
+    """Draw what drawing leaves of the spread, and the error rate against the spread of the faces."""
+    parts = ("packing", "response", "alpha", "manifold", "diffusion")
+    arms = {row["name"]: row for part in parts for row in table_of(part, figures)}
     figure = Figure(figsize=(11, 4.6), layout="constrained")
-    spread, accuracy = figure.subplots(1, 2)
-    for row in arms:
+    spread, error_rate = figure.subplots(1, 2)
+    for name, row in arms.items():
+        style = _style(name)
         before, after = row["nearest_before"]["mean"], row["nearest_after"]["mean"]
-        spread.plot(before, after, "o", color="tab:blue")
-        spread.annotate(row["name"], (before, after), xytext=(2, 6), rotation=60, **_BESIDE)
-        x, y = row["target_cosine"]["mean"], row["mean_accuracy"]
-        error = 100 * (y["error"] or 0)
-        accuracy.errorbar(x, 100 * y["mean"], error, fmt="o", color="tab:blue", capsize=3)
-        accuracy.annotate(row["name"], (x, 100 * y["mean"]), xytext=(5, 4), **_BESIDE)
-    spread.axline((0, 0), slope=1, color="gray", linestyle=":")
+        if before is not None:
+            spread.plot(before, after, **style)
+            spread.annotate(name, (before, after), xytext=(4, 4), **_BESIDE)
+        eer = row["eer"]
+        error = 100 * (eer["error"] or 0)
+        error_rate.errorbar(after, 100 * eer["mean"], error, capsize=3, **style)
+        error_rate.annotate(name, (after, 100 * eer["mean"]), xytext=(5, 4), **_BESIDE)
+    spread.axline((0.6, 0.6), slope=1, color="gray", linestyle=":")
     spread.set(
-        xlabel="cosine to the nearest other identity, embeddings",
+        xlabel="mean cosine to the nearest other identity, embeddings",
         ylabel="the same of the drawn faces",
-        xlim=(-0.1, 1),
-        ylim=(0.6, 0.95),
     )
-    accuracy.set(
-        xlabel="cosine of a drawn face to its embedding",
-        ylabel="verification accuracy, %",
-        xlim=(0.1, 1.05),
+    error_rate.set(
+        xlabel="mean cosine to the nearest other identity, faces",
+        ylabel="EER on easy pairs, %, with one standard error",
     )
     for axes in figure.axes:
+        axes.margins(0.12)
         axes.grid(alpha=0.3)
     return figure
+
+
+def _style(name: str) -> dict[str, Any]:
+    """Return the marker of an arm: real persons, the diffusion generator, or the parametric one."""
+    if "real" in name:
+        return {"marker": "s", "color": "black", "linestyle": ""}
+    if "diffusion" in name:
+        return {"marker": "^", "color": "tab:orange", "linestyle": ""}
+    return {"marker": "o", "color": "tab:blue", "linestyle": ""}
 
 
 _BESIDE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7}

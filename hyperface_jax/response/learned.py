@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -57,10 +58,15 @@ class ResponseModel:
 
     def __call__(self, conditions: Points) -> Response:
         """Predict the responses to unit conditions, ``[n, d]``; can be differentiated."""
-        means = jax.vmap(lambda own: _predict(self.graph, own, conditions))(self.parameters)
-        mean = jnp.mean(means, axis=0)
-        square = jnp.mean(jnp.sum((means - mean[None]) ** 2, axis=2), axis=0)
-        return Response(mean, jnp.sqrt(square + 1e-12))
+        return _respond(self, conditions)
+
+
+@jax.jit
+def _respond(model: ResponseModel, conditions: Points) -> Response:
+    means = jax.vmap(lambda own: _predict(model.graph, own, conditions))(model.parameters)
+    mean = jnp.mean(means, axis=0)
+    square = jnp.mean(jnp.sum((means - mean[None]) ** 2, axis=2), axis=0)
+    return Response(mean, jnp.sqrt(square + 1e-12))
 
 
 @dataclass(frozen=True)
@@ -118,14 +124,9 @@ def fit_response(
             raise InputError(f"{name}={value}: must be 1 or more")
     dim = probes.conditions.shape[1]
 
-    def make(key: PRNGKey) -> ResidualNetwork:
-        return ResidualNetwork(dim, dim, width=width, num_blocks=num_blocks, rngs=nnx.Rngs(key))
-
     init_key, weight_key, train_key = jax.random.split(key, 3)
-    graph = nnx.split(nnx.eval_shape(lambda: make(jax.random.key(0))))[0]
-    parameters = jax.vmap(lambda key: nnx.split(make(key))[1])(
-        jax.random.split(init_key, num_members)
-    )
+    shape = dim, width, num_blocks
+    graph, parameters = _graph(shape), _random_members(init_key, num_members, shape)
     training = Training(loss=_ResponseLoss(graph, _BATCH), num_steps=num_steps)
     data = _data(probes, weight_key, num_members)
     descent = training.begin(parameters)
@@ -135,6 +136,25 @@ def fit_response(
         if progress:
             progress(done + count, f"error {float(loss) / num_members:.4f}")
     return ResponseModel(descent.average, graph)
+
+
+_Shape = tuple[int, int, int]
+"""Dimension, width and number of blocks of a network."""
+
+
+def _make(key: PRNGKey, shape: _Shape) -> ResidualNetwork:
+    dim, width, num_blocks = shape
+    return ResidualNetwork(dim, dim, width=width, num_blocks=num_blocks, rngs=nnx.Rngs(key))
+
+
+@lru_cache(maxsize=8)
+def _graph(shape: _Shape) -> Any:
+    return nnx.split(nnx.eval_shape(lambda: _make(jax.random.key(0), shape)))[0]
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _random_members(key: PRNGKey, num: int, shape: _Shape) -> Any:
+    return jax.vmap(lambda key: nnx.split(_make(key, shape))[1])(jax.random.split(key, num))
 
 
 def _data(probes: Probes, key: PRNGKey, num_members: int) -> tuple[Any, Any, Any, int]:
