@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.reports.plots import DARK, LIGHT, NARROW, WIDE, number
+from hyperface_jax.reports.style import DARK, LIGHT, NARROW, WIDE, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,7 +80,7 @@ def inline_svg(figure: Figure, prefix: str) -> Any:
 
     Returns:
         Markup that is safe in HTML; the colors are CSS variables with the names of the fields of
-        :class:`~hyperface_jax.reports.plots.Theme`.
+        :class:`~hyperface_jax.reports.style.Theme`.
     """
     import matplotlib
     from markupsafe import Markup

@@ -21,6 +21,7 @@ FREE_TO_CHANGE = (
     "gallery",
     "frozen",
     "keep_out",
+    "threshold",
 )
 """Settings that may change when an unfinished run is resumed."""
 RENAMED = {"neighbours": "neighbors"}
@@ -87,6 +88,9 @@ class Pack:
     """Number of independent packings to run side by side. The best one is kept. For small problems."""
     polish: bool = option(False, group="method")
     """Refine the result to a float64 local optimum. For small problems without gallery and keep-out."""
+    threshold: float | None = option(None, group="report")
+    """Verification threshold of the recognizer, a cosine. The report marks it and counts the identities
+    above it. Changes nothing else."""
     seed: int = 0
     """Random seed."""
     devices: int | None = option(None, group="machine")
@@ -174,6 +178,7 @@ def _check_numbers(config: Pack) -> None:
         ("checkpoint_seconds", config.checkpoint_seconds >= 0, "0 or more"),
         ("stall_seconds", config.stall_seconds > 0, "above 0"),
         ("seed", 0 <= config.seed < 2**32, "between 0 and 4294967295"),
+        ("threshold", -1 < (config.threshold or 0) < 1, "between -1 and 1"),
         ("keep_out_cosine", -1 < (config.keep_out_cosine or 0) < 1, "between -1 and 1"),
     ]
     require(config, checks)
