@@ -9,7 +9,18 @@ import numpy as np
 
 from hyperface_jax.io.files import read_jsonl
 from hyperface_jax.io.run_directory import HISTORY
-from hyperface_jax.reports.plots import LIGHT, WIDE, Theme, new_plot, set_title, style_axes
+from hyperface_jax.reports.style import (
+    LIGHT,
+    WIDE,
+    Theme,
+    label_axes,
+    legend,
+    line_styles,
+    new_plot,
+    plain_text,
+    set_title,
+    style_axes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +29,8 @@ if TYPE_CHECKING:
 
 FIGURE = "training.png"
 _ACCURACY = "accuracy/"
+_FEW_POINTS = 40
+"""Number of points up to which a curve shows each of them."""
 
 
 def training_plot(
@@ -43,16 +56,17 @@ def training_plot(
     figure = new_plot(theme, (size[0], 0.7 * size[1] * len(panels)))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for panel, (title, columns) in zip(axes, panels, strict=True):
-        for column in columns:
+        for column, style in zip(columns, line_styles(len(columns), theme), strict=True):
             rows = [(row["epoch"], row[column]) for row in history if row.get(column) is not None]
             epoch, values = np.array(rows, float).reshape(-1, 2).T
-            label = column.removeprefix(_ACCURACY)
-            panel.plot(epoch, values, label=label, linewidth=1.5, marker="." if names else None)
+            is_set = column.startswith(_ACCURACY)
+            label = plain_text(column.removeprefix(_ACCURACY)) if is_set else None
+            mark = "o" if len(values) <= _FEW_POINTS else None
+            panel.plot(epoch, values, label=label, marker=mark, markersize=3.5, **style)
         set_title(panel, title, theme)
         style_axes(panel, theme)
-    if len(names) > 1:
-        axes[-1].legend(frameon=False, labelcolor=theme.ink)
-    axes[-1].set_xlabel("epoch", color=theme.muted, fontsize=9)
+    label_axes(axes[-1], "epoch", "", theme)
+    legend(figure, theme)
     return figure
 
 

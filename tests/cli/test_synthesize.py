@@ -71,7 +71,8 @@ def test_a_data_set_has_everything(ids, tmp_path, capsys):
     assert (summary["num_images"], summary["num_rejected"]) == (54, 0)
     assert len(read_manifest(out)) == 54
     sheet = decode((out / "contact_sheet.png").read_bytes(), name="sheet")
-    assert sheet.shape == (9 * 114 + 2, 6 * 114 + 2, 3)
+    assert sheet.shape[0] == 9 * 114 + 2
+    assert 0 < sheet.shape[1] - (6 * 114 + 2) < 114  # the numbers of the identities
     assert (
         "fake_generator:FAKE" in (out / "README.md").read_text()
         or "fake" in (out / "dataset.json").read_text()

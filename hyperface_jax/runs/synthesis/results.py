@@ -22,6 +22,8 @@ from hyperface_jax.synthesis.manifest import merge_manifests, read_manifest, sum
 from hyperface_jax.synthesis.shards import shard_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hyperface_jax.runs.support.watch import Watch
     from hyperface_jax.runs.synthesis.parts import Parts
     from hyperface_jax.runs.synthesis.settings import Synthesize
@@ -57,7 +59,12 @@ def write_results(
     summary = summarize(manifest)
     summary["fidelity"] = _fidelity(parts, data_set)
     summary["versions"] = versions(*_PACKAGES)
-    sheet = contact_sheet(_first_faces(config, data_set, manifest), tile=_TILE)
+    chosen = _shown_identities(data_set)
+    sheet = contact_sheet(
+        _first_faces(config, data_set, manifest, chosen),
+        tile=_TILE,
+        labels=[str(identity) for identity in chosen],
+    )
     atomic_write_bytes(config.out / SHEET, encode(sheet))
     _check(config, parts, summary)
     _write_card(config, data_set, summary)
@@ -105,15 +112,20 @@ def _fidelity(parts: Parts, data_set: DataSet) -> dict[str, Any] | None:
     return None if found is None else found.summary()
 
 
+def _shown_identities(data_set: DataSet) -> list[int]:
+    """Return the identities of the contact sheet, from all over the data set."""
+    count = data_set.plan.num_ids
+    return np.unique(np.linspace(0, count - 1, min(_ROWS, count)).astype(int)).tolist()
+
+
 def _first_faces(
-    config: Synthesize, data_set: DataSet, manifest: Path
+    config: Synthesize, data_set: DataSet, manifest: Path, chosen: Sequence[int]
 ) -> list[list[np.ndarray | None]]:
-    """Return the first images of identities across the data set, None where one was dropped."""
+    """Return the first images of identities, None where one was dropped."""
     plan = data_set.plan
-    chosen = np.unique(np.linspace(0, plan.num_ids - 1, min(_ROWS, plan.num_ids)).astype(int))
     table = read_manifest(manifest, ["identity", "sample", "shard", "key"])
     columns = min(_COLUMNS, plan.images_per_id)
-    rows = [table.slice(i * plan.images_per_id, columns).to_pylist() for i in chosen.tolist()]
+    rows = [table.slice(i * plan.images_per_id, columns).to_pylist() for i in chosen]
     files = _read_images(config, data_set, [row for part in rows for row in part if row["key"]])
     return [[files.get(row["key"]) for row in part] for part in rows]
 
