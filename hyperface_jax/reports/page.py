@@ -66,6 +66,11 @@ def both_sizes(figures: Mapping[str, Draw]) -> dict[str, dict[str, Any]]:
     }
 
 
+def one_size(figures: Mapping[str, Draw], size: tuple[float, float]) -> dict[str, Any]:
+    """Draw each figure once, at a size for phones and for two columns, by :func:`inline_svg`."""
+    return {name: inline_svg(draw(size), name) for name, draw in figures.items()}
+
+
 def data_uri(png: bytes) -> str:
     """Return a PNG file as a data URI for an ``<img>`` element."""
     return "data:image/png;base64," + base64.b64encode(png).decode()

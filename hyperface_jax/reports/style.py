@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 WIDE, NARROW = (7.4, 3.5), (3.9, 3.3)
 """Sizes of the figures for large screens and for phones, in inches."""
 
+SMALL = (4.2, 3.6)
+"""Size of the figures that stand in two columns, in inches."""
+
 TITLE, TEXT, TICKS = 9.5, 9.0, 8.5
 """Sizes of the letters in points. Figures are shown at most at the width that they are drawn for."""
 

@@ -1,4 +1,4 @@
-"""The curves of a training run."""
+"""The curves of a training run, and its report: a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperface_jax.io.files import read_jsonl
-from hyperface_jax.io.run_directory import HISTORY
+from hyperface_jax.io.files import atomic_write_text, plain_json, read_json, read_jsonl
+from hyperface_jax.io.run_directory import CONFIG, HISTORY, REPORT
+from hyperface_jax.reports.page import both_sizes, render_page
 from hyperface_jax.reports.style import (
     LIGHT,
     WIDE,
@@ -70,8 +71,29 @@ def training_plot(
     return figure
 
 
-def write_training_plot(run_dir: Path) -> Path:
-    """Draw the history of a run into ``training.png``, and return its path."""
-    path = run_dir / FIGURE
-    training_plot(read_jsonl(run_dir / HISTORY)).savefig(path, dpi=150)
-    return path
+def write_training_report(run_dir: Path, summary: Mapping[str, Any]) -> Path:
+    """Draw the history of a run into ``training.png`` and a ``report.html`` page.
+
+    Args:
+        run_dir: run directory with config.json and history.jsonl.
+        summary: the contents of summary.json, as ``hyperface train`` writes it.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: a file cannot be read or written, or a library of the ``cli`` extra is not installed.
+    """
+    history, config = read_jsonl(run_dir / HISTORY), read_json(run_dir / CONFIG)
+    training_plot(history).savefig(run_dir / FIGURE, dpi=150)
+    figures = both_sizes({"curves": lambda size: training_plot(history, size=size)})
+    page = render_page(
+        "train.html.j2",
+        s=plain_json(summary),
+        config={name: value for name, value in config.items() if name != "command"},
+        command=config.get("command"),
+        figures=figures,
+        run_name=run_dir.resolve().name,
+    )
+    atomic_write_text(run_dir / REPORT, page)
+    return run_dir / REPORT

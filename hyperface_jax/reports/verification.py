@@ -50,12 +50,17 @@ _NO_ERRORS = "no errors"
 
 
 def score_histogram(
-    result: Mapping[str, Any], *, theme: Theme = LIGHT, size: tuple[float, float] = WIDE
+    result: Mapping[str, Any],
+    *,
+    title: str = "Scores of genuine and impostor pairs",
+    theme: Theme = LIGHT,
+    size: tuple[float, float] = WIDE,
 ) -> Figure:
     """Draw the distributions of the scores of genuine and of impostor pairs.
 
     Args:
         result: summary of a :class:`.evaluation.Separation` or :class:`.evaluation.Verification`.
+        title: title of the panel.
         theme: colors of the figure.
         size: width and height, in inches.
 
@@ -77,7 +82,7 @@ def score_histogram(
         axes.stairs(density, edges, fill=True, color=color, alpha=0.45, label=label)
         axes.stairs(density, edges, color=color, linewidth=1.2, linestyle=dashes)
     style_axes(axes, theme)
-    set_title(axes, "Scores of genuine and impostor pairs", theme)
+    set_title(axes, plain_text(title), theme)
     label_axes(axes, "score", "density", theme)
     legend(figure, theme)
     axes.set_xlim(edges[0], edges[-1])
