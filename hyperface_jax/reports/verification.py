@@ -90,12 +90,17 @@ def score_histogram(
 
 
 def roc_plot(
-    results: Results, *, theme: Theme = LIGHT, size: tuple[float, float] = SQUARE
+    results: Results,
+    *,
+    title: str = "Receiver operating characteristic",
+    theme: Theme = LIGHT,
+    size: tuple[float, float] = SQUARE,
 ) -> Figure:
     """Draw the true accept rate against the false accept rate, on a logarithmic axis.
 
     Args:
         results: summaries by the name of the benchmark.
+        title: title of the panel.
         theme: colors of the figure.
         size: width and height, in inches.
 
@@ -116,7 +121,7 @@ def roc_plot(
     # From one power of ten to another, so that even a small set has two ticks.
     axes.set_xlim(min(10.0 ** np.floor(np.log10(lowest)), 0.1), 1)
     style_axes(axes, theme)
-    set_title(axes, "Receiver operating characteristic", theme)
+    set_title(axes, plain_text(title), theme)
     label_axes(axes, "false accept rate", "true accept rate", theme)
     legend(figure, theme)
     return figure
