@@ -117,7 +117,7 @@ def check_settings(config: Compare) -> None:
 
 def _read_runs(config: Compare) -> tuple[Kind, list[_Run]]:
     """Read all runs, so that a bad one is found before anything is written."""
-    kinds = [_kind_of(path) for path in config.directories]
+    kinds: list[Kind] = [_kind_of(path) for path in config.directories]
     kind = kinds[0]
     for path, other in zip(config.directories, kinds, strict=True):
         if other != kind:

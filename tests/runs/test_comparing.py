@@ -154,8 +154,7 @@ def test_dots_of_labels_stand_side_by_side_with_their_errors():
     (axes,) = dots_plot(groups, {"x": "x", "y": "y"}, "Title").axes
     first, second = axes.containers
     assert not set(first[0].get_xdata()) & set(second[0].get_xdata())
-    assert first.has_yerr
-    assert not second.has_yerr
+    assert not second[2]
     (bars,) = first[2]
     heights = [segment[1, 1] - segment[0, 1] for segment in bars.get_segments()]
     assert heights == pytest.approx([0.02, 0.04])
