@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from hyperface_jax.cli.main import main
+from hyperface_jax.io.images import normalize
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -131,7 +132,9 @@ _ALIASES = ("packing.Start", "pairwise.Implementation", "pairwise.Precision")
 """Names of types."""
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CHANGELOG.md"], ids=_name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"], ids=_name
+)
 def test_relative_links_lead_to_files(page):
     links = re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text()))
     for link in links:
@@ -208,6 +211,12 @@ def as_users_run_it(tmp_path, monkeypatch):
 
 def _check_recognition(names, printed):
     assert "(2, 512)" in printed
+    # What PyTorch reads is what was written, and its input is the one that the JAX network takes.
+    state, weights = names["state"], names["weights"]
+    assert state.keys() == weights.keys()
+    assert all(np.array_equal(state[name].numpy(), weights[name]) for name in weights)
+    taken = normalize(names["faces"], "bgr").transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(names["x"].numpy(), taken, atol=1e-6)
 
 
 def _check_synthesis(names, printed):

@@ -68,8 +68,11 @@ def test_the_command_line_in_python():
     assert _figures(lines[-1])[0] == pytest.approx(polished, abs=1e-5)
 
 
-def test_dispersion_parts_the_prototypes():
-    (_, without), (_, with_dispersion) = map(_figures, _lines("class_prototypes"))
+@pytest.mark.parametrize(
+    "name", ["class_prototypes", "prototypes_in_flax", "prototypes_in_pytorch"]
+)
+def test_dispersion_parts_the_prototypes(name):
+    (_, without), (_, with_dispersion) = map(_figures, _lines(name))
     assert with_dispersion < without - 0.02
 
 

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -48,3 +49,13 @@ def test_the_classifiers_name_the_pythons_of_the_readme():
     (row,) = re.findall(r"Python (3\.\d+) or newer", (ROOT / "README.md").read_text())
     assert PROJECT["requires-python"] == f">={row}"
     assert row == min(found, key=Version)
+
+
+def test_the_citation_names_the_version_and_the_license():
+    text = (ROOT / "CITATION.cff").read_text()
+    assert re.findall(r"^version: (.+)$", text, re.MULTILINE) == [PROJECT["version"]]
+    assert re.findall(r"^license: (.+)$", text, re.MULTILINE) == [PROJECT["license"]]
+    cited = yaml.safe_load(text)
+    assert cited["title"] == PROJECT["name"]
+    (paper,) = cited["references"]
+    assert paper["title"].replace("HyperFace", "{HyperFace}") in (ROOT / "README.md").read_text()

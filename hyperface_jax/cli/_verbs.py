@@ -12,6 +12,7 @@ VERBS = {
     "plan": "Estimate the memory and time that a packing needs on given hardware.",
     "bounds": "Print a bound that no packing can beat, and the best construction.",
     "report": "Write the report of a finished packing again.",
+    "compare": "Compare finished runs on one page.",
     "demo": "Run the whole method in a world of toy faces.",
 }
 """What each verb does: first the stages of the method in their order, then the others."""
@@ -28,5 +29,6 @@ EXAMPLES = {
     "plan": "--num-ids 10000000 --dim 512 --devices v5e:256",
     "bounds": "--num-ids 240 --dim 8 --verify",
     "report": "run",
+    "compare": "packed-0 packed-1 paper-0 --label packed packed paper --out comparison",
     "demo": "--quick",
 }

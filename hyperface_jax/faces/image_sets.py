@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 NUM_COORDINATES = 10
 """Number of coordinates of five landmarks."""
 
+_BESIDE_IMAGES = (".cls", ".json")
 _ROW = "a name and 10 numbers x1,y1,...,x5,y5"
 
 
@@ -93,27 +94,56 @@ class ImageTar:
             raise os_input_error(self.path, "cannot read", error) from error
 
 
-def open_images(path: StrPath) -> ImageFolder | ImageTar:
-    """List the images in a .tar file, or in a folder with its sub-folders and links.
+@dataclass(frozen=True)
+class ImageShards:
+    """The images in the .tar files of a folder, file after file.
+
+    ``skipped`` lists members that are neither images nor what WebDataset keeps beside them.
+    """
+
+    parts: Sequence[ImageTar]
+    names: Sequence[str]
+    skipped: Sequence[Skipped] = ()
+
+    def read(self, index: int, /) -> bytes:
+        """Return the content of a member."""
+        ends = np.cumsum([len(part.names) for part in self.parts])
+        number = int(np.searchsorted(ends, index, side="right"))
+        return self.parts[number].read(index - int(ends[number]))
+
+
+def open_images(path: StrPath) -> ImageFolder | ImageTar | ImageShards:
+    """List the images in a .tar file, in a folder with its sub-folders and links, or in its shards.
 
     Args:
-        path: the folder or file. Images are recognized by their suffixes or first bytes.
+        path: the folder or file. Images are recognized by their suffixes or first bytes. The .tar files
+            of a folder are opened if there is nothing else in it, as in the shards of a data set.
 
     Returns:
-        The images, sorted by name. Files with names that start with a dot and files that are not images
-        are listed as skipped.
+        The images, sorted by name, within each .tar. Files with names that start with a dot and files
+        that are not images are listed as skipped.
 
     Raises:
         InputError: the path does not exist, is neither a folder nor a .tar file, or holds no images.
     """
     path = Path(path)
-    images = _folder(path) if path.is_dir() else _tar(path)
+    images = _folder_or_shards(path) if path.is_dir() else _tar(path)
     if not images.names:
         raise InputError(
             f"{one_line(path)}: holds no images{skipped_in_brackets(images.skipped)}; give some in "
             f"{', '.join(SUFFIXES)}"
         )
     return images
+
+
+def _folder_or_shards(root: Path) -> ImageFolder | ImageShards:
+    images, shards = _folder(root), sorted(root.glob("[!.]*.tar"))
+    if images.names or not shards:
+        return images
+    parts = [_tar(shard) for shard in shards]
+    names = [name for part in parts for name in part.names]
+    skipped = [item for part in parts for item in part.skipped]
+    return ImageShards(parts, names, [s for s in skipped if not s.name.endswith(_BESIDE_IMAGES)])
 
 
 def _folder(root: Path) -> ImageFolder:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from scipy.special import betaincinv
 
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, row_max
 from hyperface_jax.packing.problem import PackingProblem
@@ -74,3 +76,24 @@ def count_violations(problem: PackingProblem, figures: PackingFigures) -> int | 
     if figures.keep_out is None or problem.keep_out_cosine is None:
         return None
     return int(jnp.sum(figures.keep_out > problem.keep_out_cosine))
+
+
+def random_max_cosine(num_points: int, dim: int) -> float:
+    """Return the median max cosine of points drawn uniformly on the sphere.
+
+    It is what no packing should be above. Pairs are treated as if they were independent: the median is
+    where a pair is above with the probability ``p = 1 - 2^(-1/m)`` for ``m`` pairs. The cosine of a pair
+    is above ``t`` with the probability ``I(1 - t^2; (d-1)/2, 1/2) / 2``, where ``I`` is the regularized
+    incomplete beta function.
+
+    Args:
+        num_points: number of points, at least 2.
+        dim: dimension of the space that contains the sphere, at least 2.
+
+    Examples:
+        >>> round(random_max_cosine(2, 3), 6), round(random_max_cosine(10_000, 512), 3)
+        (0.0, 0.242)
+    """
+    num_pairs = num_points * (num_points - 1) / 2
+    p = -math.expm1(-math.log(2) / num_pairs)
+    return math.sqrt(max(0.0, 1 - float(betaincinv((dim - 1) / 2, 0.5, 2 * p))))

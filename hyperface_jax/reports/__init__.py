@@ -6,13 +6,11 @@ This folder may import the layers below it, up to :mod:`hyperface_jax.toyfaces`.
 
 from hyperface_jax.reports.pack import write_report
 from hyperface_jax.reports.plots import (
-    DARK,
-    LIGHT,
-    Theme,
     convergence_plot,
     gallery_histogram,
     nearest_histogram,
 )
+from hyperface_jax.reports.style import DARK, LIGHT, Theme
 
 __all__ = [
     "DARK",

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperface_jax.reports.plots import LIGHT, WIDE, Theme, new_plot, set_title, style_axes
+from hyperface_jax.reports.style import (
+    DOTTED,
+    LIGHT,
+    WIDE,
+    Theme,
+    count_axis,
+    label_axes,
+    legend,
+    line_styles,
+    marker,
+    new_plot,
+    set_title,
+    style_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,34 +28,56 @@ if TYPE_CHECKING:
 
 Size = tuple[float, float]
 
+_ARMS = ("packed", "paper", "real", "unpacked")
+_STEP = 0.16
+"""Distance of the dots of two arms, of the distance of two verification sets."""
 
-def colors(theme: Theme) -> dict[str, str]:
-    """Return the color of each arm."""
-    return {
-        "packed": theme.after,
-        "paper": theme.bound,
-        "unpacked": theme.before,
-        "real": theme.ink,
-    }
+
+def looks(ways: Sequence[str], theme: Theme) -> dict[str, dict[str, Any]]:
+    """Return the line style of each arm, which is the same in every figure."""
+    known = {way: i for i, way in enumerate(_ARMS)}
+    styles = line_styles(len(_ARMS) + len(ways), theme)
+    return {way: styles[known.get(way, len(_ARMS) + i)] for i, way in enumerate(ways)}
 
 
 def accuracy_plot(
     recognition: Mapping[str, Mapping[str, Any]], *, theme: Theme = LIGHT, size: Size = WIDE
 ) -> Figure:
-    """Draw the accuracy of each arm on each verification set as a dot."""
+    """Draw the accuracy of each arm on each verification set as a dot, the arms side by side.
+
+    Args:
+        recognition: for each arm, the ``accuracy`` of each set, and optionally ``accuracy_error`` with
+            the standard error of each, which becomes an error bar.
+        theme: colors of the figure.
+        size: width and height, in inches.
+
+    Returns:
+        A figure outside of matplotlib's global state.
+    """
     figure = new_plot(theme, size)
     axes = figure.subplots()
     names = list(next(iter(recognition.values()))["accuracy"])
-    for way, found in recognition.items():
-        values = [100 * found["accuracy"][name] for name in names]
-        axes.plot(range(len(names)), values, "o", color=colors(theme)[way], label=way, markersize=7)
+    styles = looks(list(recognition), theme)
+    for i, (way, found) in enumerate(recognition.items()):
+        places = np.arange(len(names)) + _STEP * (i - (len(recognition) - 1) / 2)
+        errors = found.get("accuracy_error")
+        axes.errorbar(
+            places,
+            [100 * found["accuracy"][name] for name in names],
+            None if errors is None else [100 * errors[name] for name in names],
+            fmt=marker(i),
+            color=styles[way]["color"],
+            markersize=5.5,
+            elinewidth=1.4,
+            capsize=2.5,
+            label=way,
+        )
     style_axes(axes, theme)
     labels = [name.replace("-", "-\n") if size[0] < WIDE[0] else name for name in names]
     axes.set_xticks(range(len(names)), labels)
+    axes.set_xlim(-0.5, len(names) - 0.5)
     set_title(axes, "Verification accuracy on held-out persons, %", theme)
-    axes.legend(frameon=False, fontsize=8.5, labelcolor=theme.ink, ncols=4, loc="lower left")
-    low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.2 * (high - low), high)
+    legend(figure, theme)
     return figure
 
 
@@ -55,12 +90,13 @@ def loss_plot(
     """Draw the training loss of each arm against the epoch."""
     figure = new_plot(theme, size)
     axes = figure.subplots()
+    styles = looks(list(curves), theme)
     for way, (epochs, losses) in curves.items():
-        axes.plot(epochs, losses, color=colors(theme)[way], linewidth=1.6, label=way)
+        axes.plot(epochs, losses, label=way, **styles[way])
     style_axes(axes, theme)
     set_title(axes, "Training loss", theme)
-    axes.set_xlabel("epoch", color=theme.muted, fontsize=9)
-    axes.legend(frameon=False, fontsize=8.5, labelcolor=theme.ink)
+    label_axes(axes, "epoch", "", theme)
+    legend(figure, theme)
     return figure
 
 
@@ -77,9 +113,8 @@ def spread_plot(
     axes.bar(places + 0.2, after, 0.36, color=theme.after, label="drawn faces")
     style_axes(axes, theme)
     axes.set_xticks(places, list(synthesis))
-    axes.set_ylim(min(0, *before, *after), 1.25 * max(*before, *after))
     set_title(axes, "Mean cosine to the nearest other identity", theme)
-    axes.legend(frameon=False, fontsize=8.5, labelcolor=theme.ink, ncols=2, loc="upper right")
+    legend(figure, theme)
     return figure
 
 
@@ -93,8 +128,8 @@ def leakage_plot(
 ) -> Figure:
     """Draw how near identities come to real persons, without and with keep-out."""
     parts = (
-        ("without keep-out", without, theme.before),
-        ("with keep-out", with_keep_out, theme.after),
+        ("Without keep-out", without, theme.before),
+        ("With keep-out", with_keep_out, theme.after),
     )
     values = [np.asarray(part) for _, part, _ in parts]
     figure = new_plot(theme, size)
@@ -102,8 +137,13 @@ def leakage_plot(
     bins = np.linspace(min(v.min() for v in values), max(threshold, *(v.max() for v in values)), 40)
     for axes, (title, part, color) in zip(panels, parts, strict=True):
         axes.hist(np.asarray(part), bins=bins.tolist(), color=color, histtype="stepfilled")
-        axes.axvline(threshold, color=theme.warning, linewidth=1.2, linestyle=(0, (4, 2.5)))
+        axes.axvline(
+            threshold, color=theme.warning, linewidth=1.4, linestyle=DOTTED, label="threshold"
+        )
         style_axes(axes, theme)
         set_title(axes, title, theme)
-    panels[1].set_xlabel("cosine to the nearest real person", color=theme.muted, fontsize=9)
+        count_axis(axes, most_ticks=3)
+        x = "cosine to the nearest real person" if axes is panels[-1] else ""
+        label_axes(axes, x, "identities", theme)
+    legend(figure, theme)
     return figure

@@ -10,10 +10,15 @@ import numpy as np
 from hyperface_jax.io.files import atomic_write_text
 from hyperface_jax.io.run_directory import REPORT
 from hyperface_jax.reports.page import both_sizes, data_uri, render_page
-from hyperface_jax.reports.plots import (
+from hyperface_jax.reports.style import (
+    DASHED,
+    DOTTED,
     LIGHT,
     WIDE,
     Theme,
+    count_axis,
+    label_axes,
+    legend,
     new_plot,
     number,
     set_title,
@@ -58,22 +63,28 @@ def cosine_histogram(
     figure = new_plot(theme, size)
     axes = figure.subplots()
     axes.stairs(counts, edges, fill=True, color=theme.after)
-    marks = (("mean", found["mean_cosine"], theme.ink), ("max", found["max_cosine"], theme.warning))
-    for name, value, color in marks:
+    marks = (
+        ("mean", found["mean_cosine"], theme.ink, DASHED),
+        ("max", found["max_cosine"], theme.warning, DOTTED),
+    )
+    for name, value, color, dashes in marks:
         label = f"{name} {number(value)}"
-        axes.axvline(value, color=color, linewidth=1.2, linestyle=(0, (4, 2.5)), label=label)
+        axes.axvline(value, color=color, linewidth=1.2, linestyle=dashes, label=label)
     style_axes(axes, theme)
     set_title(axes, title, theme)
-    axes.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
-    axes.set_xlabel("cosine", color=theme.muted, fontsize=9)
-    axes.set_ylabel("rows", color=theme.muted, fontsize=9)
-    axes.legend(loc="best", frameon=False, fontsize=8.5, labelcolor=theme.ink)
+    count_axis(axes)
+    label_axes(axes, "cosine", "rows", theme)
+    legend(figure, theme)
     return figure
 
 
 def histogram_draw(found: Mapping[str, Any], title: str) -> Draw:
     """Return a function that draws :func:`cosine_histogram` at a given size."""
     return lambda size: cosine_histogram(found, title, size=size)
+
+
+def _has_one_side(pairs: Sequence[Mapping[str, Any]]) -> bool:
+    return not all({"row_image", "column_image"} <= pair.keys() for pair in pairs)
 
 
 def write_leakage_report(
@@ -84,7 +95,7 @@ def write_leakage_report(
     Args:
         folder: an existing folder for the page.
         summary: the contents of summary.json, as ``hyperface leakage`` writes it.
-        pictures: PNG files that show the two images of each of the first pairs.
+        pictures: PNG files that show the images of each of the first pairs, side by side.
 
     Returns:
         The path of the page.
@@ -99,6 +110,12 @@ def write_leakage_report(
     }
     found = summary["nearest"]
     shown = [] if found is None else zip(found["pairs"], map(data_uri, pictures), strict=False)
-    page = render_page("leakage.html.j2", s=summary, figures=both_sizes(draw), pictures=list(shown))
+    page = render_page(
+        "leakage.html.j2",
+        s=summary,
+        figures=both_sizes(draw),
+        pictures=list(shown),
+        has_one_side=bool(pictures) and found is not None and _has_one_side(found["pairs"]),
+    )
     atomic_write_text(folder / REPORT, page)
     return folder / REPORT

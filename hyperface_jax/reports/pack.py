@@ -21,6 +21,7 @@ from hyperface_jax.reports.page import Draw, both_sizes, render_page
 from hyperface_jax.reports.plots import (
     convergence_plot,
     gallery_histogram,
+    is_free,
     nearest_histogram,
 )
 
@@ -53,6 +54,10 @@ NUMBERS_OR_NULL = (
 
 TEXTS = ("method", "lower_bound_name", "device")
 """Fields of summary.json that must be strings."""
+
+_OF_CODES = ("gap", "best_known", "best_known_name")
+"""Fields of summary.json that compare a run with codes."""
+_EQUAL = 1e-6
 
 # The run
 
@@ -164,13 +169,14 @@ def _read_diagnostics(path: Path) -> dict[str, np.ndarray]:
 # The page
 
 
-def write_report(run_dir: str | os.PathLike[str]) -> Path:
+def write_report(run_dir: str | os.PathLike[str], *, threshold: float | None = None) -> Path:
     """Draw a finished run as a ``report.html`` page in its directory.
 
     The page is a single file that loads no scripts, fonts or pictures from elsewhere.
 
     Args:
         run_dir: directory with summary.json, config.json, history.jsonl and diagnostics.npz.
+        threshold: verification threshold to mark, a cosine; None marks the one that the run was given.
 
     Returns:
         The path of the page.
@@ -180,6 +186,8 @@ def write_report(run_dir: str | os.PathLike[str]) -> Path:
             library of the ``cli`` extra is not installed.
     """
     run = read_run(run_dir)
+    if threshold is not None:
+        run.summary["threshold"] = threshold
     path = run.path / REPORT
     atomic_write_text(path, render(run))
     return path
@@ -191,14 +199,60 @@ def render(run: PackRun) -> str:
     Raises:
         InputError: a library of the ``cli`` extra is not installed.
     """
+    summary = run.summary
+    is_comparable = is_free(summary)
+    hidden = ("versions", *(() if is_comparable else _OF_CODES))
     return render_page(
         "pack.html.j2",
-        s=run.summary,
+        s=summary,
+        results={
+            name: value
+            for name, value in summary.items()
+            if value is not None and name not in hidden
+        },
+        is_comparable=is_comparable,
+        held_by=[text for text, is_given in _holders(summary) if is_given],
+        better=_better_code(run) if is_comparable else None,
+        num_shown={part: len(run.diagnostics[f"nearest_{part}"]) for part in ("before", "after")},
+        is_unchanged=_is_unchanged(run.diagnostics),
+        num_above=_num_above(run),
         config={name: value for name, value in run.config.items() if name != "command"},
         command=_command(run.config),
         figures=_figures(run),
+        has_gallery_curve=any(row.get("gallery_mean_cosine") is not None for row in run.history),
         run_name=run.path.resolve().name,
     )
+
+
+def _holders(summary: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    return [
+        ("the gallery", summary["gallery_mean_cosine"] is not None),
+        ("the frozen points", bool(summary.get("num_frozen"))),
+        ("the keep-out limit", summary.get("keep_out_cosine") is not None),
+    ]
+
+
+def _better_code(run: PackRun) -> str | None:
+    """Return the command that writes the best construction, if it is better than the run."""
+    summary = run.summary
+    known = summary.get("best_known")
+    if known is None or known > summary["max_cosine"] - _EQUAL:
+        return None
+    size = ["--num-ids", str(summary["num_ids"]), "--dim", str(summary["dim"])]
+    out = ["--out", f"{run.path.resolve().name}-code"]
+    return shlex.join(["hyperface", "pack", *size, "--init", "code", "--steps", "0", *out])
+
+
+def _is_unchanged(data: Mapping[str, np.ndarray]) -> bool:
+    return np.array_equal(data["nearest_before"], data["nearest_after"])
+
+
+def _num_above(run: PackRun) -> int | None:
+    """Count the identities shown whose nearest other one is above the verification threshold."""
+    threshold = run.summary.get("threshold")
+    if threshold is None:
+        return None
+    return int(np.count_nonzero(run.diagnostics["nearest_after"] > threshold))
 
 
 def _figures(run: PackRun) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.reports.plots import DARK, LIGHT, NARROW, WIDE, number
+from hyperface_jax.reports.style import DARK, LIGHT, NARROW, WIDE, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,6 +66,11 @@ def both_sizes(figures: Mapping[str, Draw]) -> dict[str, dict[str, Any]]:
     }
 
 
+def one_size(figures: Mapping[str, Draw], size: tuple[float, float]) -> dict[str, Any]:
+    """Draw each figure once, at a size for phones and for two columns, by :func:`inline_svg`."""
+    return {name: inline_svg(draw(size), name) for name, draw in figures.items()}
+
+
 def data_uri(png: bytes) -> str:
     """Return a PNG file as a data URI for an ``<img>`` element."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
@@ -80,7 +85,7 @@ def inline_svg(figure: Figure, prefix: str) -> Any:
 
     Returns:
         Markup that is safe in HTML; the colors are CSS variables with the names of the fields of
-        :class:`~hyperface_jax.reports.plots.Theme`.
+        :class:`~hyperface_jax.reports.style.Theme`.
     """
     import matplotlib
     from markupsafe import Markup

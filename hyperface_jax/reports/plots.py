@@ -7,77 +7,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import one_line
+from hyperface_jax.reports.style import (
+    DASHED,
+    DOTTED,
+    LIGHT,
+    TEXT,
+    WIDE,
+    Theme,
+    count_axis,
+    label_axes,
+    new_plot,
+    number,
+    set_title,
+    style_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
-WIDE, NARROW = (7.4, 3.5), (3.9, 3.3)
-"""Sizes of the figures for large screens and for phones, in inches."""
-
 _NUM_BINS = 72
 _LABEL_SHARE = 0.08
 """Share of the range of an axis that the label of a line needs."""
+_MOST_STRETCH = 0.5
+"""Share of its range by which an axis is stretched at most, to show a level above the curve."""
 
 
-@dataclass(frozen=True)
-class Theme:
-    """Colors of the page and of the figures, ``#rrggbb``, all different.
+class _Mark(NamedTuple):
+    """A cosine to compare with: its label, color and dashes."""
 
-    Attributes:
-        surface: background of the page.
-        panel: background of tiles and code.
-        ink: main text.
-        muted: secondary text.
-        rule: axes, grid and borders.
-        before: the start of a run.
-        after: the result of a run.
-        bound: the lower bound.
-        warning: things that the reader must not miss.
+    value: float
+    label: str
+    color: str
+    dashes: Any = DASHED
+
+
+def is_free(summary: Mapping[str, Any]) -> bool:
+    """Tell whether nothing but the other identities holds the identities of a run back.
+
+    A gallery, frozen points or a keep-out set do, so such a run is not to be compared with codes.
     """
-
-    surface: str
-    panel: str
-    ink: str
-    muted: str
-    rule: str
-    before: str
-    after: str
-    bound: str
-    warning: str
-
-
-LIGHT = Theme(
-    surface="#fcfcfa",
-    panel="#f2f3ef",
-    ink="#1d2327",
-    muted="#626b72",
-    rule="#d9dcd6",
-    before="#aeb6b8",
-    after="#24708a",
-    bound="#b25a33",
-    warning="#a3362b",
-)
-
-DARK = Theme(
-    surface="#14181a",
-    panel="#1d2326",
-    ink="#e7eae8",
-    muted="#98a2a6",
-    rule="#343c40",
-    before="#6a767b",
-    after="#66b5cd",
-    bound="#e2966b",
-    warning="#f08a7c",
-)
+    held = (summary.get(name) for name in ("gallery_mean_cosine", "keep_out_cosine"))
+    return all(value is None for value in held) and not summary.get("num_frozen")
 
 
 def convergence_plot(
@@ -89,13 +67,16 @@ def convergence_plot(
 ) -> Figure:
     """Draw the largest cosine against the step, above the bound that no packing can pass.
 
-    The axis of steps is logarithmic if half of the descent happens in the first twentieth of the run.
-    With a gallery, a second panel shows the mean cosine to it.
+    Further lines show random points, a verification threshold and, where it can be compared, the best
+    construction, as far as the summary has them and there is room. The axis of steps is logarithmic if
+    half of the descent happens in the first twentieth of the run, and then says so. With a gallery, a
+    second panel shows the mean cosine to it.
 
     Args:
         history: rows with ``step``, ``max_cosine`` and optionally ``gallery_mean_cosine``; null leaves a
             gap in the line.
-        summary: ``lower_bound``, ``lower_bound_name`` and optionally ``best_known`` and ``best_step``.
+        summary: ``lower_bound``, ``lower_bound_name`` and optionally ``best_known``, ``best_step``,
+            ``random_max_cosine`` and ``threshold``.
         theme: colors of the figure.
         size: width and height in inches; a gallery panel adds half of the height.
 
@@ -125,7 +106,8 @@ def convergence_plot(
     if axes[-1].get_xscale() == "linear":
         axes[-1].xaxis.get_major_locator().set_params(integer=True)
     axes[-1].xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
-    axes[-1].set_xlabel("step", color=theme.muted, fontsize=9)
+    is_linear = axes[-1].get_xscale() == "linear"
+    label_axes(axes[-1], "step" if is_linear else "step, logarithmic scale", "", theme)
     return figure
 
 
@@ -139,10 +121,13 @@ def nearest_histogram(
 ) -> Figure:
     """Draw how close every identity is to the nearest other one, at the start and at the end.
 
+    There is a single panel if both are the same. A panel says so if it shows only some identities.
+
     Args:
         before: cosine of each identity to the nearest other one at the start, ``[n]``.
         after: the same at the end, ``[n]``.
-        summary: ``lower_bound``, ``lower_bound_name`` and ``max_cosine``, which are marked by lines.
+        summary: ``lower_bound``, ``lower_bound_name``, ``max_cosine`` and optionally ``threshold``,
+            which are marked by lines; ``num_ids`` tells how many identities there are.
         theme: colors of the figure.
         size: width and height, in inches.
 
@@ -150,11 +135,12 @@ def nearest_histogram(
         A figure outside of matplotlib's global state.
     """
     marks = [
-        (summary["max_cosine"], f"max {number(summary['max_cosine'])}", theme.ink),
-        (summary["lower_bound"], _bound_label(summary), theme.bound),
+        _Mark(summary["max_cosine"], f"max {number(summary['max_cosine'])}", theme.ink),
+        _Mark(summary["lower_bound"], _bound_label(summary), theme.bound),
+        *_threshold(summary, theme),
     ]
-    label = "cosine to the nearest other identity"
-    return _histograms(np.asarray(before), np.asarray(after), label, marks, theme, size)
+    parts = np.asarray(before), np.asarray(after)
+    return _histograms(parts, "cosine to the nearest other identity", marks, summary, theme, size)
 
 
 def gallery_histogram(
@@ -170,7 +156,8 @@ def gallery_histogram(
     Args:
         before: cosine of each identity to its nearest gallery point at the start, ``[n]``.
         after: the same at the end, ``[n]``.
-        summary: if it has ``gallery_mean_cosine``, a line marks it.
+        summary: if it has ``gallery_mean_cosine``, a line marks it; ``num_ids`` tells how many
+            identities there are.
         theme: colors of the figure.
         size: width and height, in inches.
 
@@ -178,18 +165,9 @@ def gallery_histogram(
         A figure outside of matplotlib's global state.
     """
     mean = summary.get("gallery_mean_cosine")
-    marks = [] if mean is None else [(mean, f"mean of the result {number(mean)}", theme.ink)]
-    label = "cosine to the nearest gallery point"
-    return _histograms(np.asarray(before), np.asarray(after), label, marks, theme, size)
-
-
-def new_plot(theme: Theme, size: tuple[float, float]) -> Figure:
-    """Make an empty figure outside of matplotlib's global state."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("figures need matplotlib: pip install '.[cli]' in a checkout") from error
-    return Figure(figsize=size, facecolor=theme.surface, layout="constrained")
+    marks = [] if mean is None else [_Mark(mean, f"mean of the result {number(mean)}", theme.ink)]
+    parts = np.asarray(before), np.asarray(after)
+    return _histograms(parts, "cosine to the nearest gallery point", marks, summary, theme, size)
 
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
@@ -206,19 +184,19 @@ def _falls_early(step: np.ndarray, cosine: np.ndarray) -> bool:
     return bool(half - step[0] < 0.05 * np.ptp(step))
 
 
-def _draw_level(axes: Axes, value: float, label: str, theme: Theme) -> None:
-    """Draw a dashed line at a cosine, with its label below it, as curves come from above."""
-    axes.axhline(value, color=theme.bound, linewidth=1.2, linestyle=(0, (4, 2.5)))
+def _draw_level(axes: Axes, mark: _Mark, *, is_above: bool) -> None:
+    """Draw a dashed line at a cosine, with its label on the side where the curve does not end."""
+    axes.axhline(mark.value, color=mark.color, linewidth=1.2, linestyle=mark.dashes)
     axes.annotate(
-        label,
-        (1, value),
+        mark.label,
+        (1, mark.value),
         xycoords=("axes fraction", "data"),
-        xytext=(-3, -4),
+        xytext=(-3, 3 if is_above else -4),
         textcoords="offset points",
         ha="right",
-        va="top",
-        color=theme.bound,
-        fontsize=9,
+        va="bottom" if is_above else "top",
+        color=mark.color,
+        fontsize=TEXT,
         parse_math=False,
     )
 
@@ -226,14 +204,15 @@ def _draw_level(axes: Axes, value: float, label: str, theme: Theme) -> None:
 def _draw_descent(
     axes: Axes, step: np.ndarray, cosine: np.ndarray, summary: Mapping[str, Any], theme: Theme
 ) -> None:
-    bound = summary["lower_bound"]
-    low, high = _range([bound, np.nanmin(cosine), np.nanmax(cosine)])
-    axes.set_ylim(low - 0.16 * (high - low), high + 0.06 * (high - low))
+    bound = _Mark(summary["lower_bound"], _bound_label(summary), theme.bound)
+    low, high = _range([bound.value, np.nanmin(cosine), np.nanmax(cosine)])
+    marks = _legible([bound, *_levels(summary, theme)], low, high)
+    top = max(high, *(mark.value for mark in marks))
+    last = cosine[np.isfinite(cosine)][-1]
+    axes.set_ylim(low - 0.16 * (high - low), top + (0.06 if top == high else 0.16) * (high - low))
     axes.plot(step, cosine, color=theme.after, linewidth=1.7)
-    _draw_level(axes, bound, _bound_label(summary), theme)
-    known = summary.get("best_known")
-    if known is not None and bound + _LABEL_SHARE * (high - low) < known < high:
-        _draw_level(axes, known, f"best construction {number(known)}", theme)
+    for mark in marks:
+        _draw_level(axes, mark, is_above=mark.value > last)
     best = np.flatnonzero((step == summary.get("best_step")) & np.isfinite(cosine))
     if best.size:
         axes.plot(
@@ -249,37 +228,73 @@ def _draw_descent(
     set_title(axes, "Largest cosine between two identities", theme)
 
 
+def _levels(summary: Mapping[str, Any], theme: Theme) -> list[_Mark]:
+    """Return what the largest cosine is compared with besides the bound, the most useful first."""
+    found = _threshold(summary, theme)
+    known = summary.get("best_known")
+    if known is not None and is_free(summary):
+        found.append(_Mark(known, f"best construction {number(known)}", theme.bound))
+    random = summary.get("random_max_cosine")
+    if random is not None:
+        found.append(_Mark(random, f"random points {number(random)}", theme.muted, DOTTED))
+    return found
+
+
+def _threshold(summary: Mapping[str, Any], theme: Theme) -> list[_Mark]:
+    value = summary.get("threshold")
+    label = f"threshold {number(value)}" if value is not None else ""
+    return [] if value is None else [_Mark(value, label, theme.warning, DOTTED)]
+
+
+def _legible(marks: Sequence[_Mark], low: float, high: float) -> list[_Mark]:
+    """Keep the marks that are in reach of the axis, and far enough above and below the ones kept."""
+    room = _LABEL_SHARE * (high - low)
+    kept: list[_Mark] = []
+    for mark in marks:
+        is_near = low <= mark.value <= high + _MOST_STRETCH * (high - low)
+        if is_near and all(abs(mark.value - other.value) > room for other in kept):
+            kept.append(mark)
+    return kept
+
+
 def _histograms(
-    before: np.ndarray,
-    after: np.ndarray,
+    parts: tuple[np.ndarray, np.ndarray],
     label: str,
-    marks: Sequence[tuple[float, str, str]],
+    marks: Sequence[_Mark],
+    summary: Mapping[str, Any],
     theme: Theme,
     size: tuple[float, float],
 ) -> Figure:
-    """Draw two panels with a common cosine axis; a good packing piles up in a bin or two."""
-    ends = [f(values) for values in (before, after) for f in (np.min, np.max)]
-    low, high = _range([*ends, *(mark[0] for mark in marks)])
+    """Draw start and result in panels with a common axis; a good packing piles up in a bin or two."""
+    ends = [f(values) for values in parts for f in (np.min, np.max)]
+    low, high = _range([*ends, *(mark.value for mark in marks)])
     low, high = low - 0.02 * (high - low), high + 0.02 * (high - low)
     bins = np.linspace(low, high, _NUM_BINS + 1)
+    rows = [(parts[0], "Start", theme.before), (parts[1], "Result", theme.after)]
+    if np.array_equal(*parts):
+        rows = [(parts[1], "Result, the same as the start", theme.after)]
     figure = new_plot(theme, size)
-    axes = figure.subplots(2, 1, sharex=True)
-    rows = ((axes[0], before, "Start", theme.before), (axes[1], after, "Result", theme.after))
-    for panel, values, title, color in rows:
-        panel.hist(values, bins=bins, color=color, histtype="stepfilled")
-        for value, _, mark_color in marks:
-            panel.axvline(value, color=mark_color, linewidth=1.2, linestyle=(0, (4, 2.5)))
+    axes = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
+    for panel, (values, title, color) in zip(axes, rows, strict=True):
+        panel.hist(values, bins=bins.tolist(), color=color, histtype="stepfilled")
+        for mark in marks:
+            panel.axvline(mark.value, color=mark.color, linewidth=1.2, linestyle=mark.dashes)
         style_axes(panel, theme)
-        set_title(panel, title, theme)
-        panel.yaxis.get_major_locator().set_params(nbins=3, integer=True)
-        panel.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
-    for row, (value, text, color) in enumerate(marks):
-        _label_above(axes[0], value, (value - low) / (high - low), row, text, color)
-    axes[1].set_xlim(low, high)
-    axes[1].xaxis.get_major_locator().set_params(nbins=int(1.4 * size[0]))
-    axes[1].set_xlabel(label, color=theme.muted, fontsize=9)
-    figure.supylabel("identities", color=theme.muted, fontsize=9)
+        set_title(panel, title + _of_all(values, summary), theme)
+        count_axis(panel, most_ticks=3)
+    for row, mark in enumerate(marks):
+        _label_above(axes[0], mark, (mark.value - low) / (high - low), row)
+    axes[-1].set_xlim(low, high)
+    axes[-1].xaxis.get_major_locator().set_params(nbins=int(1.4 * size[0]))
+    label_axes(axes[-1], label, "", theme)
+    figure.supylabel("identities", color=theme.muted, fontsize=TEXT)
     return figure
+
+
+def _of_all(values: np.ndarray, summary: Mapping[str, Any]) -> str:
+    """Say how many of the identities a panel shows, if it does not show all."""
+    count = summary.get("num_ids", values.size)
+    return "" if values.size >= count else f", {number(values.size)} of {number(count)} identities"
 
 
 def _range(values: Sequence[float], least: float = 2e-2) -> tuple[float, float]:
@@ -289,59 +304,21 @@ def _range(values: Sequence[float], least: float = 2e-2) -> tuple[float, float]:
     return low - spare, high + spare
 
 
-def _label_above(axes: Axes, value: float, place: float, row: int, text: str, color: str) -> None:
+def _label_above(axes: Axes, mark: _Mark, place: float, row: int) -> None:
     """Write the name of a vertical line above the panel; each name has a row, so none collide."""
     side = "left" if place < 0.5 else "right"
     axes.annotate(
-        text,
-        (value, 1),
+        mark.label,
+        (mark.value, 1),
         xycoords=("data", "axes fraction"),
         xytext=(-2 if side == "left" else 2, 20 + 13 * row),
         textcoords="offset points",
         ha=side,
-        color=color,
-        fontsize=9,
+        color=mark.color,
+        fontsize=TEXT,
         parse_math=False,
     )
 
 
 def _bound_label(summary: Mapping[str, Any]) -> str:
     return f"{one_line(summary['lower_bound_name'])} bound {number(summary['lower_bound'])}"
-
-
-def set_title(axes: Axes, text: str, theme: Theme) -> None:
-    """Write the title of a panel, aligned to the left."""
-    axes.set_title(text, loc="left", color=theme.ink, fontsize=9.5, pad=6)
-
-
-def style_axes(axes: Axes, theme: Theme) -> None:
-    """Give a panel the colors and the grid of the page."""
-    axes.set_facecolor("none")
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(theme.rule)
-    axes.grid(axis="y", color=theme.rule, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=theme.muted, labelsize=8.5, length=0, pad=4)
-    axes.tick_params(which="minor", length=0)
-    if axes.get_xscale() == "linear":
-        axes.ticklabel_format(useOffset=False)
-
-
-_SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
-
-
-def number(value: float) -> str:
-    """Format a count, a cosine or a rate for reading.
-
-    Examples:
-        >>> [number(x) for x in (10_000, 0.13391, -0.5, 0.0, 3.2e-9, 61_575.6, 5.21e9)]
-        ['10,000', '0.1339', '−0.5000', '0', '3.2 × 10⁻⁹', '61,576', '5.21 × 10⁹']
-    """
-    if isinstance(value, int) or value == 0:
-        return f"{value:,.0f}".replace("-", "−")
-    if 1e-3 <= abs(value) < 1e6:
-        digits = 4 if abs(value) < 10 else 2 if abs(value) < 1000 else 0
-        return f"{value:,.{digits}f}".replace("-", "−")
-    mantissa, exponent = f"{value:.{1 if abs(value) < 1 else 2}e}".split("e")
-    power = str(int(exponent)).translate(_SUPERSCRIPTS)
-    return f"{mantissa} × 10{power}".replace("-", "−")

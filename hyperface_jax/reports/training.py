@@ -1,4 +1,4 @@
-"""The curves of a training run."""
+"""The curves of a training run, and its report: a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -7,9 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperface_jax.io.files import read_jsonl
-from hyperface_jax.io.run_directory import HISTORY
-from hyperface_jax.reports.plots import LIGHT, WIDE, Theme, new_plot, set_title, style_axes
+from hyperface_jax.io.files import atomic_write_text, plain_json, read_json, read_jsonl
+from hyperface_jax.io.run_directory import CONFIG, HISTORY, REPORT
+from hyperface_jax.reports.page import both_sizes, render_page
+from hyperface_jax.reports.style import (
+    LIGHT,
+    WIDE,
+    Theme,
+    label_axes,
+    legend,
+    line_styles,
+    new_plot,
+    plain_text,
+    set_title,
+    style_axes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +30,8 @@ if TYPE_CHECKING:
 
 FIGURE = "training.png"
 _ACCURACY = "accuracy/"
+_FEW_POINTS = 40
+"""Number of points up to which a curve shows each of them."""
 
 
 def training_plot(
@@ -43,21 +57,43 @@ def training_plot(
     figure = new_plot(theme, (size[0], 0.7 * size[1] * len(panels)))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for panel, (title, columns) in zip(axes, panels, strict=True):
-        for column in columns:
+        for column, style in zip(columns, line_styles(len(columns), theme), strict=True):
             rows = [(row["epoch"], row[column]) for row in history if row.get(column) is not None]
             epoch, values = np.array(rows, float).reshape(-1, 2).T
-            label = column.removeprefix(_ACCURACY)
-            panel.plot(epoch, values, label=label, linewidth=1.5, marker="." if names else None)
+            is_set = column.startswith(_ACCURACY)
+            label = plain_text(column.removeprefix(_ACCURACY)) if is_set else None
+            mark = "o" if len(values) <= _FEW_POINTS else None
+            panel.plot(epoch, values, label=label, marker=mark, markersize=3.5, **style)
         set_title(panel, title, theme)
         style_axes(panel, theme)
-    if len(names) > 1:
-        axes[-1].legend(frameon=False, labelcolor=theme.ink)
-    axes[-1].set_xlabel("epoch", color=theme.muted, fontsize=9)
+    label_axes(axes[-1], "epoch", "", theme)
+    legend(figure, theme)
     return figure
 
 
-def write_training_plot(run_dir: Path) -> Path:
-    """Draw the history of a run into ``training.png``, and return its path."""
-    path = run_dir / FIGURE
-    training_plot(read_jsonl(run_dir / HISTORY)).savefig(path, dpi=150)
-    return path
+def write_training_report(run_dir: Path, summary: Mapping[str, Any]) -> Path:
+    """Draw the history of a run into ``training.png`` and a ``report.html`` page.
+
+    Args:
+        run_dir: run directory with config.json and history.jsonl.
+        summary: the contents of summary.json, as ``hyperface train`` writes it.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: a file cannot be read or written, or a library of the ``cli`` extra is not installed.
+    """
+    history, config = read_jsonl(run_dir / HISTORY), read_json(run_dir / CONFIG)
+    training_plot(history).savefig(run_dir / FIGURE, dpi=150)
+    figures = both_sizes({"curves": lambda size: training_plot(history, size=size)})
+    page = render_page(
+        "train.html.j2",
+        s=plain_json(summary),
+        config={name: value for name, value in config.items() if name != "command"},
+        command=config.get("command"),
+        figures=figures,
+        run_name=run_dir.resolve().name,
+    )
+    atomic_write_text(run_dir / REPORT, page)
+    return run_dir / REPORT

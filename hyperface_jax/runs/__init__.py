@@ -16,6 +16,7 @@ from hyperface_jax.lazy import load
 if TYPE_CHECKING:
     from hyperface_jax.errors import InputError, Stopped
     from hyperface_jax.runs.bounding import Bounds, bounds
+    from hyperface_jax.runs.comparing import Compare, compare
     from hyperface_jax.runs.demonstration.settings import Demo
     from hyperface_jax.runs.demonstration.stage import demo
     from hyperface_jax.runs.drawing import Faces, faces
@@ -58,6 +59,8 @@ _HOMES = {
     "plan": _Home("runs.planning"),
     "Bounds": _Home("runs.bounding"),
     "bounds": _Home("runs.bounding"),
+    "Compare": _Home("runs.comparing"),
+    "compare": _Home("runs.comparing"),
     "Report": _Home("runs.reporting"),
     "report": _Home("runs.reporting"),
     "Arc2FaceOptions": _Home("runs.synthesis.settings"),
@@ -78,6 +81,7 @@ _HOMES = {
 __all__ = [
     "Arc2FaceOptions",
     "Bounds",
+    "Compare",
     "Demo",
     "Diversity",
     "Embed",
@@ -94,6 +98,7 @@ __all__ = [
     "Train",
     "Watch",
     "bounds",
+    "compare",
     "demo",
     "diversity",
     "embed",

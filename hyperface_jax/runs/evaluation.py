@@ -49,7 +49,7 @@ class Evaluate:
     benchmark: tuple[Path, ...] = option(metavar="FILE")
     """One FILE for each benchmark. The benchmark takes its name from the file."""
     out: Path
-    """Folder for evaluation.json and the figures."""
+    """Folder for evaluation.json, report.html and the figures."""
     images: Path | None = None
     """Folder that the paths in a list of pairs are relative to. Default: the folder of the list."""
     flip: bool = True
@@ -79,6 +79,7 @@ def evaluate(config: Evaluate, *, watch: Watch = QUIET) -> Result:
     Raises:
         InputError: a setting or a file cannot be used.
     """
+    from hyperface_jax.reports.evaluation import write_evaluation_report
     from hyperface_jax.reports.verification import write_verification_report
     from hyperface_jax.runs.support.recognizers import open_on_devices
 
@@ -89,9 +90,11 @@ def evaluate(config: Evaluate, *, watch: Watch = QUIET) -> Result:
     benchmarks = _read_benchmarks(config)
     make_folder(config.out)
     results = {item.pairs.name: _verified(item, recognizer, config, watch) for item in benchmarks}
-    atomic_write_json(config.out / RESULT, _summary(config, recognizer, results))
+    summary = _summary(config, recognizer, results)
+    atomic_write_json(config.out / RESULT, summary)
     write_verification_report(config.out, results)
-    lines = [*_table(results), f"figures: {one_line(config.out)}"]
+    page = write_evaluation_report(config.out, summary)
+    lines = [*_table(results), f"report: {one_line(page)}"]
     return Result(config.out, read_json(config.out / RESULT), "\n".join(lines))
 
 

@@ -62,9 +62,11 @@ class Leakage:
     """Additional cosine thresholds above which two embeddings count as the same person. 0.3, 0.4, 0.5,
     0.6 and 0.7 are always reported."""
     images: Path | None = option(None, group="report")
-    """Folder or .tar file with the images of the embeddings, to show in the report."""
+    """Folder or .tar file with the images of the embeddings, or folder of .tar shards, to show in the
+    report."""
     against_images: Path | None = option(None, group="report")
-    """Folder or .tar file with the images of the other set, to show in the report."""
+    """Folder or .tar file with the images of the other set, or folder of .tar shards, to show in the
+    report."""
     devices: int | None = option(None, group="machine")
     """Number of devices to split the rows across. Default: all."""
 

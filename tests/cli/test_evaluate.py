@@ -86,7 +86,7 @@ def test_a_bin_file_gives_the_figures_of_its_embeddings(tmp_path, model, flags, 
     assert result["model_sha256"] == file_sha256(model)
     assert result["is_flip_fused"] == (not flags)
     assert {"hyperface_jax", "jax", "python"} <= result["versions"].keys()
-    drawn = {"scores-lfw.png", "roc.png", "det.png", "evaluation.json"}
+    drawn = {"scores-lfw.png", "roc.png", "det.png", "evaluation.json", "report.html"}
     assert {path.name for path in out.iterdir()} == drawn
     captured = capsys.readouterr()
     assert f"{100 * expected.accuracy:.3f} ± {100 * expected.accuracy_std:.3f}" in captured.out

@@ -1,13 +1,16 @@
 """``hyperface leakage`` as a user runs it: embeddings in, figures and a page out."""
 
+import base64
 import json
+import re
+import tarfile
 
 import numpy as np
 import pytest
 
 from hyperface_jax.cli.main import main
 from hyperface_jax.io.embeddings import file_sha256
-from hyperface_jax.io.images import encode
+from hyperface_jax.io.images import decode, encode
 
 pytest.importorskip("matplotlib")
 
@@ -136,6 +139,22 @@ def test_images_stand_side_by_side(tmp_path, world):
     first = summary(tmp_path / "out")["nearest"]["pairs"][0]
     assert (first["row_image"], first["column_image"]) == ("000002/0001.png", "011.png")
     assert "000002/0001.png" in page
+
+
+def test_images_of_one_side_stand_alone_and_may_be_in_shards(tmp_path, world):
+    (tmp_path / "shards").mkdir()
+    paths = sorted((tmp_path / "people").iterdir())
+    for number, part in enumerate((paths[:50], paths[50:])):
+        with tarfile.open(tmp_path / "shards" / f"shard-{number}.tar", "w") as tar:
+            for path in part:
+                tar.add(path, path.name)
+    words = ["--embeddings", "faces.npz", "--against", "real.npy", "--out", "out"]
+    assert run("leakage", *words, "--against-images", "shards") == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "each pair shows one face" in page
+    picture = base64.b64decode(re.search(r'src="data:image/png;base64,([^"]+)', page)[1])
+    assert decode(picture, name="pair").shape == (116, 116, 3)
+    assert summary(tmp_path / "out")["nearest"]["pairs"][0]["column_image"] == "011.png"
 
 
 def test_a_set_against_itself_or_with_cosines_all_alike_is_reported(tmp_path, world):

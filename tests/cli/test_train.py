@@ -69,7 +69,7 @@ def finished(faces, pairs, tmp_path_factory):
 
 
 def test_a_run_leaves_a_model_figures_and_curves(finished):
-    for name in ("model.safetensors", "model.json", "training.png", "config.json"):
+    for name in ("model.safetensors", "model.json", "training.png", "report.html", "config.json"):
         assert (finished / name).stat().st_size > 0
     assert any((finished / "tensorboard").iterdir())
     found = summary(finished)

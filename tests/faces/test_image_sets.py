@@ -1,3 +1,4 @@
+import io
 import tarfile
 
 import numpy as np
@@ -48,6 +49,23 @@ def test_a_folder_and_a_tar_of_it_hold_the_same_images_by_name(tmp_path, folder,
     images = open_images(path)
     assert images.names == NAMES
     assert [images.read(i) for i in range(5)] == [FILES[name] for name in NAMES]
+
+
+def test_a_folder_of_shards_holds_their_images_in_the_order_of_the_shards(tmp_path):
+    (tmp_path / "shards").mkdir()
+    for number, keys in enumerate((["03", "01"], ["02"])):
+        with tarfile.open(tmp_path / "shards" / f"shard-{number}.tar", "w") as tar:
+            for key in keys:
+                for suffix in ("png", "cls", "txt"):
+                    member = tarfile.TarInfo(f"{key}.{suffix}")
+                    member.size = 5
+                    tar.addfile(member, io.BytesIO(f"{key}{suffix}".encode()))
+    images = open_images(tmp_path / "shards")
+    assert list(images.names) == ["01.png", "03.png", "02.png"]
+    assert [images.read(i) for i in range(3)] == [b"01png", b"03png", b"02png"]
+    assert {item.name for item in images.skipped} == {"01.txt", "02.txt", "03.txt"}
+    (tmp_path / "shards" / "a.png").write_bytes(b"a")
+    assert list(open_images(tmp_path / "shards").names) == ["a.png"]
 
 
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -7,6 +7,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from hyperface_jax import runs
+from hyperface_jax.cli.main import parse
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import (
     atomic_save_npz,
@@ -16,14 +18,8 @@ from hyperface_jax.io.files import (
 )
 from hyperface_jax.reports import page, plots
 from hyperface_jax.reports.pack import write_report
-from hyperface_jax.reports.plots import (
-    DARK,
-    LIGHT,
-    NARROW,
-    convergence_plot,
-    gallery_histogram,
-    nearest_histogram,
-)
+from hyperface_jax.reports.plots import convergence_plot, gallery_histogram, nearest_histogram
+from hyperface_jax.reports.style import DARK, LIGHT, NARROW, WIDE, number
 
 matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -144,7 +140,6 @@ def test_the_page_shows_the_run(report):
         "75.52° apart, at cosine 0.2500",
         "Largest cosine 0.2500",
         "Lower bound 0.1250 Levenshtein",
-        "Gap to the bound 0.1250",
         "Cosine to gallery 0.5100",
         "Time 1 min 23 s cpu",
         "pairs per second 5.21 × 10⁹",
@@ -199,13 +194,26 @@ def test_text_is_escaped(make_run):
 @pytest.mark.parametrize(
     ("changes", "present", "absent"),
     [
-        ({"gallery": False}, "Nearest neighbors", "allery"),
+        ({"gallery": False}, "Gap to the bound 0.1250", "allery"),
+        ({}, "out of reach for these", "Gap to the bound"),
+        ({}, "Lower panel: higher", "near to the bound as possible"),
+        ({"best_known": 0.2, "best_known_name": "x"}, "Lower bound", "Best construction"),
+        ({"gallery": False, "best_known": 0.3, "best_known_name": "x"}, "Best c", "better than"),
+        (
+            {"gallery": False, "num_frozen": 3},
+            "also keep to the frozen points.",
+            "Gap to the bound",
+        ),
+        ({"threshold": 0.2}, "identities lie above the verification threshold", "lies above"),
+        ({"threshold": 0.99}, "0 of 40 identities lie above", "lies above"),
+        ({"num_ids": 500}, "A panel that shows a sample", "lies"),
+        ({"random_max_cosine": 0.4}, "drawn uniformly on the sphere", "Upper panel: Lower"),
         ({"keep_out_violations": 0}, "Keep-out violations 0", "protected"),
         ({"keep_out_violations": 1}, "1 of the identities lies within", "identities lie within"),
         ({"keep_out_violations": 12}, "12 of the identities lie within", "lies within"),
-        ({"gap": 2e-9}, "That is the lower bound itself", "can have a largest"),
+        ({"gallery": False, "gap": 2e-9}, "That is the lower bound itself", "can have a largest"),
         ({"command": None}, "Versions", "Command"),
-        ({"best_step": None}, "can pass.", "the dot"),
+        ({"best_step": None}, "can pass. Lower panel", "the dot"),
         ({"pairs_per_second": None}, "Result", "pairs per second"),
         ({"extra_field": [1, 2]}, "extra field [1, 2]", "None"),
     ],
@@ -222,6 +230,26 @@ def test_a_run_without_steps_has_no_convergence(make_run, undrawn):
     page = Page(write_report(run).read_text())
     assert "Convergence" not in page.text
     assert page.tags.count("figure") == 2
+
+
+def test_a_better_code_comes_with_the_command_that_writes_it(make_run, undrawn):
+    run = make_run(gallery=False, best_known=0.2, best_known_name="a code")
+    page = Page(write_report(run).read_text())
+    assert "a code, is better than this run" in page.text
+    (words,) = re.findall(r"hyperface pack (--num-ids 40 --dim 8 .*?-code)", page.text)
+    found = parse(["pack", *words.split()])
+    assert (found.num_ids, found.dim, found.init, found.steps) == (40, 8, "code", 0)
+    assert found.out.name == "run-code"
+
+
+def test_a_threshold_can_be_given_to_a_finished_run(make_run, undrawn):
+    run = make_run()
+    result = runs.report(runs.Report(directory=run, threshold=0.2))
+    nearest = make_diagnostics()["nearest_after"]
+    count = np.count_nonzero(nearest > 0.2)
+    assert f"{count} of 40 identities" in Page(result.path.read_text()).text
+    with pytest.raises(InputError, match=r"`threshold=1\.5`: must be between -1 and 1"):
+        runs.report(runs.Report(directory=run, threshold=1.5))
 
 
 def test_a_torn_history_is_drawn(make_run, undrawn):
@@ -370,14 +398,39 @@ def test_an_early_descent_is_drawn_on_a_log_axis(decay, scale):
     history = [{"step": i, "max_cosine": 0.2 + 0.7 * decay**i} for i in range(400)]
     figure = convergence_plot(history, make_summary())
     assert [axes.get_xscale() for axes in figure.axes] == [scale]
+    assert ("logarithmic" in figure.axes[0].get_xlabel()) == (scale == "symlog")
 
 
 @pytest.mark.parametrize(("known", "is_drawn"), [(0.2, True), (0.126, False), (1.5, False)])
 def test_the_best_known_code_is_a_line_where_it_can_be_read(known, is_drawn):
-    figure = convergence_plot(make_history(), make_summary(best_known=known))
-    labels = [text.get_text() for text in figure.axes[0].texts]
+    free = make_summary(best_known=known, gallery_mean_cosine=None)
+    labels = levels(convergence_plot(make_history(), free))
     assert (f"best construction {known:.4f}" in labels) == is_drawn
     assert any(label.startswith("Levenshtein bound") for label in labels)
+    held = levels(convergence_plot(make_history(), free | {"gallery_mean_cosine": 0.5}))
+    assert not any("construction" in label for label in held)
+
+
+def levels(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+@pytest.mark.parametrize(
+    ("changes", "label", "is_drawn"),
+    [
+        ({"random_max_cosine": 0.6}, "random points 0.6000", True),
+        ({"random_max_cosine": 1.1}, "random points 1.1000", True),
+        ({"random_max_cosine": 2.0}, "random points 2.0000", False),
+        ({"threshold": 0.391}, "threshold 0.3910", True),
+        ({"threshold": 0.391, "random_max_cosine": 0.4}, "random points 0.4000", False),
+    ],
+)
+def test_random_points_and_a_threshold_are_lines_inside_the_axis(changes, label, is_drawn):
+    figure = convergence_plot(make_history(), make_summary(**changes))
+    assert (label in levels(figure)) == is_drawn
+    low, high = figure.axes[0].get_ylim()
+    drawn = [line.get_ydata()[0] for line in figure.axes[0].lines[1:]]
+    assert all(low < value < high for value in drawn)
 
 
 def test_null_is_a_gap_in_the_line():
@@ -404,12 +457,34 @@ def test_histograms_hold_every_identity(draw):
         assert index.size == plots._NUM_BINS + 1
 
 
+def test_start_and_result_that_are_the_same_are_one_panel():
+    values = np.linspace(0, 0.2, 5, dtype=np.float32)
+    (axes,) = nearest_histogram(values, values, make_summary(num_ids=5)).axes
+    assert axes.get_title("left") == "Result, the same as the start"
+
+
+def test_a_sample_says_of_how_many_identities_it_is():
+    before, after = np.full(5, 0.2, np.float32), np.full(20, 0.1, np.float32)
+    first, second = nearest_histogram(before, after, make_summary(num_ids=20)).axes
+    assert first.get_title("left") == "Start, 5 of 20 identities"
+    assert second.get_title("left") == "Result"
+
+
+def test_counts_are_whole_and_each_once():
+    values = np.array([0.1, 0.2, 0.3], np.float32)
+    figure = nearest_histogram(values + 0.1, values, make_summary())
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        labels = [text.get_text() for text in axes.get_yticklabels()]
+        assert len(labels) == len(set(labels)) > 1
+
+
 def test_histogram_marks():
     values = np.full(5, 0.2, np.float32)
-    figure = nearest_histogram(values, values, make_summary())
+    figure = nearest_histogram(values, values + 0.01, make_summary(threshold=0.3))
     for axes in figure.axes:
-        assert [line.get_xdata()[0] for line in axes.lines] == [0.25, 0.125]
-    assert {"max 0.2500", "Levenshtein bound 0.1250"} <= set(texts(figure))
+        assert [line.get_xdata()[0] for line in axes.lines] == [0.25, 0.125, 0.3]
+    assert {"max 0.2500", "Levenshtein bound 0.1250", "threshold 0.3000"} <= set(texts(figure))
     figure = gallery_histogram(values, values, make_summary())
     assert [line.get_xdata()[0] for line in figure.axes[0].lines] == [0.51]
     assert gallery_histogram(values, values, {}).axes[0].lines[:] == []
@@ -421,7 +496,7 @@ def boxes(figure):
     return {text.get_text(): text.get_window_extent() for text in shown if text.get_visible()}
 
 
-@pytest.mark.parametrize("size", [plots.WIDE, NARROW])
+@pytest.mark.parametrize("size", [WIDE, NARROW])
 @pytest.mark.parametrize(
     ("bound", "largest"), [(0.1, 0.2), (0.2, 0.2), (-1.0, 1.0), (0.199, 0.2), (0.999, 1.0)]
 )
@@ -432,8 +507,8 @@ def test_labels_stay_inside_and_apart(size, bound, largest):
     values = np.linspace(0.1, 0.9, 50)
     figure = nearest_histogram(values, np.full(50, largest), summary, size=size)
     extents = boxes(figure)
-    labels = [extents[f"Rankin orthoplex bound {plots.number(bound)}"]]
-    labels += [extents[f"max {plots.number(largest)}"], extents["Start"]]
+    labels = [extents[f"Rankin orthoplex bound {number(bound)}"]]
+    labels += [extents[f"max {number(largest)}"], extents["Start"]]
     width, height = figure.canvas.get_width_height()
     for i, label in enumerate(labels):
         assert 0 <= label.x0 < label.x1 <= width

@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 from scipy.special import ndtri
@@ -5,6 +7,7 @@ from scipy.special import ndtri
 from hyperface_jax.errors import InputError
 from hyperface_jax.evaluation import separation, verify_scores
 from hyperface_jax.io.files import atomic_write_json
+from hyperface_jax.reports.style import DARK, LIGHT, line_styles
 from hyperface_jax.reports.verification import (
     det_plot,
     roc_plot,
@@ -43,7 +46,7 @@ def lines_of(figure):
 
 
 def legend_of(figure):
-    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_the_histogram_shows_the_densities_of_both_kinds(results):
@@ -87,12 +90,83 @@ def test_the_det_curves_carry_the_probits_and_rates_name_their_ticks(results):
         np.testing.assert_allclose(axis.get_ticklocs(), ndtri(rates))
 
 
-def test_many_results_differ_in_color_or_dashes(results):
-    many = {f"set {i}": results["lfw"] for i in range(12)}
-    (axes,) = roc_plot(many).axes
-    looks = {(line.get_color(), str(line.get_linestyle())) for line in axes.lines}
-    # Matplotlib calls both kinds of dashes by one name.
-    assert len(looks) == 10
+def test_five_results_differ_in_color_and_in_dashes_and_25_in_one_of_them():
+    for theme in (LIGHT, DARK):
+        looks = [(style["color"], str(style["linestyle"])) for style in line_styles(25, theme)]
+        assert len(set(looks)) == 25
+        assert [len(set(parts)) for parts in zip(*looks[:5], strict=True)] == [5, 5]
+
+
+# Machado, Oliveira and Fernandes 2009, severity 1, in linear RGB: no change, no green, no red.
+VIEWS = np.array(
+    [
+        [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ],
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ],
+    ]
+)
+TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def linear(color):
+    values = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb):
+    x = TO_XYZ @ np.clip(rgb, 0, 1) / TO_XYZ.sum(axis=1)
+    x = np.where(x > 0.008856, np.cbrt(x), 7.787 * x + 16 / 116)
+    return np.array([116 * x[1] - 16, 500 * (x[0] - x[1]), 200 * (x[1] - x[2])])
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_the_colors_of_lines_differ_also_without_red_or_green(theme):
+    for view in VIEWS:
+        seen = [lab(view @ linear(color)) for color in theme.lines]
+        assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 25
+    surface = 0.05 + TO_XYZ[1] @ linear(theme.surface)
+    for color in theme.lines:
+        ratio = (0.05 + TO_XYZ[1] @ linear(color)) / surface
+        assert max(ratio, 1 / ratio) > 3
+
+
+def test_a_result_without_errors_is_seen(perfect, results):
+    (axes,) = roc_plot({"perfect": perfect}).axes
+    assert axes.get_ylim()[1] > 1
+    figure = det_plot({"perfect": perfect, **results})
+    assert legend_of(figure)[0] == "perfect: no errors"
+    (point,) = lines_of(figure)["perfect: no errors"]
+    np.testing.assert_allclose(point, ndtri([1 / 20, 1 / 20]))
+    assert figure.axes[0].lines[0].get_marker() == "o"
+
+
+@pytest.mark.parametrize("num_pairs", [12, 20, 60])
+def test_small_sets_have_ticks(num_pairs):
+    small = {"small": make_result(3, num_pairs).summary()}
+    for figure in (roc_plot(small), det_plot(small)):
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        for axis, (low, high) in (
+            (axes.xaxis, axes.get_xlim()),
+            (axes.yaxis, axes.get_ylim()),
+        ):
+            assert sum(low <= place <= high for place in axis.get_ticklocs()) >= 2
+
+
+def test_the_legend_covers_no_curve(results):
+    for figure in (score_histogram(results["lfw"]), roc_plot(results), det_plot(results)):
+        figure.draw_without_rendering()
+        box = figure.legends[0].get_window_extent()
+        assert not box.overlaps(figure.axes[0].get_window_extent())
+        assert 0 <= box.x0 < box.x1 <= figure.canvas.get_width_height()[0]
 
 
 def test_a_report_is_one_file_a_benchmark_and_two_for_all(tmp_path, results, perfect):

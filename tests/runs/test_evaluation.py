@@ -57,7 +57,7 @@ def test_a_result_is_what_the_file_holds(settings, pairs, capsys):
     assert head.split()[:2] == ["benchmark", "pairs"]
     assert row.split()[:2] == ["lfw", str(NUM_PAIRS)]
     assert f"{100 * expected.accuracy:.3f} ±" in row
-    assert last == f"figures: {result.path}"
+    assert last == f"report: {result.path / 'report.html'}"
     assert "".join(capsys.readouterr()) == ""
 
 

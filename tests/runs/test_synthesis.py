@@ -71,6 +71,7 @@ def test_it_returns_the_figures_and_prints_nothing(small, capsys):
     assert lines == [
         "54 images of 9 identities",
         f"see {config.out / 'contact_sheet.png'}",
+        f"report: {config.out / 'report.html'}",
     ]
     assert f"    {command(config)}\n" in (config.out / "README.md").read_text()
     assert len(read_manifest(config.out)) == 54

@@ -80,10 +80,10 @@ def test_a_result_is_what_the_folder_holds(settings, pairs, capsys):
     assert result.summary["steps"] == 6
     assert [line[:14] for line in said] == ["epoch 1: held ", "epoch 2: held "]
     assert "held.txt" in warned[0]
-    first, model, curves = result.text.split("; ")
+    first, model, page = result.text.split("; ")
     assert first == f"loss {result.summary['loss']:.4f}"
     assert model == f"model: {result.path / 'model.safetensors'}"
-    assert Path(curves.removeprefix("curves: ")).exists()
+    assert Path(page.removeprefix("report: ")).exists()
     assert any((result.path / "tensorboard").iterdir())
     assert read_json(result.path / "model.json")["color"] == "bgr"
     assert "".join(capsys.readouterr()) == ""

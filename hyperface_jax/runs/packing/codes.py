@@ -187,6 +187,7 @@ def _summary(
         "max_cosine_rows": len(nearest),
         "max_cosine_is_exact": bool(nearest.max() > code.max_cosine - _ROUNDING),
         "mean_nearest_cosine": float(nearest.mean()),
+        "threshold": config.threshold,
         "gallery_mean_cosine": None,
         "gallery_min_cosine": None,
         "keep_out_violations": None,

@@ -17,7 +17,13 @@ from hyperface_jax.io.files import atomic_save_npz, atomic_write_json
 from hyperface_jax.io.sharded import write_sharded
 from hyperface_jax.packing import LoopState
 from hyperface_jax.packing.api import polished
-from hyperface_jax.packing.figures import PackingFigures, count_violations, measure, measure_sets
+from hyperface_jax.packing.figures import (
+    PackingFigures,
+    count_violations,
+    measure,
+    measure_sets,
+    random_max_cosine,
+)
 from hyperface_jax.runs.packing.inputs import Inputs
 from hyperface_jax.runs.packing.job import Job
 from hyperface_jax.runs.support.result import Result
@@ -149,6 +155,7 @@ def _summarize(job: Job, packed: Packed, best_step: int, seconds: float) -> dict
         "max_cosine_rows": num_measured,
         "max_cosine_is_exact": num_measured == config.num_ids,
         "mean_nearest_cosine": float(np.mean(figures.nearest)),
+        "threshold": config.threshold,
         **yardsticks(config.num_ids + job.problem.num_frozen, problem.dim, packed.max_cosine),
         "best_step": best_step,
         "gallery_mean_cosine": None if gallery is None else float(np.mean(gallery)),
@@ -163,7 +170,7 @@ def _summarize(job: Job, packed: Packed, best_step: int, seconds: float) -> dict
 
 
 def yardsticks(num_points: int, dim: int, max_cosine: float) -> dict[str, Any]:
-    """Return the max cosine, and what to compare it with: a lower bound and our best construction."""
+    """Return the max cosine, and what to compare it with: bound, best construction, random points."""
     bound, code = bounds.tightest(num_points, dim), best_known(num_points, dim)
     return {
         "max_cosine": max_cosine,
@@ -173,6 +180,7 @@ def yardsticks(num_points: int, dim: int, max_cosine: float) -> dict[str, Any]:
         "gap": max_cosine - bound.value,
         "best_known": code.max_cosine,
         "best_known_name": code.name,
+        "random_max_cosine": random_max_cosine(num_points, dim),
     }
 
 

@@ -21,6 +21,7 @@ FREE_TO_CHANGE = (
     "gallery",
     "frozen",
     "keep_out",
+    "threshold",
 )
 """Settings that may change when an unfinished run is resumed."""
 RENAMED = {"neighbours": "neighbors"}
@@ -112,6 +113,9 @@ class Pack:
     """Number of training steps in which the response of the generator is learned, in each round."""
     crop: str = option("center", group="generator", metavar="none|center|FILE")
     """How to cut out the face, as for synthesize."""
+    threshold: float | None = option(None, group="report")
+    """Verification threshold of the recognizer, a cosine. The report marks it and counts the identities
+    above it. Changes nothing else."""
     seed: int = 0
     """Random seed."""
     devices: int | None = option(None, group="machine")
@@ -218,6 +222,7 @@ def _check_numbers(config: Pack) -> None:
         ("probe_images", config.probe_images >= 2, "at least 2, to tell luck from a difference"),
         ("learning_steps", config.learning_steps >= 1, "at least 1"),
         ("candidates", 0 <= config.candidates < float("inf"), "0 or more"),
+        ("threshold", -1 < (config.threshold or 0) < 1, "between -1 and 1"),
         ("keep_out_cosine", -1 < (config.keep_out_cosine or 0) < 1, "between -1 and 1"),
     ]
     require(config, checks)

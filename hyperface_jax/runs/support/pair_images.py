@@ -91,7 +91,8 @@ def open_row_images(
 
 
 def side_by_side(first: np.ndarray | None, second: np.ndarray | None) -> bytes:
-    """Draw two images side by side as a PNG; a missing one is gray."""
+    """Draw two images side by side as a PNG; one that is missing takes no room."""
     from hyperface_jax.reports.contact_sheet import contact_sheet
 
-    return encode(contact_sheet([[first, second]], tile=TILE))
+    shown = [image for image in (first, second) if image is not None]
+    return encode(contact_sheet([shown], tile=TILE))

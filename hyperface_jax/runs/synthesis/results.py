@@ -1,24 +1,21 @@
-"""The files of a complete data set besides its images: manifest, summary, contact sheet and card."""
+"""The files of a complete data set besides its images: manifest, summary, contact sheet, pages."""
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_write_bytes, atomic_write_json, one_line
-from hyperface_jax.io.images import decode, encode
-from hyperface_jax.io.run_directory import SUMMARY
-from hyperface_jax.reports.contact_sheet import contact_sheet
+from hyperface_jax.io.images import encode
+from hyperface_jax.io.run_directory import REPORT, SUMMARY
 from hyperface_jax.runs.support.result import Result
 from hyperface_jax.runs.support.settings import command
 from hyperface_jax.runs.support.versions import versions
+from hyperface_jax.runs.synthesis import pictures
 from hyperface_jax.synthesis.card import ARC2FACE_LICENSES, CardFacts, write_card
 from hyperface_jax.synthesis.fidelity import FACE_EMBEDDINGS, fidelity, read_face_embeddings
-from hyperface_jax.synthesis.manifest import merge_manifests, read_manifest, summarize
+from hyperface_jax.synthesis.manifest import merge_manifests, summarize
 from hyperface_jax.synthesis.shards import shard_name
 
 if TYPE_CHECKING:
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
 SHEET = "contact_sheet.png"
 _MOST_REPEATED = 0.01
 """Share of images that may resemble another one by chance."""
-_ROWS, _COLUMNS, _TILE = 12, 10, 112
 _PACKAGES = ("hyperface_jax", "jax", "numpy", "torch", "diffusers", "transformers", "onnxruntime")
 
 
@@ -51,16 +47,27 @@ def write_results(
     Raises:
         InputError: no image was kept, or the images of every identity are all alike.
     """
+    from hyperface_jax.reports.synthesis import write_synthesis_report
+
     manifest = merge_manifests(data_set)
     if manifest is None:
         return None
     summary = summarize(manifest)
     summary["fidelity"] = _fidelity(parts, data_set)
     summary["versions"] = versions(*_PACKAGES)
-    sheet = contact_sheet(_first_faces(config, data_set, manifest), tile=_TILE)
-    atomic_write_bytes(config.out / SHEET, encode(sheet))
+    sheet = encode(pictures.sheet(data_set))
+    atomic_write_bytes(config.out / SHEET, sheet)
     _check(config, parts, summary)
     _write_card(config, data_set, summary)
+    write_synthesis_report(
+        config.out,
+        summary,
+        settings=data_set.record(),
+        command=command(config),
+        sheet=sheet,
+        farthest=pictures.farthest_faces(data_set),
+        closest=pictures.closest_identities(data_set) if summary["fidelity"] else [],
+    )
     atomic_write_json(config.out / SUMMARY, summary)
     _warn(summary, watch)
     return Result(config.out, {"is_complete": True, **summary}, _in_words(config, summary))
@@ -103,45 +110,6 @@ def _fidelity(parts: Parts, data_set: DataSet) -> dict[str, Any] | None:
     targets = parts.embeddings.points[: data_set.plan.num_ids]
     found = fidelity(targets, read_face_embeddings(paths))
     return None if found is None else found.summary()
-
-
-def _first_faces(
-    config: Synthesize, data_set: DataSet, manifest: Path
-) -> list[list[np.ndarray | None]]:
-    """Return the first images of identities across the data set, None where one was dropped."""
-    plan = data_set.plan
-    chosen = np.unique(np.linspace(0, plan.num_ids - 1, min(_ROWS, plan.num_ids)).astype(int))
-    table = read_manifest(manifest, ["identity", "sample", "shard", "key"])
-    columns = min(_COLUMNS, plan.images_per_id)
-    rows = [table.slice(i * plan.images_per_id, columns).to_pylist() for i in chosen.tolist()]
-    files = _read_images(config, data_set, [row for part in rows for row in part if row["key"]])
-    return [[files.get(row["key"]) for row in part] for part in rows]
-
-
-def _read_images(
-    config: Synthesize, data_set: DataSet, rows: list[dict[str, Any]]
-) -> dict[str, np.ndarray]:
-    """Return images by key, in one pass over each shard that holds any of them."""
-    root, suffix = data_set.roots[0], f".{config.image_format}"
-    if data_set.format == "folder":
-        names = [row["key"] + suffix for row in rows]
-        contents = {name: (root / name).read_bytes() for name in names}
-    else:
-        contents = {}
-        for shard in sorted({row["shard"] for row in rows}):
-            wanted = {row["key"] + suffix for row in rows if row["shard"] == shard}
-            contents |= _members(root / f"{shard_name(shard)}.tar", wanted)
-    return {name.removesuffix(suffix): decode(data, name=name) for name, data in contents.items()}
-
-
-def _members(path: Path, wanted: set[str]) -> dict[str, bytes]:
-    """Read some members of a .tar file, and no further than the last of them."""
-    found: dict[str, bytes] = {}
-    with tarfile.open(path, "r:") as tar:
-        while len(found) < len(wanted) and (member := tar.next()) is not None:
-            if member.name in wanted and (file := tar.extractfile(member)):
-                found[member.name] = file.read()
-    return found
 
 
 def _write_card(config: Synthesize, data_set: DataSet, summary: dict[str, Any]) -> None:
@@ -191,4 +159,5 @@ def _in_words(config: Synthesize, summary: dict[str, Any]) -> str:
             f"{found['nearest_after_mean']:.3f} in the faces; face to its target "
             f"{found['target_cosine']:.3f}"
         )
-    return "\n".join([*lines, f"see {one_line(config.out / SHEET)}"])
+    page = one_line(config.out / REPORT)
+    return "\n".join([*lines, f"see {one_line(config.out / SHEET)}", f"report: {page}"])

@@ -1,4 +1,4 @@
-"""The results of a training run: model, summary and curves."""
+"""The results of a training run: model, summary and report."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write_model(job: Job, fitted: Fitted) -> None:
 
 
 def write_results(job: Job, fitted: Fitted, account: Account, watch: Watch) -> Result:
-    """Write model, curves and summary; only the first process returns figures."""
+    """Write model, report and summary; only the first process returns figures."""
     if not job.config.choose_by_validation:
         write_model(job, fitted)
     skipped = job.training.loader.skipped()
@@ -54,7 +54,7 @@ def write_results(job: Job, fitted: Fitted, account: Account, watch: Watch) -> R
 
 
 def _finish(job: Job, fitted: Fitted, account: Account, skipped: list[str]) -> Result:
-    from hyperface_jax.reports.training import write_training_plot
+    from hyperface_jax.reports.training import write_training_report
 
     trainer, source, seconds = fitted.trainer, job.source, account.seconds
     num_images = trainer.num_steps * trainer.recipe.batch_size
@@ -75,7 +75,7 @@ def _finish(job: Job, fitted: Fitted, account: Account, skipped: list[str]) -> R
         "num_devices": trainer.mesh.size if trainer.mesh else 1,
         "versions": versions(*_PACKAGES),
     }
-    curves = write_training_plot(job.run.path)
+    page = write_training_report(job.run.path, figures)
     atomic_write_json(job.run / names.SUMMARY, figures)
-    text = f"loss {fitted.loss:.4f}; model: {job.run / RUN_WEIGHTS}; curves: {curves}"
+    text = f"loss {fitted.loss:.4f}; model: {job.run / RUN_WEIGHTS}; report: {page}"
     return Result(job.run.path, figures, text)
