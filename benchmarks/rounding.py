@@ -1,10 +1,10 @@
-"""What rounded products do to a packing: emulated, so it means as much on a CPU, where it is only slower.
+"""What rounded products do to a packing: emulated, so a CPU tells as much, only more slowly.
 
     python -m benchmarks.rounding [--parts coarse three_pass] [--size 2000 128] [--steps 200] [--seeds 3]
 
 ``coarse`` begins with bfloat16 products and ends with float32 ones. ``three_pass`` holds the error of a
 cosine against float64, and ends the same runs with three-pass products and with float32 ones; both are
-measured in float32. ``--size 10000 512`` is the size of the paper; emulated, it takes hours on two cores.
+measured in float32. ``--size 10000 512`` is the size of the paper; it takes hours on two cores.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def errors(size: tuple[int, int]) -> list[dict[str, Any]]:
         product = jax.jit(scores, static_argnums=2)(x, x, precision)
         error = np.abs(np.asarray(product, np.float64) - exact)[is_pair]
         row = {"n": n, "d": d, "precision": precision}
-        rows.append({**row, "largest": error.max(), "rms": float(np.sqrt(np.mean(error**2)))})
+        rows.append(
+            {**row, "largest": float(error.max()), "rms": float(np.sqrt(np.mean(error**2)))}
+        )
         print(rows[-1], flush=True)
     return rows
 

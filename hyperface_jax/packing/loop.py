@@ -388,7 +388,7 @@ class Loop:
         return _advance(self.method, placed, state, num_steps, sweep)
 
     def lower(self, placed: PackingProblem, num_steps: int) -> Any:
-        """Lower a chunk of fine steps from shapes; ``.compile()`` reports its memory, running nothing."""
+        """Lower a chunk of fine steps from shapes, so that ``.compile()`` can tell its memory."""
         return self.trace(placed, num_steps).lower()
 
     def trace(self, placed: PackingProblem, num_steps: int) -> Any:

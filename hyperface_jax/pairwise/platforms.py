@@ -11,7 +11,8 @@ CACHED_BLOCK = 512
 """Largest side of a tile of scores that stays in the cache of a CPU or on the chip of a TPU."""
 _GPU_BLOCK = 8192
 _UNKNOWN_GPU_BYTES = 16 * 2**30
-_LIVE_TILES = 4
+LIVE_TILES = 4
+"""Tiles in use at once on a GPU: scores, weights, and what becomes of them."""
 _SHARE_OF_TILES = 1 / 32
 _ALIGNED = 128
 
@@ -37,5 +38,5 @@ def gpu_block(memory_bytes: float) -> int:
     small one only adds launches of kernels. The tiles in use take at most 1/32 of the memory; beyond
     8192 rows, a product gains nothing more.
     """
-    side = math.isqrt(int(_SHARE_OF_TILES * memory_bytes / (4 * _LIVE_TILES)))
+    side = math.isqrt(int(_SHARE_OF_TILES * memory_bytes / (4 * LIVE_TILES)))
     return max(min(side - side % _ALIGNED, _GPU_BLOCK), CACHED_BLOCK)

@@ -1,7 +1,7 @@
 """Precision of the matrix products of a sweep: full, or coarser and faster on accelerators.
 
-The largest and the root mean square error of a cosine are 2e-7 and 2e-8 for ``"float32"``, 1e-6 and
-2e-7 for ``"bf16_x3"``, and about 1e-3 and 1e-4 for ``"tf32"`` and ``"bf16"``. Sums are always in
+The largest and the root mean square error of a cosine are 2e-7 and 2e-8 for ``"float32"``, 2e-6 and
+4e-7 for ``"bf16_x3"``, and about 1e-3 and 1e-4 for ``"tf32"`` and ``"bf16"``. Sums are always in
 float32.
 
 ``"bf16_x3"`` splits each operand into two bfloat16 parts and sums three of the four products of parts,

@@ -157,15 +157,12 @@ def test_pack_on_a_gpu_is_plain_xla(pretend, monkeypatch, tmp_path):
     assert read_json(tmp_path / "run" / "config.json")["precision"] == "bf16_x3"
 
 
-@pytest.mark.parametrize("call", ["sweep", "solve"])
-def test_a_kernel_without_a_gpu_is_an_error(call):
-    sweep = Sweep(implementation="pallas")
-    x = jnp.eye(4)
+def test_a_kernel_without_a_gpu_is_an_error():
+    problem, sweep = PackingProblem(num_points=9, dim=4), Sweep(implementation="pallas")
     with pytest.raises(NotImplementedError, match="kernel for GPUs, but the devices are cpu"):
-        if call == "sweep":
-            sweep(x, reduction=max_cosine())
-        else:
-            hf.solve(PackingProblem(num_points=9, dim=4), KEY, num_steps=2, sweep=sweep)
+        sweep(jnp.eye(4), reduction=max_cosine())
+    with pytest.raises(NotImplementedError, match="kernel for GPUs, but the devices are cpu"):
+        hf.solve(problem, KEY, num_steps=2, sweep=sweep)
 
 
 def test_a_resumed_run_keeps_its_coarse_steps(pretend, tmp_path):
