@@ -569,7 +569,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
         for part in closed_loop_parts()
     },
 }
-MODULES = {"milestones": "solvers", "precision": "accelerator"}
+MODULES = {"milestones": "solvers", "precision": "rounding"}
 
 
 _OURS: dict[str, dict[str, Any]] = {

@@ -27,9 +27,11 @@ from hyperface_jax.packing.products import coarse_sweep, fine_sweep, resolved
 from hyperface_jax.pairwise import Sweep
 from hyperface_jax.pairwise import max_cosine as highest
 from hyperface_jax.pairwise.parts import num_parts, sweep_in_parts
+from hyperface_jax.pairwise.platforms import platform_of
 from hyperface_jax.typing import Frozen, PerRow, Points, PRNGKey, Scalar, Update
 
-_CHUNK_FLOPS = 2e11
+_CPU_CHUNK_FLOPS = 2e11
+_ACCELERATOR_CHUNK_FLOPS = 2e14
 _MAX_CHUNK = 100
 _GROUP_BYTES = 2**28
 
@@ -301,7 +303,7 @@ class Loop:
         """Resolve a method for a problem and its devices, and choose the length of its chunks."""
         size = problem.num_points, problem.dim
         method = resolved(method, *size, sweep, has_restarts=num_restarts is not None)
-        chunk = min(chunk_steps(method.flops(*size)), _MAX_CHUNK)
+        chunk = min(chunk_steps(method.flops(*size), platform_of(sweep.mesh)), _MAX_CHUNK)
         return cls(method, sweep, num_restarts, chunk)
 
     def place(self, problem: PackingProblem) -> PackingProblem:
@@ -431,9 +433,10 @@ def padded_rows(method: Method, num_points: int, sweep: Sweep) -> int:
     return num_points if parts == 1 else meshes.padded_size(num_points, parts)
 
 
-def chunk_steps(flops: float) -> int:
-    """Return how many steps of ``flops`` each take a second or two on a CPU."""
-    return int(max(_CHUNK_FLOPS // max(flops, 1), 1))
+def chunk_steps(flops: float, platform: str = "cpu") -> int:
+    """Return how many steps of ``flops`` each take a second or two on a device of a platform."""
+    most = _CPU_CHUNK_FLOPS if platform == "cpu" else _ACCELERATOR_CHUNK_FLOPS
+    return int(max(most // max(flops, 1), 1))
 
 
 def _begun(

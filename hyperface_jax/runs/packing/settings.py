@@ -14,6 +14,7 @@ FinePrecision = Literal["float32", "bf16_x3"]
 FREE_TO_CHANGE = (
     "out",
     "checkpoint_seconds",
+    "chunk",
     "stall_seconds",
     "command",
     "devices",
