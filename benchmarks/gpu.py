@@ -71,7 +71,7 @@ TOY = Sizes(
     mid=(80, 6),
     large=120,
     large_steps=5,
-    training=("iresnet_nano", 32, 2),
+    training=("iresnet_nano", 16, 2),
     drawing=(8, 1, (32, 64)),
     drawing_steps=2,
 )
