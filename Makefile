@@ -54,7 +54,7 @@ bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchm
 	$(BIN)/python -m benchmarks.codes
 	$(BIN)/python -m benchmarks.ablations
 	$(BIN)/python -m benchmarks.scaling
-	$(BIN)/python -m benchmarks.accelerator
+	$(BIN)/python -m benchmarks.rounding
 	$(BIN)/python -m benchmarks.tpu_aot
 	$(BIN)/python -m benchmarks.million
 	$(BIN)/python -m benchmarks.training

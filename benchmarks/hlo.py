@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 _HEADER = re.compile(r"^(ENTRY )?%(\S+) \(.*\{$")
 _LINE = re.compile(r"^\s+(ROOT )?%(\S+) = (.*?) ([a-z][a-z\d-]*)\((.*)$")
 _ARRAY = re.compile(r"([a-z]+\d*\w*)\[([\d,]*)\](\{[^{}]*\})?")
+_PRECISION = re.compile(r"operand_precision=\{(\w+)")
+_PASSES = {"default": 1, "high": 3, "highest": 6}
 _TRIPS = re.compile(r'known_trip_count":\{"n":"(\d+)"')
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call"}
 _FREE |= {"conditional", "async-start", "custom-call", "after-all", "opt-barrier"}
@@ -70,15 +72,13 @@ Computation = dict[str, Instruction]
 
 
 class Traffic(NamedTuple):
-    """What a device moves from and to HBM, in bytes, and the FLOPs of its matrix products.
-
-    Those in ``Precision.HIGHEST`` take six passes of a bfloat16 unit; both count them.
-    """
+    """What a device moves from and to HBM, in bytes, and the FLOPs of its matrix products."""
 
     read: float = 0
     written: float = 0
     flops: float = 0
-    highest_flops: float = 0
+    passed_flops: float = 0
+    """The same, times the passes of a bfloat16 unit: six in ``Precision.HIGHEST``, three in ``HIGH``."""
 
     @property
     def hbm_bytes(self) -> float:
@@ -260,7 +260,8 @@ class Program:
         left, right = (inside[name].arrays[0].dims for name in instruction.operands)
         contracted = _contracted(instruction, left, right)
         flops = 2.0 * math.prod(instruction.arrays[0].dims) * contracted
-        return flops, flops if "operand_precision={highest" in instruction.text else 0
+        precision = _PRECISION.search(instruction.text)
+        return flops, flops * _PASSES[precision[1] if precision else "default"]
 
     def _permute(self, visit: Visit) -> Permute:
         start, inside, times = visit

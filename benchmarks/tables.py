@@ -357,6 +357,23 @@ def precision(figures: dict[str, Any]) -> str:
     return _table(["steps with bfloat16 products", "max cosine, mean of 3 seeds"], rows)
 
 
+def three_pass(figures: dict[str, Any]) -> str:
+    """Max cosines of runs that end with float32 products and with three-pass ones."""
+    header = ["steps with bfloat16 products", "float32 after them", "three passes", "difference"]
+    rows = [
+        [
+            f"{100 * row['coarse_share']:.0f} %",
+            f"{row['float32']:.6f}",
+            f"{row['bf16_x3']:.6f}",
+            f"{row['difference']:+.1e}",
+        ]
+        for row in figures["rows"]
+    ]
+    errors = {row["precision"]: row for row in figures["errors"]}
+    largest = ", ".join(f"{name} {row['largest']:.1e}" for name, row in errors.items())
+    return f"{_table(header, rows)}\n\nLargest error of a cosine: {largest}."
+
+
 def training(figures: dict[str, Any]) -> str:
     """Training steps against the same network in PyTorch."""
     header = ["network", "pixels", "batch", "JAX, images/s", "PyTorch, images/s", "ratio"]
@@ -594,6 +611,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "tpu_aot": ("tpu_aot", tpu_aot),
     "scaling": ("scaling", scaling),
     "precision": ("precision", precision),
+    "three_pass": ("three_pass", three_pass),
     "training": ("training", training),
     "class_norms": ("class_norms", class_norms),
     "convolutions": ("convolutions", convolutions),
@@ -612,7 +630,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
         for part in closed_loop_parts()
     },
 }
-MODULES = {"milestones": "solvers", "precision": "accelerator"}
+MODULES = {"milestones": "solvers", "precision": "rounding", "three_pass": "rounding"}
 
 
 _OURS: dict[str, dict[str, Any]] = {

@@ -64,7 +64,10 @@ def test_loops_count_as_often_as_they_run_and_slices_as_slices():
     scalar_constant = 4
     once = 2 * 8 * 8
     traffic = hlo.traffic(HLO)
-    assert traffic.flops == traffic.highest_flops == 6 * 2 * 8**3
+    assert traffic.flops == 6 * 2 * 8**3
+    assert traffic.passed_flops == 6 * traffic.flops
+    assert hlo.traffic(HLO.replace("{highest}", "{high,high}")).passed_flops == 3 * traffic.flops
+    assert hlo.traffic(HLO.replace("{highest}", "{default}")).passed_flops == traffic.flops
     each = 4 * 8 * 8
     assert traffic.hbm_bytes == once + 2 * once + 6 * (2 * each + scalars + scalar_constant)
 
@@ -126,6 +129,13 @@ def test_transfers_of_the_ring_overlap_with_its_products(step):
     assert len(rows) == 2
     meeting = 6 * step.local_rows * step.chunk * step.dim
     assert all(hop.hidden_loops == 1 and hop.hidden_flops == meeting for hop in rows)
+
+
+@tpu
+@pytest.mark.parametrize(("precision", "passes"), [("float32", 6), ("bf16_x3", 3), ("bf16", 1)])
+def test_precisions_take_their_passes(compiled, precision, passes):
+    traffic = compiled("v5e:2x4", precision=precision).traffic
+    assert traffic.passed_flops == pytest.approx(passes * traffic.flops)
 
 
 @tpu

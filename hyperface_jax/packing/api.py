@@ -27,7 +27,6 @@ from hyperface_jax.packing.loop import (
     LoopState,
     StepRecord,
     advance_prepared,
-    coarse_sweep,
     conclude,
     first_state,
     padded_rows,
@@ -41,6 +40,7 @@ from hyperface_jax.packing.methods import (
     is_measured,
 )
 from hyperface_jax.packing.problem import PackingProblem
+from hyperface_jax.packing.products import coarse_sweep, fine_sweep, resolved
 from hyperface_jax.packing.result import Packing
 from hyperface_jax.packing.schedules import refining_annealing
 from hyperface_jax.packing.starts import Start
@@ -114,7 +114,7 @@ def run(
     sweep = Sweep() if sweep is None else sweep
     start = starts.checked(start, problem)
     size = problem.num_points, problem.dim
-    method = chosen_method(method, num_steps, start).resolve(*size, sweep.num_devices)
+    method = resolved(chosen_method(method, num_steps, start), *size, sweep)
     rows, name = starts.split(start)
     return _run(problem, prng_key(key), rows, name, method, sweep)
 
@@ -129,10 +129,10 @@ def _run(
     x = starts.points(given, problem, init_key, jitter=method.jitter, size=size)
     state = first_state(method, problem, x, run_key, sweep)
     state, coarse = advance_prepared(
-        method, problem, state, method.coarse_steps, coarse_sweep(method, sweep)
+        method, problem, state, method.num_coarse, coarse_sweep(method, sweep)
     )
     state, exact = advance_prepared(
-        method, problem, state, method.steps - method.coarse_steps, sweep
+        method, problem, state, method.steps - method.num_coarse, fine_sweep(method, sweep)
     )
     x, row = repaired(problem, state, sweep)
     final = conclude(method, problem, x, row, sweep=sweep)

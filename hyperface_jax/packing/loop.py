@@ -7,7 +7,7 @@ or side by side for restarts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,12 +23,15 @@ from hyperface_jax.packing.constraints import nearest_rows, repair_keep_out
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, row_max
 from hyperface_jax.packing.methods import Method, PackingState, Seen, unmeasured
 from hyperface_jax.packing.problem import PackingProblem
+from hyperface_jax.packing.products import coarse_sweep, fine_sweep, resolved
 from hyperface_jax.pairwise import Sweep
 from hyperface_jax.pairwise import max_cosine as highest
 from hyperface_jax.pairwise.parts import num_parts, sweep_in_parts
+from hyperface_jax.pairwise.platforms import platform_of
 from hyperface_jax.typing import Frozen, PerRow, Points, PRNGKey, Scalar, Update
 
-_CHUNK_FLOPS = 2e11
+_CPU_CHUNK_FLOPS = 2e11
+_ACCELERATOR_CHUNK_FLOPS = 2e14
 _MAX_CHUNK = 100
 _GROUP_BYTES = 2**28
 
@@ -39,7 +42,7 @@ class StepRecord(NamedTuple):
     step: Any
     energy: Scalar
     max_cosine: Scalar
-    """Exact where ``is_exact``, and then taken before the step (with mini-batches, after it).
+    """Exact to 1e-6 where ``is_exact``, and then taken before the step (with mini-batches, after it).
     Otherwise it covers only the pairs that the step evaluated."""
     mean_nearest_cosine: Scalar
     gallery_cosine: Scalar | None
@@ -297,10 +300,10 @@ class Loop:
         sweep: Sweep = DEFAULT_SWEEP,
         num_restarts: int | None = None,
     ) -> Loop:
-        """Resolve a method for the size of a problem, and choose the length of its chunks."""
+        """Resolve a method for a problem and its devices, and choose the length of its chunks."""
         size = problem.num_points, problem.dim
-        method = method.resolve(*size, sweep.num_devices)
-        chunk = min(chunk_steps(method.flops(*size)), _MAX_CHUNK)
+        method = resolved(method, *size, sweep, has_restarts=num_restarts is not None)
+        chunk = min(chunk_steps(method.flops(*size), platform_of(sweep.mesh)), _MAX_CHUNK)
         return cls(method, sweep, num_restarts, chunk)
 
     def place(self, problem: PackingProblem) -> PackingProblem:
@@ -363,7 +366,7 @@ class Loop:
 
     def chunk_at(self, step: int) -> int:
         """Return the number of steps of the chunk that starts at ``step``."""
-        coarse, end = self.method.coarse_steps, self.method.steps
+        coarse, end = self.method.num_coarse, self.method.steps
         length = min(self.chunk, (coarse if step < coarse else end) - step)
         every = self.method.prepare_every
         return length if every is None else min(length, every - step % every)
@@ -371,26 +374,29 @@ class Loop:
     def advance(
         self, placed: PackingProblem, state: LoopState, num_steps: int
     ) -> tuple[LoopState, StepRecord]:
-        """Run a chunk with coarse products early in the run and exact ones later; donate ``state``.
+        """Run a chunk with coarse products early in the run and fine ones later; donate ``state``.
 
         Preparation and steps are compiled separately, so that neither needs the memory of the other.
         With restarts, each step's record is that of the restart with the lowest max cosine.
         """
-        coarse, every = self.method.coarse_steps, self.method.prepare_every
+        coarse, every = self.method.num_coarse, self.method.prepare_every
         step = int(jnp.max(state.now.step)) if coarse or every else 0
         if every and step % every == 0:
             prepare = prepared if self.num_restarts is None else _prepared_each
             state = prepare(self.method, state, self.sweep)
-        is_coarse = step < coarse
-        sweep = coarse_sweep(self.method, self.sweep) if is_coarse else self.sweep
+        sweep = (coarse_sweep if step < coarse else fine_sweep)(self.method, self.sweep)
         if self.num_restarts is not None:
             return _advance_each(self.method, placed, state, num_steps, sweep)
         return _advance(self.method, placed, state, num_steps, sweep)
 
     def lower(self, placed: PackingProblem, num_steps: int) -> Any:
-        """Lower a chunk from shapes alone; ``.compile()`` reports its memory without running it."""
-        shapes = self.shapes(placed)
-        return _advance.lower(self.method, placed, shapes, num_steps, self.sweep)
+        """Lower a chunk of fine steps from shapes, so that ``.compile()`` can tell its memory."""
+        return self.trace(placed, num_steps).lower()
+
+    def trace(self, placed: PackingProblem, num_steps: int) -> Any:
+        """Trace a chunk of fine steps from shapes, to lower it for devices that need not be here."""
+        sweep = fine_sweep(self.method, self.sweep)
+        return _advance.trace(self.method, placed, self.shapes(placed), num_steps, sweep)
 
     def best(self, placed: PackingProblem, state: LoopState) -> LoopState:
         """Return the state of the best restart, or the state itself if there are no restarts."""
@@ -427,14 +433,10 @@ def padded_rows(method: Method, num_points: int, sweep: Sweep) -> int:
     return num_points if parts == 1 else meshes.padded_size(num_points, parts)
 
 
-def coarse_sweep(method: Method, sweep: Sweep) -> Sweep:
-    """Return the sweep of the coarse steps."""
-    return replace(sweep, precision=method.coarse_precision)
-
-
-def chunk_steps(flops: float) -> int:
-    """Return how many steps of ``flops`` each take a second or two on a CPU."""
-    return int(max(_CHUNK_FLOPS // max(flops, 1), 1))
+def chunk_steps(flops: float, platform: str = "cpu") -> int:
+    """Return how many steps of ``flops`` each take a second or two on a device of a platform."""
+    most = _CPU_CHUNK_FLOPS if platform == "cpu" else _ACCELERATOR_CHUNK_FLOPS
+    return int(max(most // max(flops, 1), 1))
 
 
 def _begun(

@@ -90,6 +90,11 @@ class MiniBatch(Annealed):
             if not isinstance(self.pair_energy, PairEnergy):
                 raise InputError(f"pair_energy={self.pair_energy!r}: must sum a pair function")
 
+    def may_start_coarse(self, dim: int) -> bool:
+        """Return False: no step measures all pairs, so none would make up for the rounding."""
+        del dim
+        return False
+
     def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> MiniBatch:
         """Choose the block size, the groups, the number of steps and the measurements."""
         batch_size = min(self.batch_size or default_batch_size(num_points), num_points)
@@ -113,7 +118,7 @@ class MiniBatch(Annealed):
             num_steps=num_steps,
             measure_every=measure_every,
             measured_rows=measured_rows,
-            coarse_steps=self.coarse_steps - self.coarse_steps % self.exchange_every,
+            coarse_steps=self.num_coarse - self.num_coarse % self.exchange_every,
             **self._schedules(dim, num_steps),
         )
 

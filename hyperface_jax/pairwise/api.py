@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import jax
 from jax.sharding import Mesh
 
 from hyperface_jax.pairwise import blockwise, reference, ring
+from hyperface_jax.pairwise.platforms import largest_block, platform_of
 from hyperface_jax.pairwise.precision import Precision
 from hyperface_jax.pairwise.reductions import Reduction
 from hyperface_jax.pairwise.rows import NumberedRows, foreign, numbered
@@ -17,7 +17,6 @@ from hyperface_jax.typing import Gallery, Indices, Points
 Implementation = Literal["reference", "blockwise", "pallas"]
 
 DENSE_PAIRS = 512 * 512
-MAX_PALLAS_DIM = 1024
 
 
 @dataclass(frozen=True)
@@ -27,15 +26,17 @@ class Sweep:
     Attributes:
         mesh: devices over which the rows of both sets are sharded, from
             :func:`hyperface_jax.meshes.make_mesh`; None visits all pairs where the arrays are.
-        block_size: number of rows of a tile. None chooses at most 512.
+        block_size: number of rows of a tile. None chooses at most 512 on CPUs and TPUs, and up to
+            8192 on a GPU, as its memory allows.
         implementation: ``"reference"`` holds all scores in memory, ``"blockwise"`` only one tile;
-            ``"pallas"`` is a single fused kernel on GPUs for the reductions that it can compute, and
-            blocks for the others. None takes the dense one if the scores fit in a single tile, else
-            the kernel on a GPU (not yet run on one) and blocks elsewhere.
+            ``"pallas"`` is a fused kernel for GPUs that has never run on one. None takes the dense one
+            for at most 512 by 512 scores, else blocks.
         precision: precision of the scores: ``"float32"``, or coarser and faster on accelerators.
 
     Raises:
-        NotImplementedError: ``implementation`` is unknown, or is the dense one and there is a mesh.
+        NotImplementedError: ``implementation`` is unknown, or cannot do what is asked of it: the dense
+            one with a mesh; the kernel without a GPU, for a reduction or a precision that it does not
+            have, or for too many dimensions. Nothing else is taken in its place.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -124,25 +125,33 @@ class Sweep:
         implementation = self.implementation or self._default_implementation(x, y)
         if implementation == "reference":
             return None
-        if implementation == "pallas" and reduction.in_kernel:
+        if implementation == "pallas":
             return self._pallas(reduction)
 
         def make(num_rows: int) -> blockwise.Folds:
-            block_size = self.block_size or blockwise.default_block_size(num_rows)
+            largest = largest_block(self.mesh)
+            block_size = self.block_size or blockwise.default_block_size(num_rows, largest)
             return blockwise.Folds(reduction, block_size, self.precision)
 
         return make
 
     def _pallas(self, reduction: Reduction) -> ring.MakeFolds:
-        from hyperface_jax.pairwise.pallas_gpu import PallasFolds
-
+        platform = platform_of(self.mesh)
+        if platform != "gpu":
+            raise NotImplementedError(
+                f"implementation='pallas' is a kernel for GPUs, but the devices are {platform}: drop it"
+            )
+        try:
+            from hyperface_jax.pairwise.pallas_gpu import PallasFolds
+        except ImportError as error:
+            raise NotImplementedError(
+                f"implementation='pallas': this JAX has no Triton backend of Pallas ({error}): drop it"
+            ) from error
         return lambda num_rows: PallasFolds(reduction, self.block_size, self.precision)
 
     def _default_implementation(self, x: Points, y: Gallery) -> Implementation:
-        if self.mesh is None and x.shape[0] * y.shape[0] <= DENSE_PAIRS:
-            return "reference"
-        is_gpu = jax.default_backend() == "gpu"
-        return "pallas" if is_gpu and x.shape[1] <= MAX_PALLAS_DIM else "blockwise"
+        is_small = self.mesh is None and x.shape[0] * y.shape[0] <= DENSE_PAIRS
+        return "reference" if is_small else "blockwise"
 
 
 def sweep(

@@ -1,8 +1,9 @@
-"""*How* pairs are visited, tile by tile: in O(n d) memory, with tiles small enough to stay in cache.
+"""*How* pairs are visited, tile by tile: in O(n d) memory.
 
 A sweep of a set with itself visits only the tiles on and above the diagonal. It uses each tile twice:
-for its rows and, transposed, for its columns. The three folds add the pairs of two sets of rows to
-accumulators; :mod:`.ring` calls them once for every pair of shards that it brings together.
+for its rows and, transposed, for its columns. Tiles are sized for the devices (:mod:`.platforms`). The
+three folds add the pairs of two sets of rows to accumulators; :mod:`.ring` calls them once for every
+pair of shards that it brings together.
 """
 
 from __future__ import annotations
@@ -13,29 +14,31 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from hyperface_jax.pairwise.platforms import CACHED_BLOCK
 from hyperface_jax.pairwise.precision import Precision, scores
 from hyperface_jax.pairwise.reductions import Reduction, empty, masked
 from hyperface_jax.pairwise.rows import NumberedRows, as_rows, blocked, numbered, put, take
 from hyperface_jax.typing import Gallery, Points
 
-_MAX_BLOCK = 512
-_MIN_BLOCK = 256
+_ALIGNED = 8
+"""Rows of a large tile are a multiple of this, so that the rows of its transpose are aligned."""
 
 
-def default_block_size(num_rows: int) -> int:
-    """Choose a block size of at most 512 rows, preferably a divisor of ``num_rows`` above 255.
+def default_block_size(num_rows: int, largest: int = CACHED_BLOCK) -> int:
+    """Choose a block size, preferably a divisor of ``num_rows`` between a half of ``largest`` and it.
 
     A divisor is preferred because padding copies the whole array on every sweep. Multiples of 128 are
     tried first because they fill the matrix units of a TPU.
     """
-    if num_rows <= _MAX_BLOCK:
+    if num_rows <= largest:
         return num_rows
-    aligned = [block for block in (512, 384, 256) if num_rows % block == 0]
-    for block in (*aligned, *range(_MAX_BLOCK, _MIN_BLOCK - 1, -1)):
+    step = 1 if largest == CACHED_BLOCK else _ALIGNED
+    aligned = (largest, 3 * largest // 4, largest // 2)
+    for block in (*aligned, *range(largest - largest % step, largest // 2 - 1, -step)):
         if num_rows % block == 0:
             return block
-    num_blocks = -(-num_rows // _MAX_BLOCK)
-    return -(-num_rows // (8 * num_blocks)) * 8
+    num_blocks = -(-num_rows // largest)
+    return -(-num_rows // (_ALIGNED * num_blocks)) * _ALIGNED
 
 
 def symmetric(x: Points, folds: Folds) -> Any:

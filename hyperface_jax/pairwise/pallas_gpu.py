@@ -9,8 +9,9 @@ of the kernel.
 Unlike on the CPU, ``within`` and ``both`` compute every tile twice, once for each side. So programs
 own disjoint rows and need no atomic additions.
 
-The kernel has not yet run on a GPU. It is tested in interpret mode on a CPU, lowered for CUDA, and
-compiled offline for sm_90.
+The kernel has not yet run on a GPU, and JAX deprecates the Triton backend of Pallas: only
+``Sweep(implementation="pallas")`` takes it. It is tested in interpret mode on a CPU, lowered for CUDA,
+and compiled offline for sm_90.
 """
 
 from __future__ import annotations
@@ -65,6 +66,9 @@ class PallasFolds:
             16. None chooses it from the dimension and the precision.
         precision: precision of the scores.
         interpret: whether to emulate the kernel with JAX operations, which works on any backend.
+
+    Raises:
+        NotImplementedError: the kernel does not have the reduction or the precision.
     """
 
     def __init__(
@@ -75,6 +79,14 @@ class PallasFolds:
         *,
         interpret: bool = False,
     ) -> None:
+        if not reduction.in_kernel:
+            raise NotImplementedError(
+                "implementation='pallas' cannot sort, so it has no k nearest rows: drop it"
+            )
+        if precision not in _TILINGS:
+            raise NotImplementedError(
+                f"implementation='pallas' has no {precision} products: choose {', '.join(_TILINGS)}"
+            )
         self.reduction = reduction
         self.block_size = block_size or _MAX_SIDE
         self.precision: Precision = precision
@@ -247,7 +259,8 @@ def _fitting(tilings: dict[int, _Tiling], width: int) -> _Tiling:
         if width <= largest:
             return tiling
     raise NotImplementedError(
-        f"rows of {width} numbers do not fit on the chip: use the blockwise sweep"
+        f"implementation='pallas': rows of {width} numbers do not fit on the chip, at most "
+        f"{max(tilings)} do: use 'blockwise'"
     )
 
 

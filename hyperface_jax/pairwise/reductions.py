@@ -35,7 +35,7 @@ class Reduction(NamedTuple):
         update: ``(carry, tile, y [c, d], column [c]) -> carry``; ``column`` holds column indices.
         merge: ``(carry, carry) -> carry``, for the same rows over two disjoint sets of columns.
         finalize: ``carry -> result``, applied to the accumulators of all rows at once.
-        in_kernel: whether a GPU kernel may compute it (Triton cannot sort); if not, blocks do.
+        in_kernel: whether the GPU kernel can compute it; Triton cannot sort.
     """
 
     init: Callable[..., Any]

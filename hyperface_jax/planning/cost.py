@@ -1,8 +1,8 @@
 """Cost of a step on a machine in memory, FLOPs, bytes and seconds, by arithmetic alone.
 
 Nothing here uses a device. FLOPs, rows, chunks and groups are those that the solvers use. Speed is a
-model: products run at a share of the peak, tiles of scores stay on chip, and transfers of the ring
-overlap with computation.
+model: products run at a share of the peak, and transfers of the ring overlap with computation. Tiles
+of scores stay on chip, but not on GPUs, where they go through memory between the products.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from hyperface_jax.packing.minibatch import (
 )
 from hyperface_jax.pairwise import Precision, api, ring
 from hyperface_jax.pairwise.blockwise import default_block_size
+from hyperface_jax.pairwise.platforms import LIVE_TILES
 from hyperface_jax.planning.machines import Machine
 
 Method = Literal["annealed", "stochastic"]
@@ -30,6 +31,13 @@ _INDICES = 3
 _SCALAR_SUMS = 2
 _LIVE_TILES = 3
 _LIVE_CHUNKS = 4
+_TILE_BYTES: dict[Precision, float] = {"float32": 28, "bf16_x3": 52, "tf32": 28, "bf16": 22}
+"""Bytes that a GPU moves for every score of a tile. The product writes it (4); the weights read it and
+are written (4 + 4, or 2 in bfloat16), the statistics of rows and of columns read it (4 + 4), and both
+sums of forces read the weights (2 x 4, or 2 x 2). Three passes write three products and read two of
+them again, and read the weights to write them in two parts (24 more)."""
+_SCORE_BYTES: dict[Precision, float] = {"float32": 12, "bf16_x3": 28, "tf32": 12, "bf16": 12}
+"""The same for a sweep that only finds the largest scores."""
 _OPTIMIZER_PASSES = 12
 _SHUFFLE_PASSES = 6
 
@@ -70,8 +78,10 @@ class StepCost(NamedTuple):
     sent_bytes: float
     compute_seconds: float
     """Time of the matrix products."""
+    tile_seconds: float
+    """Time in which tiles of scores are written to memory and read again, between the products."""
     traffic_seconds: float
-    """Time of reads and writes of the device's memory, which overlap with the products."""
+    """Time of the other reads and writes of the device's memory, which overlap with the products."""
     communication_seconds: float
     latency_seconds: float
     seconds: float
@@ -83,6 +93,8 @@ class _Parts(NamedTuple):
     """Work of a device in one step or sweep."""
 
     flops: float
+    scores: float
+    """Scores in all tiles."""
     traffic: float
     overlapped: float
     """Bytes over the busiest link while products are computed."""
@@ -136,8 +148,8 @@ def step_cost(
 
     Returns:
         The cost for one of D devices. FLOPs: ``3 n^2 d / D`` (plus ``n^2 d / D^2`` for an even D), or
-        ``3 n B d / D``; with a factor of 4 instead of 3 in the GPU kernel and where a block fits in one
-        tile. The cost of exchanging rows between groups is spread over the steps between exchanges.
+        ``3 n B d / D``; with a factor of 4 instead of 3 where a block fits in one tile. The cost of
+        exchanging rows between groups is spread over the steps between exchanges.
 
     Raises:
         InputError: the devices cannot share the points.
@@ -158,7 +170,7 @@ def shape_of(num_points: int, dim: int, machine: Machine, num_groups: int = 1) -
     num_parts = max(num_groups, num_devices)
     size = num_points if num_parts == 1 else meshes.padded_size(num_points, num_parts)
     rows = size // num_devices
-    block = default_block_size(rows)
+    block = default_block_size(rows, machine.largest_block)
     return Shape(rows, dim, num_groups, block, ring.count_chunks(rows, block))
 
 
@@ -180,10 +192,6 @@ def stochastic_shape(
     return batch_size, shape_of(num_points, dim, machine, num_groups)
 
 
-def _is_fused(machine: Machine, dim: int) -> bool:
-    return machine.is_fused and dim <= api.MAX_PALLAS_DIM
-
-
 def _own_pairs(num_rows: int, block: int, dim: int, *, has_force: bool, is_twice: bool) -> float:
     """Count the FLOPs of a set paired with itself: tiles on and above the diagonal, or all tiles."""
     tiled = num_rows if is_twice else block
@@ -194,10 +202,8 @@ def _own_pairs(num_rows: int, block: int, dim: int, *, has_force: bool, is_twice
 
 def _full_sweep(shape: Shape, machine: Machine, *, has_force: bool) -> float:
     """Count the FLOPs of a device in a sweep around the ring."""
-    size, dim, is_twice = shape.padded, shape.dim, _is_fused(machine, shape.dim)
-    num_devices = machine.num_devices
-    if num_devices == 1 and shape.rows**2 <= api.DENSE_PAIRS:
-        is_twice = True
+    size, dim, num_devices = shape.padded, shape.dim, machine.num_devices
+    is_twice = num_devices == 1 and shape.rows**2 <= api.DENSE_PAIRS
     one_side = 2 * (1 + has_force)
     both_sides = 2 * one_side if is_twice else 2 * (1 + 2 * has_force)
     met = (num_devices - 1) // 2 * both_sides + (num_devices % 2 == 0) * one_side
@@ -211,22 +217,29 @@ def _full_step(shape: Shape, machine: Machine) -> _Parts:
     # A two-sided tile reads its columns, and reads and writes their accumulators.
     traffic = 3 * _FLOAT * shape.block * shape.dim * tiles
     traffic += _OPTIMIZER_PASSES * shape.points_bytes
-    return _ringed(shape, machine, flops, traffic, shape.rows * _FLOAT * (shape.dim + 2))
+    accumulators = shape.rows * _FLOAT * (shape.dim + 2)
+    return _ringed(shape, machine, flops, flops / (6 * shape.dim), traffic, accumulators)
 
 
 def _ringed(
-    shape: Shape, machine: Machine, flops: float, traffic: float, accumulators: float
+    shape: Shape,
+    machine: Machine,
+    flops: float,
+    scores: float,
+    traffic: float,
+    accumulators: float,
 ) -> _Parts:
     """Add the transfers of half a trip around the ring."""
     num_devices = machine.num_devices
     if num_devices == 1:
-        return _Parts(flops, traffic, 0, 0, 0, 0)
+        return _Parts(flops, scores, traffic, 0, 0, 0, 0)
     rows = shape.rows * _FLOAT * (shape.dim + 1)
     hops = (num_devices - 1) // 2
     # Sums return home across a torus, or a switch, with a longest path of about sqrt(D) links.
     homeward = min(hops, math.ceil(math.sqrt(num_devices)))
     return _Parts(
         flops,
+        scores,
         traffic,
         overlapped=hops * (rows + accumulators),
         exposed=rows + homeward * accumulators,
@@ -241,8 +254,14 @@ def _full_memory(shape: Shape, machine: Machine) -> Memory:
     if num_devices > 1:
         live = _LIVE_CHUNKS if num_devices > 2 else _LIVE_CHUNKS / 2
         travelling = live * points / shape.num_chunks
-    tiles = 0 if _is_fused(machine, shape.dim) else _LIVE_TILES * _FLOAT * shape.block**2
-    return _memory(shape, travelling, points + tiles)
+    return _memory(shape, travelling, points + _tiles_bytes(shape.rows, machine))
+
+
+def _tiles_bytes(num_rows: int, machine: Machine) -> float:
+    """Return the memory of the tiles in use."""
+    if machine.stores_tiles:
+        return LIVE_TILES * _FLOAT * min(num_rows, machine.largest_block) ** 2
+    return _LIVE_TILES * _FLOAT * default_block_size(num_rows) ** 2
 
 
 def _memory(shape: Shape, travelling: float, workspace: float) -> Memory:
@@ -252,21 +271,22 @@ def _memory(shape: Shape, travelling: float, workspace: float) -> Memory:
 
 def _block_step(shape: Shape, machine: Machine, batch_size: int) -> _Parts:
     num_blocks, size = device_blocks(shape, machine, batch_size)
-    block = default_block_size(size)
-    is_twice = _is_fused(machine, shape.dim) or size * size <= api.DENSE_PAIRS
+    block = default_block_size(size, machine.largest_block)
+    is_twice = size * size <= api.DENSE_PAIRS
     flops = num_blocks * _own_pairs(size, block, shape.dim, has_force=True, is_twice=is_twice)
     tiles = flops / (6 * block**2 * shape.dim)
     traffic = 3 * _FLOAT * block * shape.dim * tiles
     traffic += (_OPTIMIZER_PASSES + _SHUFFLE_PASSES) * shape.points_bytes
+    scores = flops / (6 * shape.dim)
     num_devices, every = machine.num_devices, MiniBatch.exchange_every
     if shape.num_groups == 1 or num_devices == 1:
-        return _Parts(flops, traffic, 0, 0, 0, _SCALAR_SUMS * (num_devices > 1))
+        return _Parts(flops, scores, traffic, 0, 0, 0, _SCALAR_SUMS * (num_devices > 1))
     leaves = shape.rows * _FLOAT * (2 * shape.dim + _INDICES)
     sent = leaves * (num_devices - 1) / num_devices / every
     # In an all-to-all on a torus, half of all data crosses the middle.
     crowded = sent * max(1.0, math.sqrt(num_devices) / 8)
     hops = _SCALAR_SUMS + 5 * math.sqrt(num_devices) / every
-    return _Parts(flops, traffic, 0, crowded, sent, hops)
+    return _Parts(flops, scores, traffic, 0, crowded, sent, hops)
 
 
 def device_blocks(shape: Shape, machine: Machine, batch_size: int) -> tuple[int, int]:
@@ -278,9 +298,8 @@ def device_blocks(shape: Shape, machine: Machine, batch_size: int) -> tuple[int,
 
 def _block_memory(shape: Shape, machine: Machine, batch_size: int) -> Memory:
     _, size = device_blocks(shape, machine, batch_size)
-    tile = default_block_size(size)
-    tiles = 0 if _is_fused(machine, shape.dim) else _LIVE_TILES * _FLOAT * tile**2
-    in_use = 2 * _FLOAT * size * shape.dim + tiles
+    most = batch_size if machine.stores_tiles else size
+    in_use = 2 * _FLOAT * size * shape.dim + _tiles_bytes(most, machine)
     groups, points = shape.num_groups, shape.points_bytes
     if (own_groups := groups // machine.num_devices) > 1:
         in_use += 2 * points / own_groups
@@ -291,16 +310,23 @@ def _block_memory(shape: Shape, machine: Machine, batch_size: int) -> Memory:
 
 
 def _priced(
-    shape: Shape, parts: _Parts, memory: Memory, machine: Machine, precision: Precision
+    shape: Shape,
+    parts: _Parts,
+    memory: Memory,
+    machine: Machine,
+    precision: Precision,
+    score_bytes: dict[Precision, float] = _TILE_BYTES,
 ) -> StepCost:
     compute = parts.flops / machine.flops_per_second(precision)
+    moved = score_bytes[precision] * parts.scores * machine.stores_tiles
+    tiles = moved / machine.memory_bandwidth
     traffic = machine.traffic_factor * parts.traffic / machine.memory_bandwidth
     overlapped = parts.overlapped / machine.link_bandwidth
     exposed = parts.exposed / machine.link_bandwidth
     latency = parts.hops * machine.hop_seconds
     times = {
         "compute": compute,
-        "memory bandwidth": traffic,
+        "memory bandwidth": tiles + traffic,
         "communication": overlapped + exposed,
         "latency": latency,
     }
@@ -310,26 +336,34 @@ def _priced(
         memory,
         parts.sent,
         compute_seconds=compute,
+        tile_seconds=tiles,
         traffic_seconds=traffic,
         communication_seconds=overlapped + exposed,
         latency_seconds=latency,
-        seconds=max(compute, traffic, overlapped) + exposed + latency,
+        seconds=max(compute + tiles, traffic, overlapped) + exposed + latency,
         bottleneck=max(times, key=lambda name: times[name]),
     )
 
 
-def measurement_seconds(shape: Shape, machine: Machine, measured_rows: int | None) -> float:
+def measurement_seconds(
+    shape: Shape,
+    machine: Machine,
+    measured_rows: int | None,
+    precision: Precision = "float32",
+) -> float:
     """Model one search for the max cosine: of all rows, or of some rows to all others."""
     if measured_rows is None:
         flops = _full_sweep(shape, machine, has_force=False)
         traffic = flops / (2 * shape.block) * _FLOAT
-        parts = _ringed(shape, machine, flops, traffic, _FLOAT * shape.rows)
+        accumulators = _FLOAT * shape.rows
+        parts = _ringed(shape, machine, flops, flops / (2 * shape.dim), traffic, accumulators)
     else:
         num_devices = machine.num_devices
         measured = -(-measured_rows // num_devices)
         flops = 2.0 * measured * shape.rows * num_devices * shape.dim
         moved = num_devices * (shape.points_bytes + _FLOAT * shape.rows) * (num_devices > 1)
         hops = shape.num_chunks * num_devices * (num_devices > 1)
-        parts = _Parts(flops, moved + shape.points_bytes, moved, 0, moved, hops)
+        scores = flops / (2 * shape.dim)
+        parts = _Parts(flops, scores, moved + shape.points_bytes, moved, 0, moved, hops)
     memory = _memory(shape, 0, 0)
-    return _priced(shape, parts, memory, machine, "float32").seconds
+    return _priced(shape, parts, memory, machine, precision, _SCORE_BYTES).seconds

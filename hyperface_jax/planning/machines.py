@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.pairwise import Precision
+from hyperface_jax.pairwise.platforms import CACHED_BLOCK, gpu_block
 
 _GIB = 2**30
 
@@ -23,11 +24,13 @@ class Machine:
         link_bandwidth: bandwidth of one link in one direction in bytes/s.
         efficiency: share of the peak rate that products reach.
         float32_passes: how many times as long a float32 product takes as a bfloat16 one.
+        three_passes: the same for a float32 product of three bfloat16 ones.
         tf32_passes: the same for the default precision of float32 inputs.
         hop_seconds: latency of one transfer in seconds.
         traffic_factor: how many times the memory traffic of a step exceeds that of the model, in which
             tiles stay on chip.
-        is_fused: whether the GPU kernel visits the pairs; it computes each tile once per side.
+        stores_tiles: whether tiles of scores are written to memory and read again, between the
+            products, as XLA does on GPUs.
         linked_devices: largest number of devices that such links connect.
         devices_per_host: number of devices of one process.
     """
@@ -41,9 +44,10 @@ class Machine:
     efficiency: float
     float32_passes: float
     tf32_passes: float = 1.0
+    three_passes: float = 3.0
     hop_seconds: float = 1e-5
     traffic_factor: float = 1.0
-    is_fused: bool = False
+    stores_tiles: bool = False
     linked_devices: int = 1
     devices_per_host: int = 8
 
@@ -54,12 +58,30 @@ class Machine:
 
     def flops_per_second(self, precision: Precision = "float32") -> float:
         """Return the FLOP/s that a device sustains in products of the given precision."""
-        passes = {"float32": self.float32_passes, "tf32": self.tf32_passes, "bf16": 1.0}
+        passes = {
+            "float32": self.float32_passes,
+            "bf16_x3": self.three_passes,
+            "tf32": self.tf32_passes,
+            "bf16": 1.0,
+        }
         return self.peak_flops * self.efficiency / passes[precision]
 
+    @property
+    def is_accelerator(self) -> bool:
+        """Whether coarser products than float32 are faster."""
+        return self.name != "cpu"
 
-_ASSUMED_EFFICIENCY = 0.5
-"""Share of the peak rate for kinds on which nothing has been measured."""
+    @property
+    def largest_block(self) -> int:
+        """Largest number of rows of a tile that the sweeps choose on this machine."""
+        return gpu_block(_PREALLOCATED * self.memory_bytes) if self.stores_tiles else CACHED_BLOCK
+
+
+_TPU_EFFICIENCY, _GPU_EFFICIENCY = 0.5, 0.7
+"""Shares of the peak rate for kinds on which nothing has been measured. On GPUs what is done to scores
+between the products counts apart; on TPUs it is in this share."""
+_PREALLOCATED = 0.75
+"""Share of a GPU's memory that JAX takes, unless told otherwise."""
 _TPUS = ("v5e", "v5p", "v6e")
 
 
@@ -74,11 +96,11 @@ def _accelerator(
         memory_bytes=gib * _GIB,
         memory_bandwidth=memory * 1e9,
         link_bandwidth=link * 1e9,
-        efficiency=_ASSUMED_EFFICIENCY,
+        efficiency=_TPU_EFFICIENCY if is_tpu else _GPU_EFFICIENCY,
         float32_passes=6.0 if is_tpu else 15.0,
         tf32_passes=1.0 if is_tpu else 2.0,
         traffic_factor=4.0 if name == "v5p" else 1.0,
-        is_fused=not is_tpu,
+        stores_tiles=not is_tpu,
         linked_devices=linked,
         devices_per_host=4 if name == "v5p" else 8,
     )
@@ -118,7 +140,7 @@ because tiles do not stay on chip (``python -m benchmarks.tpu_aot``); those for 
 
 GPUs: figures are from NVIDIA's data sheets, for dense products and SXM: A100 80 GB, H100 and H200, and
 B200 with 180 of its 192 GB; NVLink within one host. TF32 runs at half the bfloat16 rate, true float32
-at a fifteenth.
+at a fifteenth. No product has been timed here on any of them.
 
 cpu: figures were measured by ``python -m benchmarks.scaling`` on 2 cores of an AMD EPYC, see ``fit`` in
 ``benchmarks/results/amd-epyc-2-cores/scaling.json``: 142 GFLOP/s, 0.68 of the rate of a plain float32

@@ -10,6 +10,8 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.packing.contacts import CONTACT_SWEEPS
 from hyperface_jax.packing.methods import default_num_steps
 from hyperface_jax.packing.minibatch import default_measurement
+from hyperface_jax.packing.products import default_coarse_steps, fine_precision
+from hyperface_jax.pairwise import Precision, Sweep
 from hyperface_jax.planning.cost import (
     Method,
     StepCost,
@@ -26,7 +28,6 @@ _USABLE = 0.9
 """Share of the memory that a program can use; the runtime and fragmentation take the rest."""
 _LONGEST_RUN = 24 * 3600.0
 _MOST_DEVICES = 2**20
-_COARSE_SHARE = 0.8
 
 
 class PlannedRun(NamedTuple):
@@ -40,7 +41,10 @@ class PlannedRun(NamedTuple):
     """Points per block (stochastic); in small groups, blocks are smaller than ``batch_size``."""
     coarse_steps: int
     """Number of steps at the start with bfloat16 products, as in :class:`.Method`."""
+    precision: Precision
+    """Precision of the products of the other steps."""
     step: StepCost
+    """Cost of one of the other steps."""
     coarse_step: StepCost
     """Cost of the same step with bfloat16 products."""
     num_measurements: int
@@ -75,8 +79,8 @@ def plan_run(
             and takes less than a day, else mini-batches, with steps limited to a day.
         num_steps: number of steps; None takes the solver's choice.
         batch_size: points per block (stochastic); None takes the solver's choice.
-        coarse_steps: number of steps at the start with bfloat16 products (annealed); None takes four
-            fifths of all steps, but none on a CPU.
+        coarse_steps: number of steps at the start with bfloat16 products (annealed); None takes the
+            solver's choice on such a machine.
 
     Raises:
         InputError: the settings make no sense, or the run does not fit in memory. In the latter case,
@@ -130,9 +134,11 @@ def _annealed(
 ) -> PlannedRun:
     steps = num_steps or default_num_steps(num_points, dim)
     if coarse_steps is None:
-        coarse_steps = 0 if machine.name == "cpu" else int(_COARSE_SHARE * steps)
+        chosen = default_coarse_steps(num_points, dim, steps)
+        coarse_steps = chosen if machine.is_accelerator else 0
     coarse_steps = min(coarse_steps, steps)
-    exact = step_cost(num_points, dim, machine)
+    precision = fine_precision(machine.is_accelerator, Sweep())
+    fine = step_cost(num_points, dim, machine, precision=precision)
     coarse = step_cost(num_points, dim, machine, precision="bf16")
     measuring = 2 * measurement_seconds(shape_of(num_points, dim, machine), machine, None)
     return PlannedRun(
@@ -142,13 +148,14 @@ def _annealed(
         num_groups=None,
         block_size=None,
         coarse_steps=coarse_steps,
-        step=exact,
+        precision=precision,
+        step=fine,
         coarse_step=coarse,
         num_measurements=0,
         measured_rows=None,
         measurement_seconds=measuring,
-        checkpoint_bytes=machine.num_devices * exact.memory.state,
-        seconds=coarse_steps * coarse.seconds + (steps - coarse_steps) * exact.seconds + measuring,
+        checkpoint_bytes=machine.num_devices * fine.memory.state,
+        seconds=coarse_steps * coarse.seconds + (steps - coarse_steps) * fine.seconds + measuring,
     )
 
 
@@ -161,15 +168,17 @@ def _stochastic(
     longest: float,
 ) -> PlannedRun:
     batch_size, shape = stochastic_shape(num_points, dim, machine, batch_size, None)
+    precision = fine_precision(machine.is_accelerator, Sweep())
     step, coarse = (
         step_cost(num_points, dim, machine, method="stochastic", batch_size=batch_size, precision=p)
-        for p in ("float32", "bf16")
+        for p in (precision, "bf16")
     )
     finishing = CONTACT_SWEEPS * measurement_seconds(shape, machine, None)
     left = longest - finishing
     steps = num_steps or _block_steps(num_points, dim, batch_size, step.seconds, left)
     checks, rows = default_measurement(num_points, batch_size, steps)
-    measuring = (1 + checks) * measurement_seconds(shape, machine, rows) + finishing
+    measuring = checks * measurement_seconds(shape, machine, rows, precision) + finishing
+    measuring += measurement_seconds(shape, machine, rows)
     return PlannedRun(
         method="stochastic",
         num_steps=steps,
@@ -177,6 +186,7 @@ def _stochastic(
         num_groups=shape.num_groups,
         block_size=device_blocks(shape, machine, batch_size)[1],
         coarse_steps=0,
+        precision=precision,
         step=step,
         coarse_step=coarse,
         num_measurements=checks,

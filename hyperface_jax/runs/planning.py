@@ -16,6 +16,7 @@ from hyperface_jax.runs.support.settings import command, option
 from hyperface_jax.runs.support.watch import QUIET, Watch
 
 _GIB, _MIB = 2**30, 2**20
+_PRODUCTS = {"float32": "float32", "bf16_x3": "three bfloat16 products instead of a float32 one"}
 _UNITS = (("days", 86_400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3))
 
 
@@ -119,6 +120,7 @@ def _step_lines(step: StepCost) -> list[str]:
         f"time per step: {_time(step.seconds)}, bottleneck: {step.bottleneck}",
         f"  compute        {_time(step.compute_seconds)} ({step.flops:.3g} FLOP per device, "
         f"{rate:.3g} TFLOP/s)",
+        f"  tiles          {_time(step.tile_seconds)} (scores through memory, between products)",
         f"  memory traffic {_time(step.traffic_seconds)} (in parallel with compute)",
         f"  communication  {_time(step.communication_seconds)} ({_size(step.sent_bytes)} sent)",
         f"  latency        {_time(step.latency_seconds)}",
@@ -134,9 +136,10 @@ def _run_lines(planned: PlannedRun) -> list[str]:
 
 
 def _precision(planned: PlannedRun) -> str:
+    fine = _PRODUCTS[planned.precision]
     if not planned.coarse_steps:
-        return "float32 in every step"
-    return f"bfloat16 in the first {planned.coarse_steps} steps, then float32"
+        return f"{fine} in every step"
+    return f"bfloat16 in the first {planned.coarse_steps} steps, then {fine}"
 
 
 def _block_lines(planned: PlannedRun) -> list[str]:
@@ -159,6 +162,17 @@ def notes(machine: Machine) -> list[str]:
             "bytes are checked against programs compiled for CPU devices"
         )
     found = [f"this is a model: {fitted}; it has not been run on {_described(machine)}"]
+    if machine.is_accelerator:
+        found.append(
+            f"a float32 product is assumed to take {machine.float32_passes:g} times as long as a "
+            f"bfloat16 one, and three passes {machine.three_passes:g} times; the start and the result "
+            "are measured in float32"
+        )
+    if machine.stores_tiles:
+        found.append(
+            f"tiles of up to {machine.largest_block} rows are assumed to go through memory at its "
+            "published bandwidth, while no product runs"
+        )
     if machine.num_devices > machine.linked_devices:
         found.append(
             f"more than {machine.linked_devices} {machine.name} share a network that is slower than the "

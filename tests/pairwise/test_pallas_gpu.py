@@ -1,5 +1,6 @@
 """The fused GPU kernel against the blockwise folds: emulated on the CPU, and lowered for CUDA."""
 
+import sys
 from dataclasses import fields
 
 import jax
@@ -11,7 +12,15 @@ from jax.sharding import AbstractDevice, AbstractMesh, AxisType, PartitionSpec
 from hyperface_jax import meshes, sphere
 from hyperface_jax.packing.energies import SoftMax
 from hyperface_jax.packing.schedules import Annealing
-from hyperface_jax.pairwise import count_above, max_cosine, nearest, pair_sum, pallas_gpu
+from hyperface_jax.pairwise import (
+    Sweep,
+    count_above,
+    k_nearest,
+    max_cosine,
+    nearest,
+    pair_sum,
+    pallas_gpu,
+)
 from hyperface_jax.pairwise.blockwise import Folds
 from hyperface_jax.pairwise.pallas_gpu import PallasFolds
 from hyperface_jax.pairwise.precision import Precision
@@ -168,10 +177,26 @@ def test_lowers_within_a_ring():
     assert "triton" in text
 
 
-def test_rows_that_do_not_fit_on_chip_are_refused():
-    rows = numbered(jnp.ones((16, 1025)))
-    with pytest.raises(NotImplementedError, match="blockwise"):
-        PallasFolds(max_cosine()).within(jnp.zeros(16), rows)
+@pytest.mark.parametrize(
+    ("dim", "reduction", "precision", "said"),
+    [
+        (1025, max_cosine(), "float32", "at most 1024 do: use 'blockwise'"),
+        (8, k_nearest(3), "float32", "cannot sort, so it has no k nearest rows"),
+        (8, max_cosine(), "bf16_x3", "has no bf16_x3 products: choose bf16, tf32, float32"),
+    ],
+)
+def test_what_the_kernel_does_not_have_is_refused(dim, reduction, precision, said, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    sweep = Sweep(implementation="pallas", precision=precision)
+    with pytest.raises(NotImplementedError, match=f"implementation='pallas'.*{said}"):
+        sweep(jnp.ones((16, dim)), reduction=reduction)
+
+
+def test_a_jax_without_the_triton_backend_is_refused(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setitem(sys.modules, "hyperface_jax.pairwise.pallas_gpu", None)
+    with pytest.raises(NotImplementedError, match="this JAX has no Triton backend"):
+        Sweep(implementation="pallas")(jnp.eye(4), reduction=max_cosine())
 
 
 @pytest.mark.parametrize(

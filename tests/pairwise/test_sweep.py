@@ -1,5 +1,7 @@
 """Every implementation, reduction and awkward size against plain NumPy."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,12 +10,12 @@ import pytest
 from hyperface_jax import sphere
 from hyperface_jax.pairwise import count_above, k_nearest, max_cosine, nearest, pair_sum, sweep
 from hyperface_jax.pairwise.blockwise import default_block_size
+from hyperface_jax.pairwise.platforms import gpu_block, largest_block
 
 BETA = 10.0
 SIZES = {
     "blockwise": [(5, None), (64, 16), (100, 16), (97, 32), (700, None)],
     "reference": [(5, None), (97, 32)],
-    "pallas": [(5, None), (97, 32)],
 }
 """Points and rows of a block, which only the blockwise implementation cuts."""
 
@@ -127,12 +129,32 @@ def test_unknown_implementation_is_refused():
         sweep(jnp.ones((2, 2)), reduction=max_cosine(), implementation="cuda")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("largest", [512, 4096, 6784, 8192])
 @pytest.mark.parametrize("num_rows", [1, 512, 2000, 10_000, 20_000, 1_000_000, 10_007, 32_769])
-def test_default_blocks_waste_little(num_rows):
-    block = default_block_size(num_rows)
+def test_default_blocks_waste_little(num_rows, largest):
+    block = default_block_size(num_rows, largest)
     padded = -(-num_rows // block) * block
-    assert block <= 512
+    assert block <= largest
     assert padded - num_rows <= max(0.02 * num_rows, 8)
+    assert largest == 512 or block == num_rows or block % 8 == 0
+    assert block >= min(num_rows, largest // 2)
+
+
+@pytest.mark.parametrize(
+    ("gib", "side"), [(0.1, 512), (6, 3456), (16, 5760), (60, 8192), (141, 8192)]
+)
+def test_tiles_grow_with_the_memory_of_a_gpu(gib, side):
+    found = gpu_block(gib * 2**30)
+    assert found == side
+    assert found == 512 or 4 * 4 * found**2 <= gib * 2**30 / 32
+
+
+def test_a_gpu_tells_how_large_its_tiles_may_be(monkeypatch):
+    assert largest_block() == 512
+    gpu = SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_limit": 6 * 2**30})
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [gpu])
+    assert largest_block() == 3456
 
 
 @pytest.mark.fully_optimized

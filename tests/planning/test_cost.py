@@ -64,8 +64,29 @@ def test_block_flops_are_those_of_the_tiles(num_devices):
     assert cost.flops == 16 / num_devices * _tile_flops(1024, 512, 16)
 
 
-def test_the_gpu_kernel_and_dense_blocks_compute_tiles_for_both_sides():
-    assert step_cost(8192, 64, KINDS["h100"]).flops == 4 * 8192**2 * 64
+def test_tiles_of_a_gpu_are_large_and_go_through_memory():
+    cost = step_cost(32_768, 512, KINDS["h200"], precision="bf16")
+    assert cost.flops == _tile_flops(32_768, 8192, 512)
+    num_scores = 10 * 8192**2  # the tiles on and above the diagonal of four blocks
+    # A tile on the diagonal serves one side, so it counts for two thirds of one.
+    counted = (6 + 4 * 2 / 3) * 8192**2
+    assert num_scores > counted == pytest.approx(cost.flops / (6 * 512))
+    assert cost.tile_seconds == pytest.approx(22 * counted / 4.8e12)
+    assert cost.seconds == pytest.approx(cost.compute_seconds + cost.tile_seconds)
+    assert step_cost(32_768, 512, KINDS["v5e"], precision="bf16").tile_seconds == 0
+
+
+def test_a_million_on_one_gpu_takes_less_than_half_an_hour():
+    """Forty float32 steps alone would take longer than the whole run."""
+    plan = plan_run(10**6, 512, KINDS["h200"])
+    assert (plan.coarse_steps, plan.precision) == (160, "bf16_x3")
+    assert plan.seconds < 25 * 60
+    exact = step_cost(10**6, 512, KINDS["h200"])
+    assert 40 * exact.seconds > plan.seconds
+    assert plan.measurement_seconds < exact.seconds
+
+
+def test_dense_blocks_compute_tiles_for_both_sides():
     cost = step_cost(8192, 64, KINDS["v5e"], method="stochastic", batch_size=512, num_groups=1)
     assert cost.flops == 4 * 8192 * 512 * 64
 
@@ -119,9 +140,10 @@ def test_a_plan_takes_all_pairs_where_they_take_less_than_a_day():
     assert long.seconds < 24 * 3600 * 1.1
     assert long.block_size == long.batch_size == 4096
     exact = plan_run(10**6, 512, parse_devices("v5e:256"), coarse_steps=0)
-    assert short.coarse_steps == 160
+    assert (short.coarse_steps, short.precision) == (160, "bf16_x3")
     assert short.seconds < 0.5 * exact.seconds
-    assert plan_run(10**4, 512, parse_devices("cpu")).coarse_steps == 0
+    cpu = plan_run(10**4, 512, parse_devices("cpu"))
+    assert (cpu.coarse_steps, cpu.precision) == (0, "float32")
 
 
 def test_too_large_says_how_many_devices_would_do():

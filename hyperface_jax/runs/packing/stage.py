@@ -141,25 +141,27 @@ def _build(config: Pack, inputs: Inputs, run: RunDirectory) -> Job:
         )
         start = starts.checked(_start(config, inputs), problem)
         restarts = config.restarts if config.restarts > 1 else None
-        method = _method(config, run.stored_config().get("num_groups"))
+        method = _method(config, run.stored_config())
         loop = Loop.of(method, problem, sweep, restarts)
     except InputError as error:
         raise InputError(f"`method={config.method}`: {error}") from error
     return Job(config, problem, loop.place(problem), loop, start, run)
 
 
-def _method(config: Pack, num_groups: int | None) -> Method:
-    settings: dict[str, Any] = {"num_steps": config.steps}
+def _method(config: Pack, stored: dict[str, Any]) -> Method:
+    """Return the method; a resumed run keeps what it chose by the size and the devices it began on."""
+    settings: dict[str, Any] = {"num_steps": config.steps, "precision": config.precision}
     if config.iterate is not None:
         settings["track_best"] = config.iterate == "best"
     if config.method == "paper":
         return Paper(learning_rate=config.learning_rate or LEARNING_RATE, **settings)
     if config.method == "stochastic":
         settings |= {"batch_size": config.batch_size, "relax": config.relax}
-        return MiniBatch(num_groups=num_groups, **settings)
+        return MiniBatch(num_groups=stored.get("num_groups"), **settings)
     if config.init == "code":
         settings["annealing"] = refining_annealing
-    return Annealed(coarse_steps=config.coarse_steps, **settings)
+    coarse = stored.get("coarse_steps") if config.coarse_steps is None else config.coarse_steps
+    return Annealed(coarse_steps=coarse, **settings)
 
 
 def _start(config: Pack, inputs: Inputs) -> Any:
@@ -186,6 +188,8 @@ def _resolved(config: Pack, inputs: Inputs, job: Job) -> dict[str, Any]:
         batch_size=getattr(method, "batch_size", None),
         num_groups=getattr(method, "num_groups", None),
         iterate="best" if method.track_best else "last",
+        coarse_steps=method.coarse_steps,
+        precision=method.precision,
         chunk=job.loop.chunk,
     )
 
