@@ -33,6 +33,8 @@ CONFINED = {
     "flax": {"recognition", "faces"},
     "grain": {"recognition"},
     "onnxruntime": {"faces"},
+    "lmdb": {"io"},
+    "msgpack": {"io"},
     "matplotlib": {"reports"},
     "orbax": {"io", "recognition"},
     "tyro": {"cli"},

@@ -23,7 +23,7 @@ from hyperface_jax.runs.support.watch import QUIET, Watch
 
 if TYPE_CHECKING:
     from hyperface_jax.faces import Recognizer
-    from hyperface_jax.faces.image_sets import ImageFolder, ImageTar
+    from hyperface_jax.faces.image_sets import ImageFolder, ImageLmdb, ImageTar
 
 _MARK = "recognizer_sha256"
 """Name of the array that marks a file as written by this stage."""
@@ -38,8 +38,8 @@ class Embed:
     """
 
     images: Path = option(group="input", is_positional=True)
-    """Folder or .tar file of images (.jpg, .png, .webp, .bmp, .gif, .tif, .ppm, .pgm). Subfolders are
-    included."""
+    """Folder, .tar file or .lmdb of images (.jpg, .png, .webp, .bmp, .gif, .tif, .ppm, .pgm). Subfolders
+    are included."""
     recognizer: Path = option(group="recognizer")
     """Recognizer: the folder of a training run, a .pt, .pth, .ckpt or .safetensors file of an IR
     network, or an .onnx file."""
@@ -139,7 +139,10 @@ def _write(config: Embed, extracted: Extracted, recognizer: Recognizer) -> None:
 
 
 def _warn(
-    config: Embed, image_set: ImageFolder | ImageTar, extracted: Extracted, watch: Watch
+    config: Embed,
+    image_set: ImageFolder | ImageTar | ImageLmdb,
+    extracted: Extracted,
+    watch: Watch,
 ) -> None:
     if image_set.skipped:
         watch.warn(f"{one_line(config.images)}: {skipped_text(image_set.skipped)}")
