@@ -32,6 +32,7 @@ CONFINED = {
     "torch": {"synthesis", "faces", "io", "toyfaces"},
     "flax": {"recognition", "faces"},
     "grain": {"recognition"},
+    "onnx": {"recognition"},
     "onnxruntime": {"faces"},
     "lmdb": {"io"},
     "msgpack": {"io"},

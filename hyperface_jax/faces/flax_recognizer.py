@@ -64,6 +64,12 @@ class FlaxRecognizer:
         self._state = jax.device_put(state, meshes.replicated(self._mesh))
         self._batch = 0
 
+    def model(self) -> IResNet:
+        """Return the backbone in evaluation mode, with its weights on the recognizer's devices."""
+        model = nnx.merge(self._graph, self._state)
+        model.eval()
+        return model
+
     def __call__(self, images: np.ndarray, /) -> np.ndarray:
         """Embed images.
 

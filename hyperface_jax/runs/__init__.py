@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hyperface_jax.runs.drawing import Faces, faces
     from hyperface_jax.runs.embedding import Embed, embed
     from hyperface_jax.runs.evaluation import Evaluate, evaluate
+    from hyperface_jax.runs.exporting import Export, export
     from hyperface_jax.runs.leakage_search import Leakage, leakage
     from hyperface_jax.runs.packing.settings import Pack
     from hyperface_jax.runs.packing.stage import pack
@@ -65,6 +66,8 @@ _HOMES = {
     "synthesize": _Home("runs.synthesis.stage", "synthesis"),
     "Evaluate": _Home("runs.evaluation"),
     "evaluate": _Home("runs.evaluation"),
+    "Export": _Home("runs.exporting", "recognition,onnx"),
+    "export": _Home("runs.exporting", "recognition,onnx"),
     "Leakage": _Home("runs.leakage_search"),
     "leakage": _Home("runs.leakage_search"),
     "Diversity": _Home("runs.variety"),
@@ -82,6 +85,7 @@ __all__ = [
     "Diversity",
     "Embed",
     "Evaluate",
+    "Export",
     "Faces",
     "InputError",
     "Leakage",
@@ -98,6 +102,7 @@ __all__ = [
     "diversity",
     "embed",
     "evaluate",
+    "export",
     "faces",
     "leakage",
     "pack",

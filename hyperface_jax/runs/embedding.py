@@ -51,8 +51,8 @@ class Embed:
     flip: bool = option(False, group="recognizer")
     """Add the embedding of the mirrored image to that of the image."""
     color: Literal["rgb", "bgr"] | None = option(None, group="recognizer", aliases=("colour",))
-    """Channel order that the recognizer was trained with. Default: that of its variant, or rgb for an
-    .onnx file."""
+    """Channel order that the recognizer was trained with. Default: that of its variant, or what an
+    .onnx file states, else rgb."""
     batch_size: int = option(256, group="machine")
     """Number of images per batch, across all devices."""
     devices: int | None = option(None, group="machine")
