@@ -2,6 +2,7 @@
 
 VERBS = {
     "faces": "Draw face images of random people, to make a gallery from.",
+    "align": "Cut aligned faces out of photographs.",
     "embed": "Turn images into a file of embeddings, such as a gallery.",
     "pack": "Choose identities on the hypersphere, as far apart as possible.",
     "synthesize": "Draw face images of the identities, as a data set.",
@@ -19,6 +20,7 @@ VERBS = {
 
 EXAMPLES = {
     "faces": "--source ldm-celebahq-256 --num 10000 --out IMAGES",
+    "align": "PHOTOS --detect det_10g.onnx --out IMAGES",
     "embed": "IMAGES --recognizer model.onnx --out faces.npz",
     "pack": "--num-ids 10000 --gallery faces.npz --out run",
     "synthesize": "--embeddings run --generator arc2face --out DATA",

@@ -15,6 +15,7 @@ from hyperface_jax.lazy import load
 
 if TYPE_CHECKING:
     from hyperface_jax.errors import InputError, Stopped
+    from hyperface_jax.runs.aligning import Align, align
     from hyperface_jax.runs.bounding import Bounds, bounds
     from hyperface_jax.runs.demonstration.settings import Demo
     from hyperface_jax.runs.demonstration.stage import demo
@@ -49,6 +50,8 @@ _HOMES = {
     "Result": _Home("runs.support.result"),
     "Watch": _Home("runs.support.watch"),
     "stop_on_signals": _Home("runs.support.watch"),
+    "Align": _Home("runs.aligning", "recognition"),
+    "align": _Home("runs.aligning", "recognition"),
     "Embed": _Home("runs.embedding", "recognition"),
     "embed": _Home("runs.embedding", "recognition"),
     "Faces": _Home("runs.drawing", "synthesis"),
@@ -79,6 +82,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Align",
     "Arc2FaceOptions",
     "Bounds",
     "Demo",
@@ -97,6 +101,7 @@ __all__ = [
     "Synthesize",
     "Train",
     "Watch",
+    "align",
     "bounds",
     "demo",
     "diversity",
