@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from hyperface_jax.runs.embedding import Embed, embed
     from hyperface_jax.runs.evaluation import Evaluate, evaluate
     from hyperface_jax.runs.exporting import Export, export
+    from hyperface_jax.runs.ijb_protocol import Ijb, ijb
     from hyperface_jax.runs.leakage_search import Leakage, leakage
     from hyperface_jax.runs.packing.settings import Pack
     from hyperface_jax.runs.packing.stage import pack
+    from hyperface_jax.runs.pairing import Pairs, pairs
     from hyperface_jax.runs.planning import Plan, plan
     from hyperface_jax.runs.reporting import Report, report
     from hyperface_jax.runs.support.result import Result
@@ -71,6 +73,10 @@ _HOMES = {
     "evaluate": _Home("runs.evaluation"),
     "Export": _Home("runs.exporting", "recognition,onnx"),
     "export": _Home("runs.exporting", "recognition,onnx"),
+    "Ijb": _Home("runs.ijb_protocol", "recognition"),
+    "ijb": _Home("runs.ijb_protocol", "recognition"),
+    "Pairs": _Home("runs.pairing", "recognition"),
+    "pairs": _Home("runs.pairing", "recognition"),
     "Leakage": _Home("runs.leakage_search"),
     "leakage": _Home("runs.leakage_search"),
     "Diversity": _Home("runs.variety"),
@@ -91,9 +97,11 @@ __all__ = [
     "Evaluate",
     "Export",
     "Faces",
+    "Ijb",
     "InputError",
     "Leakage",
     "Pack",
+    "Pairs",
     "Plan",
     "Report",
     "Result",
@@ -109,8 +117,10 @@ __all__ = [
     "evaluate",
     "export",
     "faces",
+    "ijb",
     "leakage",
     "pack",
+    "pairs",
     "plan",
     "report",
     "stop_on_signals",
