@@ -552,7 +552,9 @@ def toy_traits(figures: dict[str, Any]) -> str:
         [name.replace("_", " "), f"{found['spread']:.2f}", f"{found['r2']:.2f}"]
         for name, found in figures["models"]["parametric"]["traits"].items()
     ]
-    return _table(["trait", "spread, drawn / real", "share that passes through the embedding"], rows)
+    return _table(
+        ["trait", "spread, drawn / real", "share that passes through the embedding"], rows
+    )
 
 
 def synthesis(figures: dict[str, Any]) -> str:

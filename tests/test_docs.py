@@ -236,12 +236,6 @@ def _check_optax(names, printed):
     assert names["gradient"](names["near_x"], names["near"]).shape == (300, 32)
 
 
-def _check_faces(names, printed):
-    with np.load("landmarks.npz") as archive:
-        assert archive["names"].tolist() == ["0.png"]
-        assert archive["landmarks"].shape == (1, 5, 2)
-
-
 def _check_numbers(names, printed):
     assert "-0.0101 simplex" in printed
     assert names["bound"].value < names["code"].max_cosine < 0.05
@@ -252,7 +246,6 @@ CHECKS = {
     "docs/synthesis.md": _check_synthesis,
     "docs/toy-world.md": _check_toy_world,
     "docs/tutorials/optax.md": _check_optax,
-    "docs/tutorials/faces.md": _check_faces,
     "docs/numbers.md": _check_numbers,
 }
 PYTHON_PAGES = [page for page in PAGES if _blocks(page, "python")]
@@ -260,8 +253,6 @@ PYTHON_PAGES = [page for page in PAGES if _blocks(page, "python")]
 
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=_name)
 def test_python_blocks_run_as_one_program(page, as_users_run_it, capsys):
-    if page.name == "faces.md":
-        _write_a_face_and_its_detector(as_users_run_it)
     names = {}
     for block in _blocks(page, "python"):
         exec(compile(block, page, "exec"), names)
@@ -273,18 +264,44 @@ def test_all_pages_with_checks_are_there():
     assert set(CHECKS) <= {_name(page) for page in PYTHON_PAGES}
 
 
-def _write_a_face_and_its_detector(folder):
+def _loaded(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _write_a_face_and_its_networks(folder):
     from PIL import Image
 
-    tiny = importlib.util.spec_from_file_location("tiny", ROOT / "tests/faces/test_detectors.py")
-    detectors = importlib.util.module_from_spec(tiny)
-    tiny.loader.exec_module(detectors)
-    for name in ("models", "faces"):
-        (folder / name).mkdir()
+    detectors = _loaded(ROOT / "tests/faces/test_detectors.py")
+    recognizers = _loaded(ROOT / "tests/faces/tiny_onnx.py")
+    for name in ("models/arc2face", "faces"):
+        (folder / name).mkdir(parents=True)
     detectors.write(folder / "models" / "det_10g.onnx")
+    recognizers.write(folder / "models" / "arc2face" / "arcface.onnx")
     image = np.zeros((640, 640, 3), np.uint8)
+    Image.fromarray(image).save(folder / "faces" / "none.png")
     image[320:328, 320:328] = detectors.RED
     Image.fromarray(image).save(folder / "faces" / "0.png")
+
+
+def test_the_commands_for_photographs_run(as_users_run_it, commands_of, on_one_device):
+    _write_a_face_and_its_networks(as_users_run_it)
+    blocks = _blocks(DOCS / "tutorials" / "faces.md", "bash")
+    chosen = [block for block in blocks if "embed faces --d" in block or "align faces" in block]
+    assert len(chosen) == 2
+    rows = []
+    for words in (words for block in chosen for words in commands_of(block)):
+        with on_one_device():
+            assert main(words) == 0, words
+        if words[0] == "embed":
+            with np.load("gallery.npz") as gallery:
+                assert gallery["names"].tolist() == ["0.png"]
+                rows.append(gallery["embeddings"])
+    np.testing.assert_array_equal(*rows)
+    assert Path("aligned.skipped.txt").read_text() == "none.png\tno face was found\n"
+    assert Path("landmarks.csv").read_text().startswith("0.png,")
 
 
 # The command line

@@ -17,6 +17,7 @@ from hyperface_jax.evaluation.neighbors import (
 from hyperface_jax.evaluation.templates import (
     Identification,
     Templates,
+    TemplateSums,
     identify,
     pair_scores,
     template_embeddings,
@@ -45,6 +46,7 @@ __all__ = [
     "Roc",
     "Separation",
     "TargetMatch",
+    "TemplateSums",
     "Templates",
     "Verification",
     "all_pairs",

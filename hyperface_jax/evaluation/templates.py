@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.evaluation.verification import (
@@ -60,6 +61,58 @@ class Identification:
     tpir_at_fpir: dict[float, float | None]
     num_mated: int
     num_unmated: int
+
+
+class TemplateSums:
+    """Templates of more embeddings than fit in memory, which are added a part at a time.
+
+    The sum of a template is that of its embeddings, each over the number of those of its medium, so it
+    needs one row of memory for each template. The result is that of :func:`template_embeddings`.
+
+    Args:
+        template_ids: template of each embedding, ``[n]``.
+        media_ids: medium of each embedding, ``[n]``.
+
+    Raises:
+        InputError: the lengths differ.
+    """
+
+    def __init__(self, template_ids: ArrayLike, media_ids: ArrayLike) -> None:
+        templates, media = np.asarray(template_ids), np.asarray(media_ids)
+        if templates.ndim != 1 or templates.shape != media.shape or not len(templates):
+            raise InputError(f"media_ids: shape {media.shape} for {templates.shape} template_ids")
+        self._ids, self._places = np.unique(templates, return_inverse=True)
+        both = np.stack([self._places, np.unique(media, return_inverse=True)[1]], axis=1)
+        _, group, counts = np.unique(both, axis=0, return_inverse=True, return_counts=True)
+        self._weights = 1.0 / counts[group.ravel()]
+        self._sums: np.ndarray | None = None
+
+    def add(self, start: int, embeddings: ArrayLike) -> None:
+        """Add embeddings, ``[k, d]`` of any length, of the ids from number ``start`` on.
+
+        Raises:
+            InputError: there are more embeddings than ids, or the dimension changes.
+        """
+        rows = np.asarray(embeddings, np.float64)
+        part = slice(start, start + len(rows))
+        places, num = self._places[part], len(self._ids)
+        if self._sums is None:
+            self._sums = np.zeros((num, rows.shape[1]))
+        if len(places) != len(rows) or rows.shape[1] != self._sums.shape[1]:
+            raise InputError(
+                f"embeddings: shape {rows.shape} for {len(places)} ids from {start} on"
+            )
+        entries = (self._weights[part], (places, np.arange(len(rows))))
+        self._sums += csr_array(entries, shape=(num, len(rows))) @ rows
+
+    def templates(self) -> Templates:
+        """Return the templates once all embeddings have been added.
+
+        Raises:
+            InputError: the sum of a template is zero or not finite.
+        """
+        sums = np.zeros((len(self._ids), 1)) if self._sums is None else self._sums
+        return Templates(self._ids, unit_rows(sums, "templates"))
 
 
 def template_embeddings(

@@ -8,6 +8,7 @@ This package may import the layers up to ``packing``, as well as ``planning``, `
 ``recognition`` and ``evaluation``. Only ``toyfaces`` and the layers above it may import this package.
 """
 
+from hyperface_jax.faces.alignment import AlignedFace, aligned_faces
 from hyperface_jax.faces.detectors import ScrfdDetector, landmarks_of, largest_central_face
 from hyperface_jax.faces.drawing import random_faces, write_faces
 from hyperface_jax.faces.extraction import Extracted, extract
@@ -17,11 +18,13 @@ from hyperface_jax.faces.opening import open_recognizer
 from hyperface_jax.faces.recognizer import Recognizer
 
 __all__ = [
+    "AlignedFace",
     "Extracted",
     "ImageSet",
     "OnnxRecognizer",
     "Recognizer",
     "ScrfdDetector",
+    "aligned_faces",
     "extract",
     "landmarks_of",
     "largest_central_face",

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from itertools import islice
@@ -14,16 +10,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.faces.alignment import NO_FACE
+from hyperface_jax.faces.detectors import landmarks_of
+from hyperface_jax.faces.threads import ahead
 from hyperface_jax.io.files import one_line
 from hyperface_jax.io.images import TEMPLATE_SIZE, align, center_crop, decode
 from hyperface_jax.io.resampling import resize_linear
 
 if TYPE_CHECKING:
+    from hyperface_jax.faces.detectors import Detector
     from hyperface_jax.faces.image_sets import ImageSet, Landmarks
     from hyperface_jax.faces.recognizer import Recognizer
     from hyperface_jax.typing import Update
-
-_MAX_THREADS = 32
 
 
 class Extracted(NamedTuple):
@@ -54,6 +52,13 @@ class _Image(NamedTuple):
     reason: str = ""
 
 
+class _Places(NamedTuple):
+    """Where the landmarks of an image come from."""
+
+    landmarks: Landmarks | None
+    detector: Detector | None
+
+
 class _Rows(NamedTuple):
     unit: np.ndarray
     norms: np.ndarray
@@ -65,21 +70,24 @@ def extract(
     *,
     batch_size: int = 256,
     landmarks: Landmarks | None = None,
+    detector: Detector | None = None,
     flip: bool = False,
     is_strict: bool = False,
     progress: Update | None = None,
 ) -> Extracted:
     """Embed images.
 
-    With landmarks, each face is aligned to 112 x 112 pixels. Without landmarks, each image is cropped to
-    its central square. The result is resized to the recognizer's image size.
+    With landmarks or a detector that finds them, each face is aligned to 112 x 112 pixels. With neither,
+    each image is cropped to its central square. The result is resized to the recognizer's image size.
 
     Args:
         image_set: the images.
         recognizer: the recognizer.
         batch_size: number of images per step.
         landmarks: landmarks of each image by name, ``[5, 2]`` in pixels; images without landmarks are
-            skipped. None crops all images.
+            skipped. None crops all images, unless there is a detector.
+        detector: finds the landmarks of the main face of each image, in several threads at the same
+            time; images without a face are skipped. It is not used if ``landmarks`` are given.
         flip: whether to add the raw embedding of the mirrored image, as is usual in verification.
         is_strict: whether to raise an error if an image cannot be used, instead of skipping it.
         progress: called with the number of images done.
@@ -93,12 +101,13 @@ def extract(
     """
     if batch_size < 1:
         raise InputError(f"`batch_size={batch_size}`: must be 1 or more")
-    prepare = partial(_prepare, image_set, size=recognizer.image_size, landmarks=landmarks)
+    places = _Places(landmarks, detector)
+    prepare = partial(_prepare, image_set, size=recognizer.image_size, places=places)
     parts: list[_Rows] = []
     names: list[str] = []
     skipped: list[tuple[str, str]] = []
     num_done = num_unaligned = 0
-    with closing(_ahead(prepare, len(image_set.names), 2 * batch_size)) as images:
+    with closing(ahead(prepare, range(len(image_set.names)), 2 * batch_size)) as images:
         while batch := list(islice(images, batch_size)):
             good, rows, bad = _embedded(batch, recognizer, flip)
             if bad and is_strict:
@@ -127,34 +136,29 @@ def _reason(skipped: tuple[str, str]) -> str:
     return f"{one_line(name)}: {reason}"
 
 
-def _ahead(function: Callable[[int], _Image], count: int, depth: int) -> Generator[_Image]:
-    """Yield ``function(i)`` for i from 0, computed in threads at most ``depth`` ahead of the reader."""
-    pool = ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1))
-    pending: deque[Future[_Image]] = deque()
-    try:
-        for index in range(count):
-            pending.append(pool.submit(function, index))
-            if len(pending) > depth:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _prepare(image_set: ImageSet, index: int, *, size: int, landmarks: Landmarks | None) -> _Image:
+def _prepare(image_set: ImageSet, index: int, *, size: int, places: _Places) -> _Image:
     name = image_set.names[index]
     try:
         image = decode(image_set.read(index), name=name)
-        if landmarks is None:
+        if places.landmarks is None and places.detector is None:
             square = center_crop(image, min(image.shape[:2]))
             is_aligned = image.shape[:2] in ((TEMPLATE_SIZE,) * 2, (size,) * 2)
             return _Image(name, resize_linear(square, size, size), is_aligned)
-        if name not in landmarks:
-            return _Image(name, None, reason="has no landmarks; add them or remove it")
-        return _Image(name, resize_linear(align(image, landmarks[name]), size, size))
+        return _Image(name, resize_linear(align(image, _found(image, name, places)), size, size))
     except InputError as error:
         return _Image(name, None, reason=str(error).removeprefix(f"{one_line(name)}: "))
+
+
+def _found(image: np.ndarray, name: str, places: _Places) -> np.ndarray:
+    """Return the landmarks of an image."""
+    if places.landmarks is not None:
+        if name not in places.landmarks:
+            raise InputError("has no landmarks; add them or remove it")
+        return places.landmarks[name]
+    found = None if places.detector is None else landmarks_of(places.detector, image)
+    if found is None:
+        raise InputError(NO_FACE)
+    return found
 
 
 def _embedded(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from hyperface_jax.recognition.backbones import IResNet
 
 _CONFIG = "config.json"
+_CVLFACE_WEIGHTS, _CVLFACE_SETTINGS = "pretrained_model/model.pt", "model.yaml"
+"""Files of a folder of CVLface without ``RUN_WEIGHTS``: the weights, and settings beside them."""
+_COLOR_LINE = re.compile(r"^color_space:\s*['\"]?(\w+)", re.MULTILINE)
 
 
 class FlaxRecognizer:
@@ -60,6 +64,12 @@ class FlaxRecognizer:
         self._state = jax.device_put(state, meshes.replicated(self._mesh))
         self._batch = 0
 
+    def model(self) -> IResNet:
+        """Return the backbone in evaluation mode, with its weights on the recognizer's devices."""
+        model = nnx.merge(self._graph, self._state)
+        model.eval()
+        return model
+
     def __call__(self, images: np.ndarray, /) -> np.ndarray:
         """Embed images.
 
@@ -91,7 +101,9 @@ def load_recognizer(
     """Read a recognizer from a weight file or a training run.
 
     Args:
-        path: a .pt, .pth, .ckpt or .safetensors file of an IR network, or the folder of a training run.
+        path: a .pt, .pth, .ckpt or .safetensors file of an IR network, the folder of a training run, or
+            a folder as CVLface publishes it, with ``config.json`` and ``model.safetensors``, or with
+            ``model.yaml`` and ``model.pt`` in ``pretrained_model``.
         mesh: devices to shard each batch over; None uses one device.
         color: channel order of the network's training images; None uses that of its variant.
 
@@ -103,8 +115,8 @@ def load_recognizer(
             weight file of a network that cannot tell images apart.
     """
     path = Path(path)
-    weights = path / RUN_WEIGHTS if path.is_dir() else path
-    if path.is_dir() and not weights.exists():
+    weights = _weights_below(path) if path.is_dir() else path
+    if weights is None:
         raise InputError(
             f"{one_line(path)}: holds no {RUN_WEIGHTS}; give the folder of a finished training run, "
             "or a weight file"
@@ -126,21 +138,38 @@ def load_recognizer(
     )
 
 
+def _weights_below(folder: Path) -> Path | None:
+    names = (RUN_WEIGHTS, _CVLFACE_WEIGHTS)
+    return next((folder / name for name in names if (folder / name).exists()), None)
+
+
 def _stated_color(weights: Path, *, is_needed: bool) -> Color | None:
-    """Return the channel order in the ``config.json`` beside weights, as CVLface publishes it."""
-    path = weights.parent / _CONFIG
-    stored = read_json(path) if path.is_file() else {}
-    inner = stored.get("conf", stored) if isinstance(stored, dict) else {}
-    stated = inner.get("color_space") if isinstance(inner, dict) else None
+    """Return the channel order in the settings beside weights, as CVLface publishes them."""
+    stated = _color_of_json(weights.parent / _CONFIG)
+    if stated is None:
+        stated = _color_of_yaml(weights.parent / _CVLFACE_SETTINGS)
     if stated is None and not is_needed:
         return None
     order = str(stated).lower()
     if order not in ("rgb", "bgr"):
         raise InputError(
-            f"{one_line(weights)}: is of CVLface, and no {_CONFIG} beside it says color_space RGB or "
-            "BGR: give `color`"
+            f"{one_line(weights)}: is of CVLface, and no {_CONFIG} or {_CVLFACE_SETTINGS} beside it "
+            "says color_space RGB or BGR: give `color`"
         )
     return "rgb" if order == "rgb" else "bgr"
+
+
+def _color_of_json(path: Path) -> Any:
+    stored = read_json(path) if path.is_file() else {}
+    inner = stored.get("conf", stored) if isinstance(stored, dict) else {}
+    return inner.get("color_space") if isinstance(inner, dict) else None
+
+
+def _color_of_yaml(path: Path) -> str | None:
+    # One line is all that is needed, and the YAML library is no part of the extra.
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    found = _COLOR_LINE.search(text)
+    return found[1] if found else None
 
 
 def _apply_settings(model: IResNet, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Sets of images in a folder or a .tar file, and their landmarks."""
+"""Sets of images in a folder, a .tar file or an LMDB, and their landmarks."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from hyperface_jax.io.image_folders import (
     skipped_in_brackets,
 )
 from hyperface_jax.io.images import NUM_START, SUFFIXES, has_image_suffix, is_image_start
+from hyperface_jax.io.lmdb_files import LmdbFile, is_lmdb
 
 if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
@@ -112,28 +113,48 @@ class ImageShards:
         return self.parts[number].read(index - int(ends[number]))
 
 
-def open_images(path: StrPath) -> ImageFolder | ImageTar | ImageShards:
-    """List the images in a .tar file, in a folder with its sub-folders and links, or in its shards.
+@dataclass(frozen=True)
+class ImageLmdb:
+    """The images of an LMDB; names are ``IDENTITY/KEY``. See :mod:`hyperface_jax.io.lmdb_files`."""
+
+    file: LmdbFile
+    names: Sequence[str]
+    skipped: Sequence[Skipped] = ()
+
+    def read(self, index: int, /) -> bytes:
+        """Return the image of a record."""
+        return self.file[index][0]
+
+
+def open_images(path: StrPath) -> ImageFolder | ImageTar | ImageShards | ImageLmdb:
+    """List the images in a .tar file, an LMDB, a folder with its sub-folders, or shards in a folder.
 
     Args:
         path: the folder or file. Images are recognized by their suffixes or first bytes. The .tar files
-            of a folder are opened if there is nothing else in it, as in the shards of a data set.
+            of a folder are opened if there is nothing else in it, as in the shards of a data set. An LMDB
+            is read once for the identities of its images.
 
     Returns:
-        The images, sorted by name, within each .tar. Files with names that start with a dot and files
-        that are not images are listed as skipped.
+        The images, sorted by name, within each .tar, or in the order of an LMDB. Files with names that
+        start with a dot and files that are not images are listed as skipped.
 
     Raises:
-        InputError: the path does not exist, is neither a folder nor a .tar file, or holds no images.
+        InputError: the path does not exist, is none of these, or holds no images.
     """
     path = Path(path)
-    images = _folder_or_shards(path) if path.is_dir() else _tar(path)
+    images = _opened(path)
     if not images.names:
         raise InputError(
             f"{one_line(path)}: holds no images{skipped_in_brackets(images.skipped)}; give some in "
             f"{', '.join(SUFFIXES)}"
         )
     return images
+
+
+def _opened(path: Path) -> ImageFolder | ImageTar | ImageShards | ImageLmdb:
+    if is_lmdb(path):
+        return _lmdb(path)
+    return _folder_or_shards(path) if path.is_dir() else _tar(path)
 
 
 def _folder_or_shards(root: Path) -> ImageFolder | ImageShards:
@@ -152,6 +173,13 @@ def _folder(root: Path) -> ImageFolder:
     except OSError as error:
         raise os_input_error(error.filename or root, "cannot read", error) from error
     return ImageFolder(root, [file.name for file in found if not file.reason], _left_out(found))
+
+
+def _lmdb(path: Path) -> ImageLmdb:
+    file = LmdbFile(path)
+    labels = file.labels_and_sizes()[:, 0]
+    keys = (key.decode("latin-1") for key in file.keys)
+    return ImageLmdb(file, [f"{label}/{key}" for label, key in zip(labels, keys, strict=True)])
 
 
 def _left_out(found: list[FoundFile]) -> list[Skipped]:

@@ -34,18 +34,19 @@ class OnnxRecognizer:
 
     Args:
         path: the ONNX file.
-        color: channel order of the network's training images, which the file does not tell.
+        color: channel order of the network's training images; None uses what the metadata of the file
+            state, as :mod:`hyperface_jax.recognition.onnx_export` writes them, or else RGB.
 
     Raises:
         InputError: onnxruntime is not installed, the file is not a recognizer, or the model cannot tell
             images apart.
     """
 
-    def __init__(self, path: StrPath, *, color: Color = "rgb") -> None:
-        self.color: Color = color
+    def __init__(self, path: StrPath, *, color: Color | None = None) -> None:
         self.digest = file_sha256(path)
         self._name = one_line(path)
         self._session = open_session(path)
+        self.color: Color = color or _stated_color(self._session)
         self._batch, self.image_size = _input_shape(self._session, self._name)
         input_range = find_input_range(path, self._session.get_inputs()[0].name)
         self._offset, self._divisor = _SCALING[input_range]
@@ -100,6 +101,11 @@ class OnnxRecognizer:
                 "[n, d] is needed"
             )
         return raw[:num_images].astype(np.float32)
+
+
+def _stated_color(session: Any) -> Color:
+    stated = session.get_modelmeta().custom_metadata_map.get("color", "rgb")
+    return "bgr" if stated == "bgr" else "rgb"
 
 
 def _input_shape(session: Any, name: str) -> tuple[int | None, int]:

@@ -29,8 +29,8 @@ def open_recognizer(
         path: the folder of a training run, a weight file of an IR network, or an ONNX file.
         mesh: devices to shard each batch over; None uses one device. It is ignored for an ONNX file,
             which runs where onnxruntime puts it.
-        color: channel order of the recognizer's training images; None uses RGB for an ONNX file, and
-            that of the variant otherwise.
+        color: channel order of the recognizer's training images; None uses what an ONNX file states, or
+            RGB if it does not, and that of the variant otherwise.
 
     Returns:
         The recognizer. If it comes from a weight file, its ``unused`` lists the other names in the file.
@@ -43,7 +43,7 @@ def open_recognizer(
     if not path.exists():
         raise InputError(f"{name}: there is no such recognizer; check the path")
     if path.suffix.lower() == _ONNX_SUFFIX and path.is_file():
-        return OnnxRecognizer(path, color=color or "rgb")
+        return OnnxRecognizer(path, color=color)
     if not path.is_dir() and path.suffix.lower() not in _WEIGHT_SUFFIXES:
         raise InputError(
             f"{name}: no recognizer; give the folder of a training run, or a file in "

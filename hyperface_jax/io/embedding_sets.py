@@ -18,7 +18,7 @@ import numpy as np
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.embeddings import array_sha256, check_rows, read_points, unit_rows
 from hyperface_jax.io.files import one_line, os_input_error
-from hyperface_jax.io.formats import split_key
+from hyperface_jax.io.formats import split_key, vector_names
 from hyperface_jax.io.run_directory import EMBEDDINGS
 
 if TYPE_CHECKING:
@@ -107,7 +107,9 @@ def read_names(embeddings: EmbeddingSet) -> np.ndarray | None:
     Raises:
         InputError: a file is damaged, or holds something else under that name.
     """
-    return _companions(embeddings, (NAMES,))
+    found = _companions(embeddings, (NAMES,))
+    is_one = found is None and len(embeddings.files) == 1
+    return vector_names(embeddings.files[0]) if is_one else found
 
 
 def read_labels(embeddings: EmbeddingSet, path: StrPath | None = None) -> np.ndarray:

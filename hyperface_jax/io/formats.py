@@ -1,6 +1,7 @@
 """The file formats of embeddings, with a reader for each that returns the array as it is stored.
 
-The extension determines the format, and must match the first bytes. Nothing here checks values. A path
+The extension determines the format, and must match the first bytes. Files of ``torch.save`` are known by
+their content, because those of IDiff-Face are called .npy. Nothing here checks values. A path
 ``FILE:KEY`` selects one of the arrays in a file.
 """
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import one_line, os_input_error
+from hyperface_jax.io.torch_files import is_torch_zip, read_arrays
 
 if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
@@ -44,7 +46,8 @@ def read_array(path: StrPath, key: str | None) -> np.ndarray:
     """Read an array of any shape and type as it is stored.
 
     Args:
-        path: a .npy, .npz, .safetensors or .parquet file, or ``FILE:KEY``.
+        path: a .npy, .npz, .safetensors or .parquet file, or ``FILE:KEY``. A .npy, .pt or .pth file that
+            ``torch.save`` wrote holds a matrix, several, or a dictionary of vectors, which are the rows.
         key: the array or column to read. Without a key, the only array of the file is read, or else the
             first of ``KEYS`` that exists, or else (parquet) all columns as the dimensions. A .npy file
             holds a single array, so the key is ignored.
@@ -57,7 +60,7 @@ def read_array(path: StrPath, key: str | None) -> np.ndarray:
     """
     name = one_line(path)
     file, named = split_key(path)
-    suffix = _checked_suffix(file, name)
+    suffix = _TORCH if is_of_torch(file) else _checked_suffix(file, name)
     if named is not None and suffix == ".npy":
         raise InputError(f"{name}: a .npy file holds one array; name the file alone")
     try:
@@ -68,6 +71,21 @@ def read_array(path: StrPath, key: str | None) -> np.ndarray:
         raise InputError(f"{name}: does not fit in memory; split it or save float16") from error
     except Exception as error:  # a damaged file makes the parsers raise nearly anything
         raise _damaged(name, error) from error
+
+
+def is_of_torch(path: StrPath) -> bool:
+    """Tell whether ``torch.save`` wrote a file that may hold embeddings."""
+    path = Path(path)
+    return path.suffix.lower() in (_TORCH, ".pth", ".npy") and is_torch_zip(path)
+
+
+def vector_names(path: StrPath) -> np.ndarray | None:
+    """Return the name of each row of a dictionary of vectors, ``[n]``, or None for another file."""
+    if not is_of_torch(path):
+        return None
+    arrays = read_arrays(path)
+    is_rows = isinstance(arrays, dict) and _are_vectors(arrays)
+    return np.array(list(arrays)) if is_rows else None
 
 
 def _checked_suffix(path: Path, name: str) -> str:
@@ -240,6 +258,26 @@ def _list_lengths(chunk: Any) -> np.ndarray:
     return lengths.fill_null(-1).to_numpy(zero_copy_only=False)
 
 
+def _read_torch(path: Path, name: str, key: str | None) -> np.ndarray:
+    arrays = read_arrays(path)
+    if isinstance(arrays, np.ndarray):
+        return arrays
+    if key is not None or not _are_vectors(arrays):
+        return arrays[_pick(list(arrays), key, name)]
+    rows = [np.ravel(array) for array in arrays.values()]
+    odd = next((i for i, row in enumerate(rows) if row.size != rows[0].size), None)
+    if odd is not None:
+        raise InputError(
+            f"{name}: {one_line(list(arrays)[odd])!r} is {rows[odd].size} long, the first vector is "
+            f"{rows[0].size} long; make all the same length"
+        )
+    return np.stack(rows)
+
+
+def _are_vectors(arrays: dict[str, np.ndarray]) -> bool:
+    return all(array.ndim in (1, 2) and array.size == max(array.shape) for array in arrays.values())
+
+
 def _missing_extra(name: str, library: str) -> InputError:
     return InputError(f"{name}: reading it needs {library}; pip install '.[cli]' in a checkout")
 
@@ -251,9 +289,11 @@ _MAGICS = {
     b"PAR1": ".parquet",
 }
 
+_TORCH = ".pt"
 _READERS: dict[str, Callable[[Path, str, str | None], np.ndarray]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".safetensors": _read_safetensors,
     ".parquet": _read_parquet,
+    _TORCH: _read_torch,
 }

@@ -21,6 +21,7 @@ import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_write_bytes, one_line, os_input_error
+from hyperface_jax.io.numpy_pickles import STANDS_FOR, PickledArray, Stand
 
 if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
@@ -95,6 +96,50 @@ def read_state_dict(path: StrPath) -> dict[str, np.ndarray]:
     return arrays
 
 
+def is_torch_zip(path: StrPath) -> bool:
+    """Tell whether a file is a zip archive as ``torch.save`` writes it, whatever its name."""
+    if not Path(path).is_file():  # Opening a pipe would wait for its other end.
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return bool(_pickle_names(archive))
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def read_arrays(path: StrPath) -> np.ndarray | dict[str, np.ndarray]:
+    """Read what ``torch.save`` wrote of a tensor or NumPy array, or of a dictionary of them.
+
+    IDiff-Face keeps its contexts like this: a dictionary from names to vectors, in a file called .npy.
+
+    Args:
+        path: a file for which :func:`is_torch_zip` holds.
+
+    Returns:
+        The array, or the arrays by name in the order of the file.
+
+    Raises:
+        InputError: the file asks for anything but tensors and arrays, or holds something else.
+    """
+    name = one_line(path)
+    with zipfile.ZipFile(path) as archive:
+        content, records = _unpickled(archive, name, _ArrayUnpickler)
+        content = content if isinstance(content, dict) else {"": content}
+        arrays = {str(key): _plain(value, records) for key, value in content.items()}
+    found = {key: array for key, array in arrays.items() if array is not None}
+    if len(found) < len(arrays) or not found:
+        raise InputError(
+            f"{name}: holds no dictionary of tensors or arrays; save one of them alone"
+        )
+    return found[""] if list(found) == [""] else found
+
+
+def _plain(value: Any, records: _Records) -> np.ndarray | None:
+    if isinstance(value, PickledArray):
+        return value.values
+    return records.array(value) if isinstance(value, _Tensor) else None
+
+
 def write_state_dict(path: StrPath, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays to a .safetensors file, or through PyTorch to a .pt or .pth file.
 
@@ -139,15 +184,26 @@ def _read_safetensors(path: Path, name: str) -> dict[str, np.ndarray]:
 
 def _read_zip(path: Path, name: str) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
-        found = [entry for entry in archive.namelist() if entry.split("/")[1:] == ["data.pkl"]]
-        if len(found) != 1:
-            raise InputError(f"{name}: a zip archive without tensors; save model.state_dict()")
-        records = _Records(archive, found[0].removesuffix("data.pkl"), name)
-        content = _Unpickler(io.BytesIO(archive.read(found[0])), name).load()
+        content, records = _unpickled(archive, name, _Unpickler)
         tensors = _named_tensors(content)
         if not tensors and isinstance(content, dict) and content:
             raise InputError(f"{name}: {_without_tensors(content)}")
         return {key: records.array(tensor) for key, tensor in tensors.items()}
+
+
+def _unpickled(
+    archive: zipfile.ZipFile, name: str, unpickler: type[_Unpickler]
+) -> tuple[Any, _Records]:
+    """Return the content of the pickle of an archive, and the storages that it speaks of."""
+    found = _pickle_names(archive)
+    if len(found) != 1:
+        raise InputError(f"{name}: a zip archive without tensors; save model.state_dict()")
+    records = _Records(archive, found[0].removesuffix("data.pkl"), name)
+    return unpickler(io.BytesIO(archive.read(found[0])), name).load(), records
+
+
+def _pickle_names(archive: zipfile.ZipFile) -> list[str]:
+    return [entry for entry in archive.namelist() if entry.split("/")[1:] == ["data.pkl"]]
 
 
 def _named_tensors(content: Any) -> dict[str, _Tensor]:
@@ -274,6 +330,15 @@ class _Unpickler(pickle.Unpickler):
     def _rebuild_parameter(self, data: _Tensor, *settings: Any) -> _Tensor:
         del settings
         return data
+
+
+class _ArrayUnpickler(_Unpickler):
+    """An unpickler that creates NumPy arrays, too."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return a substitute for a global name, without importing it."""
+        known = (module, name) in STANDS_FOR
+        return Stand((module, name)) if known else super().find_class(module, name)
 
 
 def _safetensors_bytes(arrays: dict[str, np.ndarray], name: str) -> bytes:

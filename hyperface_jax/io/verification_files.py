@@ -1,14 +1,13 @@
 """Readers of verification benchmarks: pairs of images that a recognition network is tested on.
 
 A ``.bin`` file of insightface is a pickle, and a pickle may call any code. Here it cannot call anything
-in Python or NumPy: the few names that pickled arrays need are replaced by code of this module.
+in Python or NumPy: see :mod:`hyperface_jax.io.numpy_pickles`.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import one_line, os_input_error
+from hyperface_jax.io.numpy_pickles import STANDS_FOR, PickledArray, Stand
 from hyperface_jax.io.pair_lists import LIST_FORMATS, listed_pairs
 
 if TYPE_CHECKING:
@@ -100,101 +100,6 @@ def _read(path: Path) -> bytes:
 # Pickles
 
 
-class _Dtype:
-    """Substitute for a pickled NumPy type; only booleans, integers and objects are allowed."""
-
-    __slots__ = ("code", "order")
-
-    def __init__(self, code: Any, *_: Any) -> None:
-        self.code = code.decode("ascii") if isinstance(code, bytes) else code
-        self.order = "|"
-
-    def __setstate__(self, state: Any) -> None:
-        order = state[1]
-        self.order = order.decode("ascii") if isinstance(order, bytes) else order
-
-    @property
-    def is_of_objects(self) -> bool:
-        return bool(re.fullmatch("O[48]?", self.code))
-
-    def values(self, data: bytes) -> np.ndarray:
-        if not re.fullmatch("b1|[ui][1248]", self.code) or self.order not in ("<", ">", "|", "="):
-            raise ValueError(f"an array of type {self.order}{self.code}")
-        return np.frombuffer(data, self.order.replace("|", "=") + self.code)
-
-
-class _Array:
-    """Substitute for a pickled NumPy array."""
-
-    __slots__ = ("values",)
-
-    def __init__(self) -> None:
-        self.values = np.empty(0, np.uint8)
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, is_fortran, data = state
-        self.fill(data, dtype, shape, "F" if is_fortran else "C")
-
-    def fill(self, data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
-        if isinstance(dtype, _Dtype) and dtype.is_of_objects and isinstance(data, list):
-            # Assigned one by one, because NumPy would unpack objects that are sequences.
-            values = np.empty(len(data), object)
-            for index, value in enumerate(data):
-                values[index] = value
-        elif isinstance(dtype, _Dtype) and isinstance(data, bytes | bytearray):
-            values = dtype.values(bytes(data))
-        else:
-            raise TypeError("an array that is not of bytes and a type")
-        self.values = values.reshape(shape, order=order)
-        return self
-
-    @property
-    def is_flat(self) -> bool:
-        """Whether the values form a single row or a single column."""
-        return self.values.size == max(self.values.shape, default=1)
-
-
-def _scalar(dtype: _Dtype, data: bytes) -> Any:
-    return dtype.values(data).item()
-
-
-def _encode(text: str, encoding: Any) -> bytes:
-    if encoding not in ("latin1", b"latin1"):
-        raise ValueError(f"the encoding {encoding}")
-    return text.encode("latin1")
-
-
-_STANDS_FOR = {
-    ("numpy", "ndarray"): lambda *_: None,
-    ("numpy", "dtype"): _Dtype,
-    ("_codecs", "encode"): _encode,
-    **{
-        (f"numpy.{core}.{module}", name): function
-        for core in ("core", "_core")
-        for module, name, function in (
-            ("multiarray", "_reconstruct", lambda *_: _Array()),
-            ("multiarray", "scalar", _scalar),
-            ("numeric", "_frombuffer", lambda *args: _Array().fill(*args)),
-        )
-    },
-}
-
-
-class _Callable:
-    """A function that a pickle can only call; it cannot, for example, set its attributes."""
-
-    __slots__ = ("_key",)
-
-    def __init__(self, key: tuple[str, str]) -> None:
-        self._key = key
-
-    def __call__(self, *args: Any) -> Any:
-        return _STANDS_FOR[self._key](*args)
-
-    def __setstate__(self, state: Any) -> None:
-        raise TypeError("a function cannot be changed")
-
-
 class _Unpickler(pickle.Unpickler):
     def __init__(self, path: Path, content: bytes) -> None:
         # Python 2 wrote encoded images as text; only this setting restores the bytes.
@@ -202,13 +107,13 @@ class _Unpickler(pickle.Unpickler):
         self._path = path
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        if (module_name, global_name) not in _STANDS_FOR:
+        if (module_name, global_name) not in STANDS_FOR:
             raise InputError(
                 f"{one_line(self._path)}: the pickle asks for "
                 f"{one_line(f'{module_name}.{global_name}')}, which is no part of a benchmark and "
                 "was not run; get the file from its source again"
             )
-        return _Callable((module_name, global_name))
+        return Stand((module_name, global_name))
 
 
 def _from_pickle(path: Path, content: bytes) -> VerificationSet:
@@ -249,7 +154,7 @@ def _unpickled(path: Path, content: bytes) -> Any:
 
 
 def _items(path: Path, value: Any) -> Sequence[Any]:
-    if isinstance(value, _Array) and value.is_flat:
+    if isinstance(value, PickledArray) and value.is_flat:
         return value.values.reshape(-1).tolist()
     if not isinstance(value, list | tuple):
         raise InputError(
@@ -259,9 +164,9 @@ def _items(path: Path, value: Any) -> Sequence[Any]:
 
 
 def _image(path: Path, index: int, image: Any) -> bytes:
-    if isinstance(image, _Array) and image.values.dtype == object and image.values.size == 1:
+    if isinstance(image, PickledArray) and image.values.dtype == object and image.values.size == 1:
         image = image.values.item()
-    if isinstance(image, _Array) and image.values.dtype == np.uint8 and image.is_flat:
+    if isinstance(image, PickledArray) and image.values.dtype == np.uint8 and image.is_flat:
         image = image.values.tobytes()
     if not isinstance(image, bytes) or not image:
         raise InputError(

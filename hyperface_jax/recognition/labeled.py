@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 EXPECTED = (
     "expected a folder with one sub-folder of images for each identity, .tar shards with KEY.jpg and "
-    "KEY.cls (or a pattern such as 'train-{000..012}.tar'), .array_record files, or a .rec file with "
-    "its .idx"
+    "KEY.cls (or a pattern such as 'train-{000..012}.tar'), .array_record files, a .rec file with its "
+    ".idx, or an .lmdb"
 )
 """Layouts of training data that can be read, for error messages."""
 

@@ -1,4 +1,4 @@
-"""Labeled face images on disk: folders, WebDataset shards, ArrayRecord and RecordIO files.
+"""Labeled face images on disk: folders, WebDataset shards, ArrayRecord, RecordIO and LMDB files.
 
 When a source is opened, it reads all labels but no pixels; see :mod:`hyperface_jax.recognition.labeled`.
 :func:`open_source` chooses the kind of source by what it finds.
@@ -26,6 +26,7 @@ from hyperface_jax.io.image_folders import (
     files_below,
 )
 from hyperface_jax.io.images import is_image_name
+from hyperface_jax.io.lmdb_files import LmdbFile, is_lmdb
 from hyperface_jax.io.recordio import ArrayRecordFile, PositionalFile, RecordIO
 from hyperface_jax.recognition.labeled import EXPECTED, LabeledSource, Sample
 
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from hyperface_jax.recognition.labeled import Source
 
 ARRAY_RECORD_SUFFIXES = (".array_record", ".arrayrecord")
-_BESIDE = (".idx", ".lst", ".bin")
-"""Suffixes of files that belong to a .rec: its index, its list, and insightface's test pairs."""
+_BESIDE = (".idx", ".lst", ".bin", ".lmdb-lock")
+"""Suffixes of files that belong to a .rec (its index, its list, insightface's test pairs) or a .lmdb."""
 _STRANGE = "next to files of training data; only those are read"
 _NO_PICTURE = "labels without an image in a supported format"
 
@@ -280,6 +281,32 @@ class Records(LabeledSource):
         return Sample(self._records[index][0], int(self.labels[index]))
 
 
+class LmdbRecords(LabeledSource):
+    """An LMDB as HSFace, VFace and WebFace4M are shipped; see :mod:`hyperface_jax.io.lmdb_files`."""
+
+    def __init__(self, path: StrPath) -> None:
+        """Read all records once to get their labels.
+
+        Raises:
+            InputError: the database is missing or damaged, or a record has no label.
+        """
+        self._file = LmdbFile(path)
+        labels, sizes = self._file.labels_and_sizes().T
+        super().__init__(path, labels, sizes, self._file.keys)
+
+    def name(self, index: int) -> str:
+        """Return the name of an image, made of its database and its key."""
+        return f"{self._file.path}/{self._file.keys[index].decode('latin-1')}"
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read an image.
+
+        Raises:
+            InputError: the record is damaged.
+        """
+        return Sample(self._file[index][0], int(self.labels[index]))
+
+
 def open_source(path: StrPath) -> Source:
     """Open training data in the format found at ``path``.
 
@@ -296,7 +323,7 @@ def open_source(path: StrPath) -> Source:
     if "{" in text and text.endswith(".tar"):
         return TarShards(_expanded(text))
     path = Path(path)
-    if not path.is_dir():
+    if not path.is_dir() or is_lmdb(path):
         return _open_files(path, [path])
     files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
     if not any(_opener(file) for file in files):
@@ -310,6 +337,8 @@ def open_source(path: StrPath) -> Source:
 def _opener(path: Path) -> Any:
     if path.suffix in ARRAY_RECORD_SUFFIXES:
         return ArrayRecords
+    if is_lmdb(path):
+        return LmdbRecords
     return {".tar": TarShards, ".rec": Records}.get(path.suffix)
 
 
@@ -318,13 +347,13 @@ def _open_files(path: Path, files: list[Path]) -> Source:
     if openers == {None}:
         reason = "not training data" if path.exists() else "there is no such file or folder"
         raise InputError(f"{one_line(path)}: {reason}; {EXPECTED}")
-    if len(openers) > 1 or (Records in openers and len(files) > 1):
+    if len(openers) > 1 or (openers & {Records, LmdbRecords} and len(files) > 1):
         names = ", ".join(one_line(file.name) for file in files[:3])
         raise InputError(
             f"{one_line(path)}: holds {names}; name the file to use, or keep one format"
         )
     opener = openers.pop()
-    return opener(files[0]) if opener is Records else opener(files)
+    return opener(files[0]) if opener in (Records, LmdbRecords) else opener(files)
 
 
 def _expanded(pattern: str) -> list[str]:

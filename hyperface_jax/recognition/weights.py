@@ -296,13 +296,13 @@ def _listed(keys: list[str]) -> str:
 
 def _entries(model: IResNet) -> Iterator[_Entry]:
     """Yield every weight with its published name and layout."""
-    for prefix, layer in _layers(model):
+    for prefix, layer in named_layers(model):
         for suffix, variable in _variables(layer):
             yield _Entry(f"{prefix}.{suffix}", variable, _layout(variable, model.config))
 
 
 def _norm_prefixes(model: IResNet) -> list[str]:
-    return [prefix for prefix, layer in _layers(model) if isinstance(layer, BatchNorm)]
+    return [prefix for prefix, layer in named_layers(model) if isinstance(layer, BatchNorm)]
 
 
 def _variables(layer: nnx.Module) -> Iterator[tuple[str, nnx.Variable]]:
@@ -333,7 +333,7 @@ def _layout(variable: nnx.Variable, config: BackboneConfig) -> _Layout:
     return _Layout(own, (0,), own)
 
 
-def _layers(model: IResNet) -> Iterator[tuple[str, nnx.Module]]:
+def named_layers(model: IResNet) -> Iterator[tuple[str, nnx.Module]]:
     """Yield every layer with weights and its published name, in the published order."""
     yield from (_adaface_layers if model.config.variant == "adaface" else _insightface_layers)(
         model

@@ -15,6 +15,7 @@ from hyperface_jax.lazy import load
 
 if TYPE_CHECKING:
     from hyperface_jax.errors import InputError, Stopped
+    from hyperface_jax.runs.aligning import Align, align
     from hyperface_jax.runs.bounding import Bounds, bounds
     from hyperface_jax.runs.comparing import Compare, compare
     from hyperface_jax.runs.demonstration.settings import Demo
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
     from hyperface_jax.runs.drawing import Faces, faces
     from hyperface_jax.runs.embedding import Embed, embed
     from hyperface_jax.runs.evaluation import Evaluate, evaluate
+    from hyperface_jax.runs.exporting import Export, export
+    from hyperface_jax.runs.ijb_protocol import Ijb, ijb
     from hyperface_jax.runs.leakage_search import Leakage, leakage
     from hyperface_jax.runs.packing.settings import Pack
     from hyperface_jax.runs.packing.stage import pack
+    from hyperface_jax.runs.pairing import Pairs, pairs
     from hyperface_jax.runs.planning import Plan, plan
     from hyperface_jax.runs.reporting import Report, report
     from hyperface_jax.runs.support.result import Result
@@ -49,6 +53,8 @@ _HOMES = {
     "Result": _Home("runs.support.result"),
     "Watch": _Home("runs.support.watch"),
     "stop_on_signals": _Home("runs.support.watch"),
+    "Align": _Home("runs.aligning", "recognition"),
+    "align": _Home("runs.aligning", "recognition"),
     "Embed": _Home("runs.embedding", "recognition"),
     "embed": _Home("runs.embedding", "recognition"),
     "Faces": _Home("runs.drawing", "synthesis"),
@@ -68,6 +74,12 @@ _HOMES = {
     "synthesize": _Home("runs.synthesis.stage", "synthesis"),
     "Evaluate": _Home("runs.evaluation"),
     "evaluate": _Home("runs.evaluation"),
+    "Export": _Home("runs.exporting", "recognition,onnx"),
+    "export": _Home("runs.exporting", "recognition,onnx"),
+    "Ijb": _Home("runs.ijb_protocol", "recognition"),
+    "ijb": _Home("runs.ijb_protocol", "recognition"),
+    "Pairs": _Home("runs.pairing", "recognition"),
+    "pairs": _Home("runs.pairing", "recognition"),
     "Leakage": _Home("runs.leakage_search"),
     "leakage": _Home("runs.leakage_search"),
     "Diversity": _Home("runs.variety"),
@@ -79,6 +91,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Align",
     "Arc2FaceOptions",
     "Bounds",
     "Compare",
@@ -86,10 +99,13 @@ __all__ = [
     "Diversity",
     "Embed",
     "Evaluate",
+    "Export",
     "Faces",
+    "Ijb",
     "InputError",
     "Leakage",
     "Pack",
+    "Pairs",
     "Plan",
     "Report",
     "Result",
@@ -97,15 +113,19 @@ __all__ = [
     "Synthesize",
     "Train",
     "Watch",
+    "align",
     "bounds",
     "compare",
     "demo",
     "diversity",
     "embed",
     "evaluate",
+    "export",
     "faces",
+    "ijb",
     "leakage",
     "pack",
+    "pairs",
     "plan",
     "report",
     "stop_on_signals",

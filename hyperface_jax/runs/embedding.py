@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hyperface_jax.errors import InputError, require
-from hyperface_jax.faces import Extracted, extract, open_images, read_landmarks
+from hyperface_jax.faces import Extracted, ScrfdDetector, extract, open_images, read_landmarks
 from hyperface_jax.io.claims import refuse_foreign_file
 from hyperface_jax.io.files import atomic_save_npz, atomic_write_text, one_line, writing
 from hyperface_jax.io.image_folders import skipped_text
@@ -23,7 +23,7 @@ from hyperface_jax.runs.support.watch import QUIET, Watch
 
 if TYPE_CHECKING:
     from hyperface_jax.faces import Recognizer
-    from hyperface_jax.faces.image_sets import ImageFolder, ImageTar
+    from hyperface_jax.faces.image_sets import ImageFolder, ImageLmdb, ImageTar
 
 _MARK = "recognizer_sha256"
 """Name of the array that marks a file as written by this stage."""
@@ -33,13 +33,13 @@ _MARK = "recognizer_sha256"
 class Embed:
     """Embed face images with a recognizer. The file that it writes can serve as a gallery for pack.
 
-    The faces should already be aligned to 112 x 112 pixels; otherwise, provide landmarks. Files that
-    cannot be used are skipped and listed.
+    The faces should already be aligned to 112 x 112 pixels; otherwise, provide a detector or landmarks.
+    Files that cannot be used are skipped and listed.
     """
 
     images: Path = option(group="input", is_positional=True)
-    """Folder or .tar file of images (.jpg, .png, .webp, .bmp, .gif, .tif, .ppm, .pgm). Subfolders are
-    included."""
+    """Folder, .tar file or .lmdb of images (.jpg, .png, .webp, .bmp, .gif, .tif, .ppm, .pgm). Subfolders
+    are included."""
     recognizer: Path = option(group="recognizer")
     """Recognizer: the folder of a training run, a .pt, .pth, .ckpt or .safetensors file of an IR
     network, or an .onnx file."""
@@ -48,11 +48,14 @@ class Embed:
     landmarks: Path | None = option(None, group="input")
     """Five landmarks for each image: a .csv file with the columns name,x1,y1,...,x5,y5, or an .npz file
     with the arrays names and landmarks."""
+    detect: Path | None = option(None, group="input", metavar="MODEL")
+    """.onnx file of an SCRFD detector with landmarks, such as insightface's det_10g.onnx: it finds the
+    main face of each image, which is then aligned. Images without a face are skipped."""
     flip: bool = option(False, group="recognizer")
     """Add the embedding of the mirrored image to that of the image."""
     color: Literal["rgb", "bgr"] | None = option(None, group="recognizer", aliases=("colour",))
-    """Channel order that the recognizer was trained with. Default: that of its variant, or rgb for an
-    .onnx file."""
+    """Channel order that the recognizer was trained with. Default: that of its variant, or what an
+    .onnx file states, else rgb."""
     batch_size: int = option(256, group="machine")
     """Number of images per batch, across all devices."""
     devices: int | None = option(None, group="machine")
@@ -77,6 +80,7 @@ def embed(config: Embed, *, watch: Watch = QUIET) -> Result:
     recognizer = open_on_devices(config.recognizer, config.devices, color=config.color, watch=watch)
     image_set = open_images(config.images)
     landmarks = None if config.landmarks is None else read_landmarks(config.landmarks)
+    detector = None if config.detect is None else ScrfdDetector(config.detect)
     _make_folder(config.out)
     start = time.perf_counter()
     with watch.progress("embedding", "images", len(image_set.names)) as update:
@@ -85,6 +89,7 @@ def embed(config: Embed, *, watch: Watch = QUIET) -> Result:
             recognizer,
             batch_size=config.batch_size,
             landmarks=landmarks,
+            detector=detector,
             flip=config.flip,
             progress=update,
         )
@@ -97,6 +102,8 @@ def embed(config: Embed, *, watch: Watch = QUIET) -> Result:
 
 def _check_settings(config: Embed) -> None:
     require(config, [("batch_size", config.batch_size >= 1, "at least 1")])
+    if config.detect is not None and config.landmarks is not None:
+        raise InputError("`detect` and `landmarks` both say where the faces are: drop one of them")
     name = one_line(config.out)
     if config.out.suffix.lower() != ".npz":
         raise InputError(f"`out={name}`: must end in .npz")
@@ -139,14 +146,17 @@ def _write(config: Embed, extracted: Extracted, recognizer: Recognizer) -> None:
 
 
 def _warn(
-    config: Embed, image_set: ImageFolder | ImageTar, extracted: Extracted, watch: Watch
+    config: Embed,
+    image_set: ImageFolder | ImageTar | ImageLmdb,
+    extracted: Extracted,
+    watch: Watch,
 ) -> None:
     if image_set.skipped:
         watch.warn(f"{one_line(config.images)}: {skipped_text(image_set.skipped)}")
     if extracted.num_unaligned:
         watch.warn(
             f"{extracted.num_unaligned} images are not of an aligned face's 112 x 112 pixels and were "
-            "cropped in the middle: give `landmarks`, or align them first"
+            "cropped in the middle: give `detect` or `landmarks`, or align them first"
         )
     if extracted.skipped:
         listed = one_line(_skipped_path(config.out))

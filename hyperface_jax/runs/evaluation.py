@@ -55,8 +55,8 @@ class Evaluate:
     flip: bool = True
     """Add the embedding of the mirrored image to that of the image, as in the published protocol."""
     color: Literal["rgb", "bgr"] | None = option(None, aliases=("colour",))
-    """Channel order that the model was trained with. Default: that of its variant, or rgb for an .onnx
-    file."""
+    """Channel order that the model was trained with. Default: that of its variant, or what an .onnx file
+    states, else rgb."""
     batch_size: int = option(256, group="machine")
     """Number of images per batch, across all devices."""
     devices: int | None = option(None, group="machine")

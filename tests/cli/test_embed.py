@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from hyperface_jax.cli.main import main
+from hyperface_jax.io.embedding_sets import open_embedding_set, read_labels
 from hyperface_jax.io.embeddings import file_sha256, read_embeddings
 from hyperface_jax.io.images import TEMPLATE, encode
 from hyperface_jax.io.torch_files import write_state_dict
@@ -55,6 +56,23 @@ def unit(raw):
 
 
 PICTURES = np.stack([picture(seed) for seed in range(len(NAMES))])
+
+
+def test_an_lmdb_as_data_sets_are_shipped(tmp_path, recognizer):
+    lmdb, msgpack = pytest.importorskip("lmdb"), pytest.importorskip("msgpack")
+    path, out = tmp_path / "hsface10k.lmdb", tmp_path / "faces.npz"
+    values = [msgpack.dumps((encode(picture(seed)), seed // 4)) for seed in range(len(NAMES))]
+    keys = [f"{i}".encode() for i in range(len(values))]
+    with lmdb.open(str(path), subdir=False, map_size=1 << 20) as base, base.begin(write=True) as t:
+        for key, value in zip(keys, values, strict=True):
+            t.put(key, value)
+        t.put(b"__keys__", msgpack.dumps(keys))
+        t.put(b"__len__", msgpack.dumps(len(keys)))
+    assert run("embed", path, "--recognizer", recognizer, "--out", out) == 0
+    np.testing.assert_allclose(
+        read_embeddings(out).points, unit(tiny.reference(PICTURES)), atol=1e-5
+    )
+    assert read_labels(open_embedding_set(out)).tolist() == ["0"] * 4 + ["1"] * 4
 
 
 @pytest.mark.parametrize("color", ["rgb", "bgr"])

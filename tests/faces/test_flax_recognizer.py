@@ -186,6 +186,24 @@ def test_the_color_order_of_cvlface_comes_from_its_config(cvlface, name):
     )
 
 
+def test_a_folder_of_cvlface_with_its_pytorch_file(cvlface):
+    folder, model = cvlface
+    inner = folder / "pretrained_model"
+    inner.mkdir()
+    weights = {f"net.{key}": value for key, value in export_weights(model).items()}
+    write_state_dict(inner / "model.pt", weights)
+    lines = "input_size: [3, 32, 32]\ncolor_space: 'BGR'\nname: 'ir101'\noutput_dim: 512\n"
+    (inner / "model.yaml").write_text(lines)
+    for name in ("model.safetensors", "config.json"):
+        (folder / name).unlink()
+    recognizer = open_recognizer(folder)
+    assert recognizer.color == "bgr"
+    images = faces(2, 32)
+    np.testing.assert_allclose(
+        recognizer(images), direct(model, images, "bgr"), rtol=1e-4, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize("stated", [None, {}, {"conf": {"color_space": "YUV"}}])
 def test_the_color_order_of_cvlface_is_asked_for_where_no_config_says_it(cvlface, stated):
     folder, _ = cvlface

@@ -15,6 +15,7 @@ import pytest
 from hyperface_jax.errors import InputError
 from hyperface_jax.io import embeddings as module
 from hyperface_jax.io import files
+from hyperface_jax.io.embedding_sets import open_embedding_set, read_names
 from hyperface_jax.io.embeddings import (
     check_same_dim,
     read_embeddings,
@@ -25,6 +26,7 @@ from hyperface_jax.io.embeddings import (
 safetensors = pytest.importorskip("safetensors.numpy")
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
+torch = pytest.importorskip("torch")
 
 N, D = 30, 8
 
@@ -370,7 +372,51 @@ def test_content_is_checked_against_the_extension(tmp_path, points):
     assert_one_line(tmp_path / "face.jpg", "not an embedding file; save the array as .npy")
     np.savez(tmp_path / "b.npz", points)
     (tmp_path / "b.npz").rename(tmp_path / "model.pt")
-    assert_one_line(tmp_path / "model.pt", "not an embedding file")
+    assert_one_line(tmp_path / "model.pt", r"the content is \.npz; rename")
+    (tmp_path / "b.ckpt").write_bytes((tmp_path / "model.pt").read_bytes())
+    assert_one_line(tmp_path / "b.ckpt", "not an embedding file")
+
+
+def test_contexts_of_idiff_face(tmp_path, points):
+    """A dictionary of vectors that torch.save wrote to a .npy, as its scripts do."""
+    path = tmp_path / "random_synthetic_uniform_5.npy"
+    rows = points[:5].astype(np.float32)
+    names = [str(i) for i in range(5)]
+    for wrap in (lambda x: x, torch.from_numpy, lambda x: x[None], lambda x: x.astype(np.float64)):
+        torch.save({name: wrap(row) for name, row in zip(names, rows, strict=True)}, path)
+        np.testing.assert_array_equal(read_points(path), rows)
+        assert read_names(open_embedding_set(path)).tolist() == names
+    assert read_embeddings(path).num_points == 5
+
+
+def test_matrices_that_torch_saved(tmp_path, points):
+    torch.save(torch.from_numpy(points), tmp_path / "a.pt")
+    np.testing.assert_array_equal(read_points(tmp_path / "a.pt"), points)
+    assert read_names(open_embedding_set(tmp_path / "a.pt")) is None
+    torch.save({"one": points, "two": 2 * points}, tmp_path / "b.pth")
+    np.testing.assert_array_equal(read_points(f"{tmp_path}/b.pth:two"), 2 * points)
+    assert_one_line(tmp_path / "b.pth", "which array?.*'one', 'two'")
+
+
+class _Harm:
+    def __reduce__(self):
+        return print, ("harm",)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"0": _Harm()}, "refused, as it names __builtin__.print"),
+        ({"0": np.ones(4), "1": np.ones(5)}, "'1' is 5 long, the first vector is 4 long"),
+        ({"0": "text"}, "holds no dictionary of tensors or arrays"),
+        ({}, "holds no dictionary of tensors or arrays"),
+        ({"0": np.array(["a", "b"])}, "truncated or damaged.*an array of type"),
+    ],
+)
+def test_bad_contexts(tmp_path, content, words, capsys):
+    torch.save(content, tmp_path / "contexts.npy")
+    assert_one_line(tmp_path / "contexts.npy", words)
+    assert not capsys.readouterr().out
 
 
 def test_paths_that_are_not_files(tmp_path):

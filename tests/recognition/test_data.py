@@ -3,6 +3,7 @@ import itertools
 import json
 import pickle
 import shutil
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.faces import open_images
 from hyperface_jax.io import images
 from hyperface_jax.io.recordio import write_array_record, write_recordio
 from hyperface_jax.recognition import data
@@ -20,6 +22,7 @@ from hyperface_jax.recognition.labeled import summary
 from hyperface_jax.recognition.sources import (
     ArrayRecords,
     ImageFolder,
+    LmdbRecords,
     Records,
     TarShards,
     open_source,
@@ -77,11 +80,32 @@ def _write_records(path):
     write_recordio(path / "train.rec", SAMPLES)
 
 
+def _write_lmdb(path, samples=SAMPLES, feature=None, changes=()):
+    """Write an LMDB with the calls of the scripts that HSFace and VFace were made with."""
+    lmdb, msgpack = pytest.importorskip("lmdb"), pytest.importorskip("msgpack")
+    path.mkdir(exist_ok=True)
+    more = () if feature is None else (feature,)
+    keys = [f"{i}".encode("ascii") for i in range(len(samples))]
+    values = [msgpack.dumps((image, *more, label)) for image, label in samples]
+    stored = dict(zip(keys, values, strict=True))
+    stored[b"__keys__"] = msgpack.dumps(keys)
+    stored[b"__len__"] = msgpack.dumps(len(keys))
+    stored[b"__classnum__"] = msgpack.dumps(len(COUNTS))
+    with lmdb.open(str(path / "set.lmdb"), subdir=False, map_size=1 << 20) as database:
+        for key, value in {**stored, **dict(changes)}.items():
+            with database.begin(write=True) as transaction:
+                if value is None:
+                    transaction.delete(key)
+                else:
+                    transaction.put(key, value)
+
+
 FORMATS = {
     ImageFolder: _write_folder,
     TarShards: _write_shards,
     ArrayRecords: _write_array_records,
     Records: _write_records,
+    LmdbRecords: _write_lmdb,
 }
 
 
@@ -110,6 +134,65 @@ def test_every_format_gives_the_same_samples(root, kind):
     assert source.labels.dtype == np.int32
     np.testing.assert_array_equal(source.labels, LABELS)
     assert len({source.name(i) for i in range(N)}) == N
+
+
+@pytest.mark.parametrize("feature", [b"\x93NUMPY feature", [0.5, 1.5]])
+def test_an_lmdb_with_a_feature_between_image_and_label(tmp_path, feature):
+    _write_lmdb(tmp_path, feature=feature)
+    source = open_source(tmp_path / "set.lmdb")
+    assert [source[i] for i in range(N)] == SAMPLES
+
+
+def test_an_lmdb_in_a_folder_of_its_own(tmp_path):
+    _write_lmdb(tmp_path)
+    folder = tmp_path / "train"
+    folder.mkdir()
+    (tmp_path / "set.lmdb").rename(folder / "data.mdb")
+    (folder / "lock.mdb").write_bytes(b"")
+    assert open_source(folder)[0] == SAMPLES[0]
+
+
+def test_the_images_of_an_lmdb_are_named_by_identity(tmp_path):
+    _write_lmdb(tmp_path)
+    found = open_images(tmp_path / "set.lmdb")
+    assert found.names == [f"{label}/{i}" for i, (_, label) in enumerate(SAMPLES)]
+    assert [found.read(i) for i in range(N)] == [image for image, _ in SAMPLES]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({b"__keys__": None}, "there is no __keys__; give an LMDB with __keys__"),
+        ({b"__len__": b"\x01"}, "__len__ is 1 and __keys__ lists 15; copy it again"),
+        ({b"__keys__": b"\x01"}, "__keys__ is no list of keys"),
+        ({b"3": None}, "there is no 3"),
+        ({b"3": b"\x92\xc4"}, "3 is no whole msgpack"),
+        ({b"3": b"\x91\xc4\x01a"}, r"record 3 is not msgpack \[image, identity\]"),
+    ],
+)
+def test_a_bad_lmdb_is_refused_in_one_line(tmp_path, changes, words):
+    _write_lmdb(tmp_path, changes=changes)
+    with pytest.raises(InputError, match=words) as caught:
+        open_source(tmp_path / "set.lmdb")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("size", [0, 100, 9000])
+def test_an_lmdb_that_is_cut_off_does_not_kill_the_process(tmp_path, size):
+    _write_lmdb(tmp_path, [(image + bytes(9000), label) for image, label in SAMPLES])
+    whole = (tmp_path / "set.lmdb").read_bytes()
+    (tmp_path / "cut.lmdb").write_bytes(whole[:size])
+    with pytest.raises(
+        InputError, match=r"cut\.lmdb: (is cut off|cannot be read as LMDB).*copy it again"
+    ):
+        open_source(tmp_path / "cut.lmdb")
+
+
+def test_lmdb_needs_its_library(tmp_path, monkeypatch):
+    (tmp_path / "set.lmdb").write_bytes(b"anything")
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    with pytest.raises(InputError, match=r"needs lmdb; pip install '\.\[lmdb\]' in a checkout"):
+        open_source(tmp_path / "set.lmdb")
 
 
 def test_a_source_goes_to_another_process_by_pickle(root):

@@ -100,7 +100,7 @@ def test_images_that_are_not_aligned_are_told_once_unless_there_are_landmarks(co
         (config.images / name).write_bytes(encode(np.full((120, 130, 3), 9, np.uint8)))
     assert runs.embed(config, watch=told.watch).summary["num_unaligned"] == len(NAMES)
     (warning,) = told.warned
-    assert "give `landmarks`" in warning
+    assert "give `detect` or `landmarks`" in warning
     points = config.images.with_name("points.npz")
     np.savez(points, names=NAMES, landmarks=np.stack([TEMPLATE + 4] * len(NAMES)))
     runs.embed(replace(config, landmarks=points), watch=told.watch)

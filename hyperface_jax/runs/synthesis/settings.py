@@ -85,8 +85,8 @@ class Synthesize:
     """The recognizer that embedded the gallery, in any form that embed takes. It measures how close each
     face comes to its target."""
     color: Literal["rgb", "bgr"] | None = option(None, group="recognizer", aliases=("colour",))
-    """Channel order that the recognizer was trained with. Default: that of its variant, or rgb for an
-    .onnx file."""
+    """Channel order that the recognizer was trained with. Default: that of its variant, or what an
+    .onnx file states, else rgb."""
     min_target_cosine: float | None = option(None, group="recognizer")
     """Smallest cosine to the target that a face must reach. Faces below it are dropped."""
     format: Literal["webdataset", "folder"] = option("webdataset", group="files")

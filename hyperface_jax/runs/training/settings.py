@@ -30,8 +30,8 @@ class Train:
     """Train a face recognizer on images of identities.
 
     The training data are a folder with one subfolder per identity, WebDataset .tar shards, ArrayRecord
-    files, or an insightface .rec file. Settings that are not given come from the recipe. Run the same
-    command again to resume.
+    files, an insightface .rec file, or an .lmdb as HSFace and VFace are shipped. Settings that are not
+    given come from the recipe. Run the same command again to resume.
     """
 
     data: Path = option(group="data")
