@@ -130,9 +130,9 @@ def open_images(path: StrPath) -> ImageFolder | ImageTar | ImageShards | ImageLm
     """List the images in a .tar file, an LMDB, a folder with its sub-folders, or shards in a folder.
 
     Args:
-        path: the folder or file. Images are recognized by their suffixes or first bytes. The .tar files
-            of a folder are opened if there is nothing else in it, as in the shards of a data set. An LMDB
-            is read once for the identities of its images.
+        path: the folder or file. Images are recognized by suffixes or first bytes. The .tar files
+            of a folder are opened if there is nothing else in it, as in the shards of a data set. An
+            LMDB is read once for the identities of its images.
 
     Returns:
         The images, sorted by name, within each .tar, or in the order of an LMDB. Files with names that
