@@ -68,6 +68,9 @@ def test_a_result_has_identities_and_the_figures_of_their_faces(settings):
     assert [row["round"] for row in result.summary["rounds"]] == [0, 1, 2]
     assert -1 <= result.summary["faces_mean_nearest_cosine"] <= 1
     assert f"{result.summary['faces_mean_nearest_cosine']:.4f}" in result.text
+    page = (result.path / "report.html").read_text()
+    assert f"{result.summary['faces_mean_nearest_cosine']:.4g}"[:5] in page
+    assert "round 2" in page
     # They are among the conditions whose faces were drawn.
     drawn = np.concatenate([np.load(path) for path in result.path.glob("round-*/conditions.npy")])
     assert np.max(x @ drawn.T, axis=1).min() > 1 - 1e-6

@@ -273,8 +273,12 @@ class _Work:
             "seconds": time.perf_counter() - self._started,
             **machine(1),
         }
+        # Imported late, because this needs the cli extra.
+        from hyperface_jax.reports.through import write_through_report
+
         atomic_write_json(run / names.SUMMARY, summary)
-        return Result(run.path, summary, _in_words(summary))
+        report = write_through_report(run.path, summary)
+        return Result(run.path, summary, f"{_in_words(summary)}\nreport: {report}")
 
 
 def _measured(probes: Probes, num_ids: int) -> dict[str, Any]:

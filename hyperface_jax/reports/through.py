@@ -1,0 +1,97 @@
+"""The report on a packing through a generator: a self-contained HTML page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hyperface_jax.io.files import atomic_write_text, plain_json, read_json
+from hyperface_jax.io.run_directory import CONFIG, REPORT
+from hyperface_jax.reports.page import both_sizes, render_page
+from hyperface_jax.reports.style import (
+    LIGHT,
+    WIDE,
+    Theme,
+    label_axes,
+    legend,
+    line_styles,
+    new_plot,
+    set_title,
+    style_axes,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+
+_PANELS = {
+    "Mean cosine to the nearest other identity": {
+        "nearest_faces": "faces drawn in the round",
+        "nearest_conditions": "their embeddings",
+    },
+    "Faces of an identity": {
+        "target_cosine": "cosine of their mean to the embedding",
+        "within_cosine": "agreement: length of their mean",
+    },
+}
+
+
+def rounds_plot(
+    rounds: Sequence[Mapping[str, Any]],
+    *,
+    theme: Theme = LIGHT,
+    size: tuple[float, float] = WIDE,
+) -> Figure:
+    """Draw the figures of each round: separation, fidelity and agreement.
+
+    Args:
+        rounds: rows with ``round``, ``nearest_faces``, ``nearest_conditions``, ``target_cosine`` and
+            ``within_cosine``.
+        theme: colors of the figure.
+        size: width and height of a panel, in inches.
+
+    Returns:
+        A figure outside of matplotlib's global state.
+    """
+    figure = new_plot(theme, (size[0], 0.8 * size[1] * len(_PANELS)))
+    axes = figure.subplots(len(_PANELS), 1, sharex=True)
+    numbers = [row["round"] for row in rounds]
+    for panel, (title, columns) in zip(axes, _PANELS.items(), strict=True):
+        for (name, label), style in zip(
+            columns.items(), line_styles(len(columns), theme), strict=True
+        ):
+            values = [row[name] for row in rounds]
+            panel.plot(numbers, values, label=label, marker="o", markersize=4, **style)
+        panel.set_xticks(numbers)
+        set_title(panel, title, theme)
+        style_axes(panel, theme)
+    label_axes(axes[-1], "round; 0 is the packing without the generator", "", theme)
+    legend(figure, theme)
+    return figure
+
+
+def write_through_report(run_dir: Path, summary: Mapping[str, Any]) -> Path:
+    """Write the ``report.html`` page of a packing through a generator.
+
+    Args:
+        run_dir: run directory with config.json.
+        summary: the contents of summary.json.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: a file cannot be read or written, or a library of the ``cli`` extra is not installed.
+    """
+    config = read_json(run_dir / CONFIG)
+    page = render_page(
+        "through.html.j2",
+        s=plain_json(summary),
+        config={name: value for name, value in config.items() if name != "command"},
+        command=config.get("command"),
+        figures=both_sizes({"rounds": lambda size: rounds_plot(summary["rounds"], size=size)}),
+        run_name=run_dir.resolve().name,
+    )
+    atomic_write_text(run_dir / REPORT, page)
+    return run_dir / REPORT
