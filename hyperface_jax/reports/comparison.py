@@ -31,15 +31,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     Groups = Mapping[str, Mapping[str, Any]]
 
 _ACCURACY = "accuracy/"
 _COSINES = {
-    "max_cosine": "largest",
-    "mean_nearest_cosine": "mean to the nearest other",
-    "gallery_mean_cosine": "mean to the gallery",
+    "max_cosine": "Largest\ncosine",
+    "mean_nearest_cosine": "Mean to the\nnearest other",
+    "gallery_mean_cosine": "Mean to\nthe gallery",
 }
 _WIDTH = 0.6
 """Share of the distance of two groups of dots that the dots of one take."""
@@ -69,6 +70,17 @@ def dots_plot(
     """
     figure = new_plot(theme, size)
     axes = figure.subplots()
+    _draw_dots(axes, groups, list(names), scale, theme)
+    is_narrow = size[0] < WIDE[0]
+    axes.set_xticks(range(len(names)), [_broken(name, is_narrow) for name in names.values()])
+    set_title(axes, title, theme)
+    legend(figure, theme)
+    return figure
+
+
+def _draw_dots(
+    axes: Axes, groups: Groups, names: Sequence[str], scale: float, theme: Theme
+) -> None:
     styles = line_styles(len(groups), theme)
     for i, ((label, group), style) in enumerate(zip(groups.items(), styles, strict=True)):
         means = [scale * group["mean"][name] for name in names]
@@ -86,10 +98,34 @@ def dots_plot(
             label=f"{plain_text(label)} ({group['num_runs']})",
         )
     style_axes(axes, theme)
-    is_narrow = size[0] < WIDE[0]
-    axes.set_xticks(range(len(names)), [_broken(name, is_narrow) for name in names.values()])
     axes.set_xlim(-0.5, len(names) - 0.5)
-    set_title(axes, title, theme)
+
+
+def panels_plot(
+    groups: Groups,
+    names: Mapping[str, str],
+    *,
+    theme: Theme = LIGHT,
+    size: tuple[float, float] = WIDE,
+) -> Figure:
+    """Draw figures of several labels as dots, each figure in a panel with an axis of its own.
+
+    Args:
+        groups: as for :func:`dots_plot`.
+        names: title of the panel of each figure, by its name.
+        theme: colors of the figure.
+        size: width and height, in inches.
+
+    Returns:
+        A figure outside of matplotlib's global state.
+    """
+    figure = new_plot(theme, size)
+    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    for axes, (name, title) in zip(panels, names.items(), strict=True):
+        _draw_dots(axes, groups, [name], 1.0, theme)
+        axes.set_xticks([])
+        axes.yaxis.get_major_locator().set_params(nbins=6)
+        set_title(axes, title, theme)
     legend(figure, theme)
     return figure
 
@@ -179,7 +215,7 @@ def _pack_figures(summary: Mapping[str, Any], drawn: Mapping[str, Any]) -> dict[
     }
     marks = summary["thresholds"]
     return {
-        "dots": lambda size: dots_plot(groups, names, "Cosines of identities", size=size),
+        "dots": lambda size: panels_plot(groups, names, size=size),
         "nearest": lambda size: nearest_plot(drawn["edges"], drawn["shares"], marks, size=size),
     }
 

@@ -37,10 +37,23 @@ def write_evaluation_report(folder: Path, summary: Mapping[str, Any]) -> Path:
         "det": lambda size: det_plot(results, size=size),
     }
     draw |= {f"scores-{i}": _scores(name, row) for i, (name, row) in enumerate(results.items())}
-    page = render_page("evaluate.html.j2", s=summary, figures=one_size(draw, SMALL))
+    page = render_page(
+        "evaluate.html.j2",
+        s=summary,
+        fars=_rates_told(results),
+        figures=one_size(draw, SMALL),
+    )
     atomic_write_text(folder / REPORT, page)
     return folder / REPORT
 
 
 def _scores(name: str, result: Mapping[str, Any]) -> Draw:
     return lambda size: score_histogram(result, title=name, size=size)
+
+
+def _rates_told(results: Mapping[str, Any]) -> list[str]:
+    """Return the false accept rates for which any benchmark has enough impostor pairs."""
+    told = (
+        far for row in results.values() for far, tar in row["tar_at_far"].items() if tar is not None
+    )
+    return list(dict.fromkeys(told))

@@ -1,3 +1,4 @@
+import re
 from itertools import combinations
 
 import numpy as np
@@ -7,6 +8,7 @@ from scipy.special import ndtri
 from hyperface_jax.errors import InputError
 from hyperface_jax.evaluation import separation, verify_scores
 from hyperface_jax.io.files import atomic_write_json
+from hyperface_jax.reports.evaluation import write_evaluation_report
 from hyperface_jax.reports.style import DARK, LIGHT, line_styles
 from hyperface_jax.reports.verification import (
     det_plot,
@@ -203,3 +205,27 @@ def test_scores_that_are_all_alike_are_drawn(tmp_path, noise):
     assert sum(plain["histogram"]["genuine"]) == 20
     atomic_write_json(tmp_path / "result.json", plain)
     assert len(write_verification_report(tmp_path, {"lfw": plain})) == 3
+
+
+def test_the_page_shows_the_benchmarks_and_only_rates_that_one_of_them_can_tell(tmp_path, results):
+    summary = {
+        "model": "<model>",
+        "model_sha256": "0",
+        "color": "rgb",
+        "image_size": 112,
+        "embedding_dim": 512,
+        "is_flip_fused": True,
+        "benchmarks": {name: {"num_pairs": 2000, **row} for name, row in results.items()},
+        "mean": {"accuracy": 0.8},
+        "device": "cpu",
+        "versions": {},
+    }
+    page = write_evaluation_report(tmp_path, summary).read_text()
+    assert page.count("<svg") == 4
+    assert "&lt;model&gt;" in page
+    assert "<model>" not in page
+    assert f"{100 * results['lfw']['accuracy']:.3f} %" in page
+    told = {far for row in results.values() for far, tar in row["tar_at_far"].items() if tar}
+    heads = set(re.findall(r"<td>TAR@([^<]+)</td>", page))
+    assert told <= heads < results["lfw"]["tar_at_far"].keys()
+    assert "src=" not in page
