@@ -4,6 +4,7 @@ It works on arrays of embeddings and knows no images. It may import the layers u
 :mod:`hyperface_jax.faces` and the layers above it, such as :mod:`hyperface_jax.runs`, may import it.
 """
 
+from hyperface_jax.evaluation.certificates import Certificate, certify
 from hyperface_jax.evaluation.curves import Det, Roc, det_points
 from hyperface_jax.evaluation.exhaustive import AllPairs, all_pairs
 from hyperface_jax.evaluation.neighbors import (
@@ -37,6 +38,7 @@ from hyperface_jax.evaluation.verification import (
 
 __all__ = [
     "AllPairs",
+    "Certificate",
     "ClosestPairs",
     "Det",
     "Diversity",
@@ -50,6 +52,7 @@ __all__ = [
     "Templates",
     "Verification",
     "all_pairs",
+    "certify",
     "det_points",
     "diversity",
     "flip_fused",

@@ -25,6 +25,7 @@ from hyperface_jax.runs.support.watch import QUIET, Watch
 if TYPE_CHECKING:
     import numpy as np
 
+    from hyperface_jax.evaluation.certificates import Certificate
     from hyperface_jax.evaluation.variety import Diversity as Figures
     from hyperface_jax.io.embedding_sets import EmbeddingSet
 
@@ -53,6 +54,9 @@ class Diversity:
     threshold: tuple[float, ...] = option((), group="report")
     """Additional cosine thresholds above which a gallery row counts as covered. 0.3, 0.4, 0.5, 0.6 and
     0.7 are always reported."""
+    certify: float | None = option(None, group="report", metavar="COSINE")
+    """Verification threshold, a cosine: report which pairs of identities it tells apart whatever images
+    of theirs are compared."""
     seed: int = 0
     """Random seed for choosing the rows that form the impostor pairs."""
     devices: int | None = option(None, group="machine")
@@ -77,7 +81,9 @@ def diversity(config: Diversity, *, watch: Watch = QUIET) -> Result:
     thresholds = check_settings(config)
     task = _open_task(config)
     make_folder(config.out)
-    return _write_results(config, task, _measured(config, task, watch), thresholds)
+    figures = _measured(config, task, watch)
+    certificate = _certified(config, task, figures, watch)
+    return _write_results(config, task, figures, thresholds, certificate)
 
 
 class _Task(NamedTuple):
@@ -97,7 +103,12 @@ def check_settings(config: Diversity) -> list[float]:
     Raises:
         InputError: a setting cannot work.
     """
-    require(config, [("seed", config.seed >= 0, "at least 0")])
+    is_cosine = config.certify is None or -1 <= config.certify <= 1
+    checks = [
+        ("seed", config.seed >= 0, "at least 0"),
+        ("certify", is_cosine, "a cosine, from -1 to 1"),
+    ]
+    require(config, checks)
     check_folder(config.out, VERB)
     return all_thresholds(config.threshold)
 
@@ -132,8 +143,25 @@ def _measured(config: Diversity, task: _Task, watch: Watch) -> Figures:
         )
 
 
+def _certified(
+    config: Diversity, task: _Task, figures: Figures, watch: Watch
+) -> Certificate | None:
+    from hyperface_jax.evaluation.certificates import certify
+
+    threshold = config.certify
+    if threshold is None:
+        return None
+    with watch.progress("certifying", "rows", task.x.shape[0]) as update:
+        classes = figures.classes
+        return certify(task.x, task.labels, classes, threshold=threshold, progress=update)
+
+
 def _write_results(
-    config: Diversity, task: _Task, figures: Figures, thresholds: list[float]
+    config: Diversity,
+    task: _Task,
+    figures: Figures,
+    thresholds: list[float],
+    certificate: Certificate | None,
 ) -> Result:
     """Write the arrays, then the report, and the figures last."""
     from hyperface_jax.reports.diversity import write_diversity_report
@@ -144,6 +172,7 @@ def _write_results(
         labels=classes.labels,
         num_images=classes.sizes,
         resultant=classes.resultant,
+        **({} if certificate is None else {"radius": certificate.radii}),
         nearest_cosine=classes.nearest_cosine,
         embeddings=classes.centers,
     )
@@ -154,6 +183,7 @@ def _write_results(
         "gallery": None if task.gallery is None else describe(task.gallery),
         "diversity": figures.summary(thresholds),
         "pairs": figures.pairs.summary(),
+        "certificate": None if certificate is None else certificate.summary(),
     }
     page = write_diversity_report(config.out, summary)
     atomic_write_json(config.out / SUMMARY, summary)
@@ -173,5 +203,19 @@ def _in_words(summary: dict[str, Any]) -> list[str]:
         f"Vendi score {found['vendi_identities']:.1f} of the identities, "
         f"{found['vendi_images']:.1f} of the images; mean resultant length "
         f"{found['resultant']['mean']:.4f}",
+        *_certificate_in_words(summary["certificate"]),
         *(f"  gallery within {row['threshold']:g}: {100 * row['share']:.2f} %" for row in covered),
+    ]
+
+
+def _certificate_in_words(told: dict[str, Any] | None) -> list[str]:
+    if told is None:
+        return []
+    radius, worst = told["radius_degrees"], told["worst"][0]
+    one, other = (one_line(label) for label in worst["identities"])
+    return [
+        f"certified at cosine {told['threshold']:g}: {told['num_certified']} of "
+        f"{told['num_pairs']} pairs of identities; radius {radius['median']:.1f}° in the median, "
+        f"{radius['max']:.1f}° at most; the worst pair is {one} and {other}, "
+        f"{worst['margin_degrees']:.1f}°"
     ]

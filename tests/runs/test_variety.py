@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hyperface_jax import runs
-from hyperface_jax.evaluation import diversity
+from hyperface_jax.evaluation import certify, diversity
 from hyperface_jax.io.files import read_json
 
 pytest.importorskip("matplotlib")
@@ -47,6 +47,19 @@ def test_a_result_is_what_the_folder_holds(world, capsys):
     assert "".join(capsys.readouterr()) == ""
 
 
+def test_a_certificate_is_reported_where_it_is_asked_for(world):
+    faces, labels, _ = world
+    result = runs.diversity(settings(certify=0.5))
+    expected = certify(faces, labels, diversity(faces, labels).classes, threshold=0.5)
+    told = result.summary["certificate"]
+    assert (told["num_pairs"], told["num_certified"]) == (66, expected.num_certified)
+    assert told["worst"][0]["identities"] == expected.labels[expected.worst[0]].tolist()
+    assert f"certified at cosine 0.5: {expected.num_certified} of 66 pairs" in result.text
+    with np.load("out/identities.npz") as stored:
+        np.testing.assert_allclose(stored["radius"], expected.radii, atol=1e-6)
+    assert runs.diversity(settings()).summary["certificate"] is None
+
+
 def test_no_gallery_and_a_set_that_was_measured_before(world):
     first = runs.diversity(settings(gallery=None))
     assert "gallery" not in first.text
@@ -57,6 +70,7 @@ def test_no_gallery_and_a_set_that_was_measured_before(world):
     ("changes", "culprit"),
     [
         ({"seed": -1}, "`seed=-1`: must be at least 0"),
+        ({"certify": 2.0}, "`certify=2.0`: must be a cosine"),
         ({"threshold": (2.0,)}, "`threshold=2.0`: must be a cosine"),
         ({"embeddings": Path("gallery.npy")}, "tells no identities; give them as `labels`"),
         ({"labels": Path("alone.npy")}, "alone.npy: labels: identities: 60"),
