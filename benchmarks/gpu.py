@@ -18,6 +18,7 @@ drawing   images a second of a UNet and a decoder of Arc2Face's shapes, with ran
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import time
 from collections.abc import Callable
@@ -71,7 +72,7 @@ TOY = Sizes(
     mid=(80, 6),
     large=120,
     large_steps=5,
-    training=("iresnet_nano", 16, 2),
+    training=("iresnet_nano", 32, 2),
     drawing=(8, 1, (32, 64)),
     drawing_steps=2,
 )
@@ -230,10 +231,10 @@ def _product_rate(sizes: Sizes, precision: Precision) -> float:
 def _target(sizes: Sizes, most_seconds: float) -> list[Row]:
     del most_seconds
     n, steps, target = sizes.target
-    return [
-        _timed_run(n, sizes.dim, Annealed(num_steps=steps, **settings), target)
-        for settings in ({}, {"coarse_steps": 0}, {"coarse_steps": 0, "precision": "float32"})
-    ]
+    chosen = Annealed(num_steps=steps)
+    fine = replace(chosen, coarse_steps=0)
+    methods = chosen, fine, replace(fine, precision="float32")
+    return [_timed_run(n, sizes.dim, method, target) for method in methods]
 
 
 def _mid(sizes: Sizes, most_seconds: float) -> list[Row]:
@@ -346,8 +347,7 @@ def _drawing(sizes: Sizes, most_seconds: float) -> list[Row]:
 
 def _arc2face(side: int, channels: tuple[int, ...]) -> tuple[Any, Any]:
     """Return a random UNet and autoencoder; four levels are those of Stable Diffusion 1.5."""
-    import diffusers
-
+    diffusers: Any = importlib.import_module("diffusers")
     levels, is_tiny = len(channels), len(channels) < 4
     unet = diffusers.UNet2DConditionModel(
         sample_size=side,

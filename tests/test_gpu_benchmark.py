@@ -33,7 +33,10 @@ def gpu(monkeypatch):
     jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-@pytest.mark.parametrize("part", FIGURES)
+SLOW = {"training": pytest.mark.slow}
+
+
+@pytest.mark.parametrize("part", [pytest.param(p, marks=SLOW.get(p, ())) for p in FIGURES])
 def test_a_part_runs_in_small(gpu, part, tmp_path):
     if not all(map(find_spec, NEEDS.get(part, ()))):
         pytest.skip("needs an extra")
