@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
@@ -126,7 +126,10 @@ class ImageLmdb:
         return self.file[index][0]
 
 
-def open_images(path: StrPath) -> ImageFolder | ImageTar | ImageShards | ImageLmdb:
+Images: TypeAlias = ImageFolder | ImageTar | ImageShards | ImageLmdb
+
+
+def open_images(path: StrPath) -> Images:
     """List the images in a .tar file, an LMDB, a folder with its sub-folders, or shards in a folder.
 
     Args:
@@ -151,7 +154,7 @@ def open_images(path: StrPath) -> ImageFolder | ImageTar | ImageShards | ImageLm
     return images
 
 
-def _opened(path: Path) -> ImageFolder | ImageTar | ImageShards | ImageLmdb:
+def _opened(path: Path) -> Images:
     if is_lmdb(path):
         return _lmdb(path)
     return _folder_or_shards(path) if path.is_dir() else _tar(path)

@@ -154,7 +154,8 @@ def _pack_through(
                 force + weights["alpha"] * pull.force,
             )
         updates, state = optimizer.update(force, state, x)
-        return (within(optax.apply_updates(x, updates), centers, radius), state), found
+        moved: Any = optax.apply_updates(x, updates)
+        return (within(moved, centers, radius), state), found
 
     start = centers, optimizer.init(centers)
     (x, _), history = jax.lax.scan(move, start, jnp.arange(num_steps))

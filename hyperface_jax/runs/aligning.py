@@ -25,10 +25,8 @@ from hyperface_jax.runs.support.watch import QUIET, Watch
 
 if TYPE_CHECKING:
     from hyperface_jax.faces.alignment import AlignedFace
-    from hyperface_jax.faces.image_sets import ImageFolder, ImageLmdb, ImageTar
+    from hyperface_jax.faces.image_sets import Images
     from hyperface_jax.typing import Update
-
-    Images = ImageFolder | ImageTar | ImageLmdb
 
 _SUFFIX = ".png"
 

@@ -23,7 +23,7 @@ from hyperface_jax.runs.support.watch import QUIET, Watch
 
 if TYPE_CHECKING:
     from hyperface_jax.faces import Recognizer
-    from hyperface_jax.faces.image_sets import ImageFolder, ImageLmdb, ImageTar
+    from hyperface_jax.faces.image_sets import Images
 
 _MARK = "recognizer_sha256"
 """Name of the array that marks a file as written by this stage."""
@@ -147,7 +147,7 @@ def _write(config: Embed, extracted: Extracted, recognizer: Recognizer) -> None:
 
 def _warn(
     config: Embed,
-    image_set: ImageFolder | ImageTar | ImageLmdb,
+    image_set: Images,
     extracted: Extracted,
     watch: Watch,
 ) -> None:
