@@ -53,6 +53,7 @@ SIZE = Size(
 LARGE = replace(SIZE, gallery=8192, num_ids=1000, images_per_id=20)
 UNPACKED = {"steps": 0}
 FARTHEST = {"init": "farthest"}
+NEGATIVES = {"negatives": 0.5}
 REAL, FARTHEST_REAL = "real", "farthest-real"
 CROWD = 6000
 """Number of real persons among whom the farthest are chosen."""
@@ -135,6 +136,8 @@ def parts() -> dict[str, list[Entry]]:
                 packed,
                 paper_arm(SIZE),
                 Arm(name="through", packing=through(GENERATOR_NAME)),
+                Arm(name="unpacked-negatives", packing=UNPACKED, synthesis=NEGATIVES),
+                Arm(name="packed-negatives", synthesis=NEGATIVES),
             )
         ],
         "large": [

@@ -6,13 +6,21 @@ it.
 """
 
 from hyperface_jax.synthesis.conditions import Draws, Variation, draw
-from hyperface_jax.synthesis.generators import FunctionGenerator, Generator, import_generator
+from hyperface_jax.synthesis.generators import (
+    FunctionGenerator,
+    Generator,
+    GuidedGenerator,
+    import_generator,
+)
+from hyperface_jax.synthesis.negatives import Negatives
 from hyperface_jax.synthesis.rendering import Rendered, Renderer, render
 
 __all__ = [
     "Draws",
     "FunctionGenerator",
     "Generator",
+    "GuidedGenerator",
+    "Negatives",
     "Rendered",
     "Renderer",
     "Variation",

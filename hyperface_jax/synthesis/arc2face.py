@@ -17,7 +17,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -34,9 +34,12 @@ from hyperface_jax.synthesis.arc2face_prompt import (
     read_reference,
     unconditional_embedding,
 )
+from hyperface_jax.synthesis.negatives import branches, guide
 
 if TYPE_CHECKING:
     import torch
+
+    from hyperface_jax.synthesis.negatives import Negatives
 
 Scheduler = Literal["dpm", "ddim", "lcm"]
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -99,8 +102,15 @@ class Arc2FaceConfig:
             raise InputError(f"dtype={self.dtype!r}: must be {', '.join(_DTYPES)}")
 
 
+class _Unwanted(NamedTuple):
+    """The prompts that guidance leads away from, and the weight of the negatives among them."""
+
+    prompts: list[torch.Tensor]
+    weight: float
+
+
 class Arc2Face:
-    """A :class:`~hyperface_jax.synthesis.generators.Generator` that draws with Arc2Face.
+    """A :class:`~hyperface_jax.synthesis.generators.GuidedGenerator` that draws with Arc2Face.
 
     Args:
         config: locations of its parts, and settings for drawing.
@@ -133,9 +143,9 @@ class Arc2Face:
         self.image_size = self.noise_shape[1] * 2 ** (len(self._vae.config.block_out_channels) - 1)
         if config.lcm_lora:
             _merge_lora(self._unet, self._vae, files["lora"])
-        self._negative = None
+        self._nobody = None
         if config.guidance > 1:
-            self._negative = unconditional_embedding(self.tokenizer, self.encoder)
+            self._nobody = unconditional_embedding(self.tokenizer, self.encoder)
         self.digest = _digest(files, self._settings())
         self._place()
 
@@ -147,12 +157,21 @@ class Arc2Face:
         drawn = f"{config.scheduler}, {config.steps} steps, guidance {config.guidance:g}"
         return f"Arc2Face ({', '.join([drawn, *extras])})"
 
-    def __call__(self, conditions: np.ndarray, noise: np.ndarray, /) -> np.ndarray:
+    @property
+    def takes_negatives(self) -> bool:
+        """Whether guidance is on."""
+        return self._config.guidance > 1
+
+    def __call__(
+        self, conditions: np.ndarray, noise: np.ndarray, /, negatives: Negatives | None = None
+    ) -> np.ndarray:
         """Draw images.
 
         Args:
             conditions: unit embeddings, float32 ``[b, condition_dim]``.
             noise: standard normal latents, float32 ``[b, *noise_shape]``.
+            negatives: what guidance leads away from. A weight between 0 and 1 takes half as much time
+                again, as the UNet runs three times for an image and step instead of twice.
 
         Returns:
             uint8 RGB, ``[b, image_size, image_size, 3]``.
@@ -168,12 +187,18 @@ class Arc2Face:
                 f"conditions {conditions.shape} and noise {noise.shape}: this Arc2Face needs "
                 f"{expected[0]} and {expected[1]}"
             )
+        if negatives is not None and negatives.conditions.shape != expected[0]:
+            raise InputError(
+                f"negatives {negatives.conditions.shape}: this Arc2Face needs {expected[0]}"
+            )
         rows = np.ascontiguousarray(noise, np.float32)
         # Compiled modules may not save tensors that were made in inference mode.
         with torch.no_grad() if self._config.compile else torch.inference_mode():
             faces = self._tensor(conditions)
             prompts = prompt_embeddings(self.tokenizer, self.encoder, faces)
-            latents = self._denoise(prompts, self._tensor(rows), [_own_generator(r) for r in rows])
+            unwanted = self._unwanted(prompts, negatives)
+            generators = [_own_generator(r) for r in rows]
+            latents = self._denoise(prompts, unwanted, self._tensor(rows), generators)
             return self._decode(latents)
 
     def _load_encoder(self, files: dict[str, Path]) -> None:
@@ -218,30 +243,51 @@ class Arc2Face:
 
         return torch.from_numpy(np.array(array, np.float32)).to(self._device)
 
+    def _unwanted(self, prompts: torch.Tensor, negatives: Negatives | None) -> _Unwanted:
+        """Return the prompts that guidance leads away from; none if it is off."""
+        if self._nobody is None:
+            return _Unwanted([], 0.0)
+        nobody = self._nobody.expand_as(prompts)
+        if negatives is None or negatives.weight == 0:
+            return _Unwanted([nobody], 0.0)
+        faces = self._tensor(negatives.conditions)
+        others = prompt_embeddings(self.tokenizer, self.encoder, faces)
+        return _Unwanted(branches(nobody, others, negatives.weight), negatives.weight)
+
     def _denoise(
-        self, prompts: torch.Tensor, latents: torch.Tensor, generators: list[torch.Generator]
+        self,
+        prompts: torch.Tensor,
+        unwanted: _Unwanted,
+        latents: torch.Tensor,
+        generators: list[torch.Generator],
     ) -> torch.Tensor:
         scheduler = self._scheduler
         scheduler.set_timesteps(self._config.steps, device=self._device)
         latents = latents * scheduler.init_noise_sigma
         for step in scheduler.timesteps:
-            noise = self._predict(scheduler.scale_model_input(latents, step), step, prompts)
+            scaled = scheduler.scale_model_input(latents, step)
+            noise = self._predict(scaled, step, prompts, unwanted)
             latents, *_ = scheduler.step(
                 noise, step, latents, generator=generators, return_dict=False
             )
         return latents
 
     def _predict(
-        self, latents: torch.Tensor, step: torch.Tensor, prompts: torch.Tensor
+        self,
+        latents: torch.Tensor,
+        step: torch.Tensor,
+        prompts: torch.Tensor,
+        unwanted: _Unwanted,
     ) -> torch.Tensor:
         """Predict the noise in the latents, with guidance if it is on."""
         import torch
 
-        if self._negative is None:
+        if not unwanted.prompts:
             return self._run_unet(latents, step, prompts)
-        both = torch.cat([self._negative.expand_as(prompts), prompts])
-        without, within = self._run_unet(torch.cat([latents] * 2), step, both).chunk(2)
-        return without + self._config.guidance * (within - without)
+        every = [*unwanted.prompts, prompts]
+        num = len(every)
+        noises = self._run_unet(torch.cat([latents] * num), step, torch.cat(every)).chunk(num)
+        return guide(noises, guidance=self._config.guidance, weight=unwanted.weight)
 
     def _run_unet(self, latents: Any, step: Any, prompts: Any) -> torch.Tensor:
         latents, prompts = latents.to(self._dtype), prompts.to(self._dtype)

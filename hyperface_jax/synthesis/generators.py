@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import one_line
+
+if TYPE_CHECKING:
+    from hyperface_jax.synthesis.negatives import Negatives
 
 
 class Generator(Protocol):
@@ -56,6 +59,52 @@ class Generator(Protocol):
             difference of one gray level.
         """
         ...
+
+
+class GuidedGenerator(Generator, Protocol):
+    """A generator whose guidance can lead away from another identity."""
+
+    @property
+    def takes_negatives(self) -> bool:
+        """Whether guidance is on, without which negatives would change nothing."""
+        ...
+
+    def __call__(
+        self, conditions: np.ndarray, noise: np.ndarray, /, negatives: Negatives | None = None
+    ) -> np.ndarray:
+        """Draw images, as :class:`Generator` says.
+
+        Args:
+            conditions: unit embeddings, float32 ``[b, d]`` with any b of at least 1.
+            noise: standard normal noise, float32 ``[b, *noise_shape]``.
+            negatives: what guidance leads away from; None, or a weight of 0, changes no image.
+
+        Returns:
+            uint8 RGB, ``[b, image_size, image_size, 3]``. Image i depends only on row i, up to a
+            difference of one gray level.
+        """
+        ...
+
+
+def guided(generator: Generator) -> GuidedGenerator:
+    """Return the generator itself, as one that takes negatives.
+
+    Raises:
+        InputError: it takes none, or its guidance is off.
+    """
+    takes = getattr(generator, "takes_negatives", None)
+    name = one_line(generator.name)
+    if takes is None:
+        raise InputError(
+            f"`negatives`: generator {name} takes none; leave them out, or use one with guidance, such "
+            "as Arc2Face (see hyperface_jax.synthesis.generators.GuidedGenerator)"
+        )
+    if not takes:
+        raise InputError(
+            f"`negatives`: change nothing, because the guidance of generator {name} is off; leave them "
+            "out, or turn it on"
+        )
+    return cast("GuidedGenerator", generator)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,11 +14,13 @@ import numpy as np
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.images import is_flat
 from hyperface_jax.synthesis.conditions import Draws, Variation, draw
+from hyperface_jax.synthesis.generators import guided
 
 if TYPE_CHECKING:
     import jax
 
     from hyperface_jax.synthesis.generators import Generator
+    from hyperface_jax.synthesis.negatives import Negatives
 
 Crop = Callable[[np.ndarray], "np.ndarray | None"]
 """Crops the face from an image, uint8 ``[h, w, 3]``; returns None if there is none."""
@@ -90,7 +92,12 @@ class Rendered(NamedTuple):
 
 
 def render(
-    renderer: Renderer, embeddings: np.ndarray, identities: np.ndarray, samples: np.ndarray
+    renderer: Renderer,
+    embeddings: np.ndarray,
+    identities: np.ndarray,
+    samples: np.ndarray,
+    *,
+    negatives: Negatives | None = None,
 ) -> list[Rendered]:
     """Draw a batch of images, with up to ``max_attempts`` attempts at each.
 
@@ -99,19 +106,22 @@ def render(
         embeddings: target of each image, unit rows ``[b, d]``.
         identities: number of each image's identity, ``[b]``.
         samples: number of each image within its identity, ``[b]``.
+        negatives: what guidance leads each image away from; requires a
+            :class:`~hyperface_jax.synthesis.generators.GuidedGenerator`.
 
     Returns:
         The images in the requested order.
 
     Raises:
-        InputError: the generator returns an array of the wrong type or shape, or the recognizer's
-            embeddings have another dimension than the targets.
+        InputError: the generator takes no negatives or returns an array of the wrong type or shape, or
+            the recognizer's embeddings have another dimension than the targets.
     """
     results: list[Any] = [None] * len(identities)
     pending = np.arange(len(identities))
     for attempt in range(renderer.max_attempts):
         rows = embeddings[pending], identities[pending], samples[pending]
-        for place, result in zip(pending, _attempt(renderer, *rows, attempt), strict=True):
+        away = None if negatives is None else negatives.of(pending)
+        for place, result in zip(pending, _attempt(renderer, *rows, attempt, away), strict=True):
             results[place] = result
         pending = np.array([i for i in pending if not results[i].is_kept], int)
         if not len(pending):
@@ -125,6 +135,7 @@ def _attempt(
     identities: np.ndarray,
     samples: np.ndarray,
     attempt: int,
+    negatives: Negatives | None,
 ) -> list[Rendered]:
     draws = draw(
         renderer.key,
@@ -135,7 +146,7 @@ def _attempt(
         noise_shape=tuple(renderer.generator.noise_shape),
         attempts=attempt,
     )
-    originals = _images(renderer.generator, draws)
+    originals = _images(renderer.generator, draws, negatives)
     crops = [renderer.crop(image) if renderer.crop else image for image in originals]
     flat = [
         is_flat(image) or (face is not None and is_flat(face))
@@ -160,8 +171,12 @@ def _attempt(
     ]
 
 
-def _images(generator: Generator, draws: Draws) -> np.ndarray:
-    images = np.asarray(generator(draws.conditions, draws.noise))
+def _images(generator: Generator, draws: Draws, negatives: Negatives | None) -> np.ndarray:
+    if negatives is None:
+        drawn = generator(draws.conditions, draws.noise)
+    else:
+        drawn = guided(generator)(draws.conditions, draws.noise, negatives=negatives)
+    images = np.asarray(drawn)
     shape = (len(draws.conditions), generator.image_size, generator.image_size, 3)
     if images.dtype != np.uint8 or images.shape != shape:
         raise InputError(

@@ -6,6 +6,7 @@ images/000000/0000.png          identity and sample, in format "folder"
 originals/                      images before cropping, in the same format, if they are kept
 manifest/shard-000000.parquet   one row per image; written last, so it marks a finished shard
 manifest.parquet                the rows of all shards, once every shard is finished
+neighbors.npy                   nearest other identity of each, if faces are led away from it
 .locks/                         one empty file per shard, never removed, for the kernel's locks
 
 Many workers share the folder. The lock of a shard keeps two workers from writing it at the same time. It

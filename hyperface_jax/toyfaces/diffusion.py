@@ -33,9 +33,11 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.embeddings import file_sha256
 from hyperface_jax.io.files import atomic_write_json, one_line, read_json
+from hyperface_jax.synthesis.negatives import branches, guide
 
 if TYPE_CHECKING:
     from hyperface_jax.io.files import StrPath
+    from hyperface_jax.synthesis import Negatives
 
 UNET, SETTINGS = "unet", "generator.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -121,7 +123,9 @@ def unfold(x: torch.Tensor) -> np.ndarray:
 
 
 class ToyGenerator:
-    """Draws toy faces from embeddings; see :class:`hyperface_jax.synthesis.generators.Generator`.
+    """Draws toy faces from embeddings.
+
+    It is a :class:`hyperface_jax.synthesis.generators.GuidedGenerator`.
 
     Args:
         unet: a trained network from :func:`make_unet`.
@@ -141,30 +145,48 @@ class ToyGenerator:
         settings = json.dumps(asdict(sampling), sort_keys=True)
         self.digest = hashlib.sha256(f"{digest} {settings}".encode()).hexdigest()
 
+    @property
+    def takes_negatives(self) -> bool:
+        """Whether guidance is on."""
+        return self._sampling.guidance != 1
+
     @torch.inference_mode()
-    def __call__(self, conditions: np.ndarray, noise: np.ndarray, /) -> np.ndarray:
+    def __call__(
+        self, conditions: np.ndarray, noise: np.ndarray, /, negatives: Negatives | None = None
+    ) -> np.ndarray:
         """Follow the velocity from noise to faces."""
         scheduler: Any = FlowMatchEulerDiscreteScheduler(num_train_timesteps=_NUM_TIMES)
         sigmas = np.linspace(1, 1 / self._sampling.steps, self._sampling.steps)
         scheduler.set_timesteps(sigmas=sigmas.tolist())
         x = torch.from_numpy(np.array(noise, np.float32))
         wanted = torch.from_numpy(np.array(conditions, np.float32))
+        weight, away = 0.0, None
+        if negatives is not None:
+            weight = negatives.weight
+            away = torch.from_numpy(np.array(negatives.conditions, np.float32))
+        unwanted = branches(torch.zeros_like(wanted), away, weight)
         for time in scheduler.timesteps:
             share = float(time) / _NUM_TIMES
-            change = (x - self._guided(x, share, wanted)) / share
+            change = (x - self._guided(x, share, wanted, unwanted, weight)) / share
             x = scheduler.step(change, time, x, return_dict=False)[0]
         return unfold(x)
 
-    def _guided(self, x: torch.Tensor, time: float, wanted: torch.Tensor) -> torch.Tensor:
+    def _guided(
+        self,
+        x: torch.Tensor,
+        time: float,
+        wanted: torch.Tensor,
+        unwanted: list[torch.Tensor],
+        weight: float,
+    ) -> torch.Tensor:
         guidance = self._sampling.guidance
-        times = torch.full((len(x),), time)
         if guidance == 1:
-            return predict(self._unet, x, times, wanted)
-        both = torch.cat([torch.zeros_like(wanted), wanted])
-        nobody, person = predict(
-            self._unet, torch.cat([x, x]), torch.cat([times, times]), both
-        ).chunk(2)
-        return nobody + guidance * (person - nobody)
+            return predict(self._unet, x, torch.full((len(x),), time), wanted)
+        conditions = [*unwanted, wanted]
+        num = len(conditions)
+        times = torch.full((num * len(x),), time)
+        faces = predict(self._unet, torch.cat([x] * num), times, torch.cat(conditions))
+        return guide(faces.chunk(num), guidance=guidance, weight=weight)
 
 
 def load_generator(path: StrPath) -> ToyGenerator:

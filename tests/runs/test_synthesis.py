@@ -13,7 +13,7 @@ import pytest
 from hyperface_jax import runs
 from hyperface_jax.runs.support.settings import command
 from hyperface_jax.sphere import sample_uniform
-from hyperface_jax.synthesis.manifest import read_manifest
+from hyperface_jax.synthesis.manifest import manifest_settings, read_manifest
 from hyperface_jax.synthesis.shards import locked
 
 SYNTHESIS = Path(__file__).parents[1] / "synthesis"
@@ -147,6 +147,94 @@ def test_a_data_set_of_an_earlier_version_goes_on(small, tmp_path):
     assert _content(tmp_path / "out") == before
 
 
+def _guided(monkeypatch):
+    """Return a guided generator, and the settings that draw with it."""
+    import fake_generator
+
+    generator = fake_generator.Guided()
+    monkeypatch.setattr(fake_generator, "GUIDED", generator)
+    return generator, {"generator": "fake_generator:GUIDED"}
+
+
+def test_faces_are_led_away_from_the_nearest_other_identity(small, tmp_path, monkeypatch):
+    generator, settings = _guided(monkeypatch)
+    config = small(**settings, negatives=0.5, num_ids=7, beta=0.0)
+    assert runs.synthesize(config).summary["is_complete"]
+    x = np.load(config.embeddings)[:7]
+    scores = x @ x.T - 2 * np.eye(7)
+    assert not np.array_equal(scores.argmax(1), (np.load(config.embeddings) @ x.T).argmax(1)[:7])
+    neighbors = np.load(tmp_path / "out" / "neighbors.npy")
+    np.testing.assert_array_equal(neighbors, scores.argmax(axis=1))
+    seen = set()
+    for conditions, negatives in zip(generator.conditions, generator.calls, strict=True):
+        own = (conditions @ x.T).argmax(axis=1)
+        seen |= set(own.tolist())
+        np.testing.assert_array_equal(negatives.conditions, x[neighbors[own]])
+        assert negatives.weight == 0.5
+    assert seen == set(range(7))
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["negatives"] == 0.5
+    assert manifest_settings(tmp_path / "out")["negatives"] == 0.5
+    assert '"negatives": 0.5' in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_images_with_negatives_depend_on_no_batch_and_no_interruption(small, tmp_path, monkeypatch):
+    from hyperface_jax.runs.synthesis import neighbors
+
+    _, settings = _guided(monkeypatch)
+    runs.synthesize(small(**settings, negatives=1.0))
+    whole = _content(tmp_path / "out")
+    runs.synthesize(small(**settings, negatives=1.0, batch_size=7, out=tmp_path / "other"))
+    assert _content(tmp_path / "other") == whole
+    runs.synthesize(small(**settings, out=tmp_path / "plain"))
+    assert _content(tmp_path / "plain") != whole
+    # A machine that rounds differently reads which neighbors the data set began with.
+    monkeypatch.setattr(neighbors, "nearest_identities", lambda points: np.zeros(9, np.int64))
+    (tmp_path / "out" / "manifest" / "shard-000002.parquet").unlink()
+    runs.synthesize(small(**settings, negatives=1.0))
+    assert _content(tmp_path / "out") == whole
+
+
+def test_negatives_are_a_setting_of_the_data_set(small, tmp_path, monkeypatch):
+    _, settings = _guided(monkeypatch)
+    runs.synthesize(small(**settings))
+    path = tmp_path / "out" / "dataset.json"
+    record = json.loads(path.read_text())
+    assert not (tmp_path / "out" / "neighbors.npy").exists()
+    with pytest.raises(runs.InputError, match=r"negatives \(None there, 0.5 now\)"):
+        runs.synthesize(small(**settings, negatives=0.5))
+    del record["negatives"]
+    path.write_text(json.dumps(record))
+    (tmp_path / "out" / "manifest" / "shard-000002.parquet").unlink()
+    assert runs.synthesize(small(**settings)).summary["is_complete"]
+
+
+@pytest.mark.parametrize("content", [b"text", np.zeros(8, np.int64), np.full(9, 9)])
+def test_damaged_neighbors_are_named(small, tmp_path, monkeypatch, content):
+    _, settings = _guided(monkeypatch)
+    config = small(**settings, negatives=0.5)
+    runs.synthesize(config)
+    path = tmp_path / "out" / "neighbors.npy"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content)
+    (tmp_path / "out" / "manifest" / "shard-000002.parquet").unlink()
+    with pytest.raises(runs.InputError, match=r"neighbors.npy: not the neighbors of 9 identities"):
+        runs.synthesize(config)
+    path.unlink()
+    assert runs.synthesize(config).summary["is_complete"]
+
+
+@pytest.mark.parametrize("options", [{"guidance": 1.0}, {"lcm_lora": Path("lora")}])
+def test_negatives_without_guidance_are_refused_before_a_model_is_read(small, tmp_path, options):
+    (tmp_path / "model").mkdir()
+    config = small(
+        generator=str(tmp_path / "model"), negatives=0.5, arc2face=runs.Arc2FaceOptions(**options)
+    )
+    with pytest.raises(runs.InputError, match=r"`negatives=0.5`: change nothing with `guidance=1`"):
+        runs.synthesize(config)
+
+
 def test_the_british_spelling_of_a_crop_is_accepted(small):
     assert small(crop="centre") == small(crop="center")
 
@@ -206,6 +294,12 @@ def test_a_recognizer_measures_the_faces(small, tmp_path, monkeypatch):
         ({"images_per_id": 0}, "`images_per_id=0`: must be 1 or more"),
         ({"num_ids": 10}, "`num_ids=10`: .* holds 9 embeddings"),
         ({"quality": 0}, "`quality=0`: must be between 1 and 100"),
+        ({"negatives": 1.5}, "`negatives=1.5`: must be between 0 and 1"),
+        (
+            {"negatives": 0.5},
+            "`negatives`: generator fake takes none; leave them out, or use one with",
+        ),
+        ({"negatives": 0.5, "num_ids": 1}, "`negatives=0.5`: a single identity has no neighbor"),
         ({"seed": 2**63}, "`seed=9223372036854775808`: must be"),
         ({"min_target_cosine": 0.5}, "`min_target_cosine` needs `recognizer`"),
         ({"color": "bgr"}, "`color=bgr`: is that of `recognizer`"),

@@ -35,3 +35,24 @@ def make(name="fake"):
 
 
 FAKE = make()
+
+
+class Guided:
+    """The fake generator with a guidance that subtracts a share of the negatives from its images."""
+
+    name, digest = "fake guided", hashlib.sha256(b"guided").hexdigest()
+    condition_dim, noise_shape, image_size = DIM, (7,), SIZE
+
+    def __init__(self, *, takes_negatives=True):
+        self.takes_negatives = takes_negatives
+        self.conditions, self.calls = [], []
+
+    def __call__(self, conditions, noise, /, negatives=None):
+        self.conditions.append(conditions)
+        self.calls.append(negatives)
+        if negatives is not None:
+            conditions = conditions - 0.2 * negatives.weight * negatives.conditions
+        return paint(conditions, noise)
+
+
+GUIDED = Guided()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.synthesis import Negatives
 from hyperface_jax.synthesis.arc2face import Arc2Face, Arc2FaceConfig
 from hyperface_jax.synthesis.arc2face_prompt import (
     check_encoder,
@@ -207,6 +208,94 @@ def test_images_are_those_of_the_pipeline_of_diffusers(folder, scheduler, kind, 
         output_type="np",
     ).images
     assert off_by(model(conditions, noise), np.rint(images * 255)) <= 1
+
+
+def unet_batches(monkeypatch):
+    """Return a list that receives the batch size of each call of a UNet."""
+    seen = []
+    forward = diffusers.UNet2DConditionModel.forward
+
+    def spy(self, x, *args, **kwargs):
+        seen.append(len(x))
+        return forward(self, x, *args, **kwargs)
+
+    monkeypatch.setattr(diffusers.UNet2DConditionModel, "forward", spy)
+    return seen
+
+
+def denoised_by_hand(model, folder, conditions, noise, away):
+    """Denoise with DDIM and guidance away from prompts, a UNet call for each, in three steps."""
+    published = diffusers.PNDMScheduler.from_pretrained(str(folder), subfolder="scheduler")
+    scheduler = diffusers.DDIMScheduler.from_config(published.config)
+    scheduler.set_timesteps(3)
+    unet = diffusers.UNet2DConditionModel.from_pretrained(str(folder / "arc2face"))
+    vae = diffusers.AutoencoderKL.from_pretrained(str(folder / "vae"))
+    prompts = prompts_by_hand(model.encoder, tokens_by_hand(folder), conditions).float()
+    x = torch.from_numpy(noise)
+    with torch.inference_mode():
+        for step in scheduler.timesteps:
+            wanted, unwanted = (unet(x, step, rows).sample for rows in (prompts, away))
+            x = scheduler.step(unwanted + 3 * (wanted - unwanted), step, x).prev_sample
+        pixels = vae.decode(x / vae.config.scaling_factor).sample
+    return np.rint((pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy() * 255)
+
+
+def test_negatives_of_no_weight_change_no_bit(folder):
+    model = Arc2Face(config(folder, scheduler="ddim"))
+    conditions, noise = draws(3)
+    plain = model(conditions, noise)
+    empty = prompts_by_hand(model.encoder, tokens_by_hand(folder, ()), None).float()
+    by_hand = denoised_by_hand(model, folder, conditions, noise, empty.repeat(3, 1, 1))
+    assert off_by(plain, by_hand) <= 1
+    away = Negatives(conditions=conditions[::-1], weight=0)
+    np.testing.assert_array_equal(model(conditions, noise, negatives=away), plain)
+
+
+def test_negatives_of_full_weight_stand_where_nobody_stood(folder):
+    model = Arc2Face(config(folder, scheduler="ddim"))
+    assert model.takes_negatives
+    conditions, noise = draws(3)
+    away = Negatives(conditions=conditions[[1, 2, 0]], weight=1)
+    images = model(conditions, noise, negatives=away)
+    others = prompts_by_hand(model.encoder, tokens_by_hand(folder), away.conditions).float()
+    assert off_by(images, denoised_by_hand(model, folder, conditions, noise, others)) <= 1
+    assert off_by(images, model(conditions, noise)) > 3
+    for row in range(3):
+        own = np.array([row])
+        alone = model(conditions[own], noise[own], negatives=away.of(own))
+        assert off_by(alone, images[own]) <= 1
+
+
+def test_negatives_of_half_weight_are_mixed_with_nobody(folder, monkeypatch):
+    model = Arc2Face(config(folder, scheduler="ddim", steps=1))
+    # With one step and no decoder, the latents are linear in the weight.
+    monkeypatch.setattr(model, "_decode", lambda latents: latents.numpy())
+    conditions, noise = draws(3)
+    none, half, full = (
+        model(
+            conditions, noise, negatives=Negatives(conditions=conditions[[1, 2, 0]], weight=weight)
+        )
+        for weight in (0, 0.5, 1)
+    )
+    np.testing.assert_allclose(half, (none + full) / 2, atol=1e-4)
+    assert np.abs(none - full).max() > 1e-2
+
+
+@pytest.mark.parametrize(("weight", "num"), [(0.0, 2), (0.5, 3), (1.0, 2)])
+def test_a_branch_without_weight_is_not_evaluated(folder, monkeypatch, weight, num):
+    seen = unet_batches(monkeypatch)
+    conditions, noise = draws(2)
+    away = Negatives(conditions=conditions[::-1], weight=weight)
+    Arc2Face(config(folder))(conditions, noise, negatives=away)
+    assert seen == [2 * num] * 3
+
+
+def test_negatives_without_guidance_or_of_another_shape_are_not_taken(folder):
+    assert not Arc2Face(config(folder, guidance=1.0)).takes_negatives
+    conditions, noise = draws(2)
+    away = Negatives(conditions=conditions[:1], weight=0.5)
+    with pytest.raises(InputError, match=r"negatives \(1, 32\): this Arc2Face needs \(2, 32\)"):
+        Arc2Face(config(folder))(conditions, noise, negatives=away)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 from benchmarks.toy_models import generator
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.torch_files import read_state_dict, write_state_dict
-from hyperface_jax.synthesis import import_generator
+from hyperface_jax.synthesis import Negatives, import_generator
 from hyperface_jax.toyfaces.diffusion import (
     Sampling,
     ToyGenerator,
@@ -64,6 +64,85 @@ def test_without_guidance_the_condition_alone_is_followed(unet):
             x = x - (x - face) / time / 3
     plain = ToyGenerator(unet, Sampling(16, 8, 3, 1.0), "1")
     assert np.abs(plain(conditions, noise).astype(int) - unfold(x)).max() <= 1
+
+
+def _guided_by_hand(unet, noise, conditions, away, guidance=2.0):
+    """Repeat the sampling with guidance that leads away from ``away``, a UNet call for each."""
+    x = torch.from_numpy(noise)
+    with torch.inference_mode():
+        for time in (1, 2 / 3, 1 / 3):
+            times, text = torch.full((len(x),), time * 1000), torch.zeros(len(x), 1, 8)
+            wanted, unwanted = (
+                unet(
+                    x,
+                    times,
+                    encoder_hidden_states=text,
+                    class_labels=torch.from_numpy(rows) * 8**0.5,
+                ).sample
+                for rows in (conditions, away)
+            )
+            x = x - (x - unwanted - guidance * (wanted - unwanted)) / time / 3
+    return unfold(x)
+
+
+def test_negatives_of_no_weight_change_no_bit(unet):
+    model = ToyGenerator(unet, SAMPLING, "1")
+    conditions, noise = _inputs(4)
+    plain = model(conditions, noise)
+    assert np.abs(plain - _guided_by_hand(unet, noise, conditions, 0 * conditions)).max() <= 1
+    away = Negatives(conditions=conditions[::-1], weight=0)
+    np.testing.assert_array_equal(model(conditions, noise, negatives=away), plain)
+
+
+def test_negatives_of_full_weight_stand_where_nobody_stood(unet):
+    model = ToyGenerator(unet, SAMPLING, "1")
+    assert model.takes_negatives
+    conditions, noise = _inputs(4)
+    away = Negatives(conditions=conditions[::-1], weight=1)
+    images = model(conditions, noise, negatives=away).astype(int)
+    expected = _guided_by_hand(unet, noise, conditions, conditions[::-1].copy())
+    assert np.abs(images - expected).max() <= 1
+    assert np.abs(images - model(conditions, noise)).max() > 1
+    for row in range(4):
+        own = np.array([row])
+        alone = model(conditions[own], noise[own], negatives=away.of(own)).astype(int)
+        assert np.abs(alone - images[own]).max() <= 1
+
+
+def test_negatives_of_half_weight_are_mixed_with_nobody(unet):
+    # In a single step, images are linear in the weight until they are rounded and clipped.
+    model = ToyGenerator(unet, Sampling(16, 8, 1, 2.0), "1")
+    conditions, noise = _inputs(4)
+
+    def images(weight):
+        away = Negatives(conditions=conditions[::-1], weight=weight)
+        return model(conditions, noise, negatives=away).astype(float)
+
+    none, half, full = (images(weight) for weight in (0, 0.5, 1))
+    is_inside = np.all([(image > 0) & (image < 255) for image in (none, half, full)], axis=0)
+    assert is_inside.mean() > 0.5
+    assert np.abs(half - (none + full) / 2)[is_inside].max() <= 1
+    assert np.abs(none - full).max() > 3
+
+
+def test_negatives_without_guidance_are_not_taken(unet):
+    assert not ToyGenerator(unet, Sampling(16, 8, 3, 1.0), "1").takes_negatives
+
+
+@pytest.mark.parametrize(("weight", "num"), [(0.0, 2), (0.5, 3), (1.0, 2)])
+def test_a_branch_without_weight_is_not_evaluated(unet, monkeypatch, weight, num):
+    seen = []
+    forward = type(unet).forward
+
+    def spy(self, x, *args, **kwargs):
+        seen.append(len(x))
+        return forward(self, x, *args, **kwargs)
+
+    monkeypatch.setattr(type(unet), "forward", spy)
+    conditions, noise = _inputs(4)
+    away = Negatives(conditions=conditions[::-1], weight=weight)
+    ToyGenerator(unet, SAMPLING, "1")(conditions, noise, negatives=away)
+    assert seen == [4 * num] * 3
 
 
 def test_a_generator_comes_back_in_half_precision(unet, tmp_path):

@@ -16,6 +16,7 @@ from hyperface_jax.io.resampling import resize_linear
 from hyperface_jax.io.run_directory import EMBEDDINGS
 from hyperface_jax.runs.support.settings import changed
 from hyperface_jax.synthesis import Generator, Variation, import_generator
+from hyperface_jax.synthesis.generators import guided
 
 if TYPE_CHECKING:
     from hyperface_jax.faces import Recognizer
@@ -85,6 +86,10 @@ def _read_identities(config: Synthesize) -> Embeddings:
         raise InputError(
             f"`num_ids={config.num_ids}`: {one_line(path)} holds {found.num_points} embeddings"
         )
+    if config.negatives and (config.num_ids or found.num_points) < 2:
+        raise InputError(
+            f"`negatives={config.negatives:g}`: a single identity has no neighbor; draw 2 or more"
+        )
     return found
 
 
@@ -98,10 +103,17 @@ def _open_generator(config: Synthesize) -> Generator:
             )
         if given := next(iter(changed(config.arc2face)), None):
             raise InputError(f"`{given}`: only the folder of a model has this option")
-        return import_generator(config.generator)
+        generator = import_generator(config.generator)
+        return guided(generator) if config.negatives else generator
     from hyperface_jax.synthesis.arc2face import Arc2Face
 
-    return Arc2Face(_arc2face_config(config.arc2face, path))
+    settings = _arc2face_config(config.arc2face, path)
+    if config.negatives and settings.guidance <= 1:
+        raise InputError(
+            f"`negatives={config.negatives:g}`: change nothing with `guidance={settings.guidance:g}`, "
+            "which is off; leave them out, or give a `guidance` above 1"
+        )
+    return Arc2Face(settings)
 
 
 def _arc2face_config(options: Arc2FaceOptions, path: Path) -> Arc2FaceConfig:

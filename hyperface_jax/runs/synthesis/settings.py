@@ -72,6 +72,9 @@ class Synthesize:
     cap_share: float | None = option(None, group="images")
     """Share of the images that use min-cosine to draw their conditions; the other images use beta.
     Default: 1 if min-cosine is given."""
+    negatives: float = option(0.0, group="images", metavar="WEIGHT")
+    """How much guidance leads away from the nearest other identity, from 0 to 1. 0: only from faces of
+    nobody in particular, as usual. 1: only from that identity. Needs a generator with guidance."""
     crop: str = option("center", group="face", metavar="none|center|FILE")
     """How to cut out the face. none: keep the whole image. center: cut out the largest square. FILE: the
     .onnx file of an SCRFD detector, whose landmarks align the face."""
@@ -126,6 +129,7 @@ def _check_numbers(config: Synthesize) -> None:
     checks = [(name, getattr(config, name) >= 1, "1 or more") for name in counts]
     checks += [
         ("num_ids", config.num_ids is None or config.num_ids >= 1, "1 or more"),
+        ("negatives", 0 <= config.negatives <= 1, "between 0 and 1"),
         ("quality", 1 <= config.quality <= 100, "between 1 and 100"),
         ("seed", -(2**63) <= config.seed < 2**63, "between -2^63 and 2^63 - 1"),
     ]

@@ -9,6 +9,7 @@ from hyperface_jax.errors import Stopped
 from hyperface_jax.io.files import one_line
 from hyperface_jax.runs.support.result import Result
 from hyperface_jax.runs.support.watch import QUIET, Watch
+from hyperface_jax.runs.synthesis.neighbors import find_neighbors
 from hyperface_jax.runs.synthesis.parts import Parts, open_parts
 from hyperface_jax.runs.synthesis.results import write_results
 from hyperface_jax.runs.synthesis.settings import RENAMED, RESPELLED, Synthesize, check_settings
@@ -86,6 +87,8 @@ def make_data_set(config: Synthesize, parts: Parts) -> DataSet:
         "face_size": config.face_size if parts.crop else parts.generator.image_size,
         "min_target_cosine": config.min_target_cosine,
         "max_attempts": config.max_attempts,
+        # None is what data sets from before this setting have.
+        "negatives": config.negatives or None,
     }
     plan = ShardPlan(
         num_ids=num_ids, images_per_id=config.images_per_id, shard_size=config.shard_size
@@ -104,11 +107,12 @@ def _draw(
 ) -> ShardCounts:
     """Draw the shards of this worker, then those that other workers have left."""
     plan = data_set.plan
+    neighbors = find_neighbors(data_set, parts.embeddings, watch) if config.negatives else None
     left = [s for s in plan.shards_of(*worker) if not data_set.is_finished(s)]
     total = sum(map(plan.num_images_of, left))
     with (
         watch.progress("drawing faces", "images", total) as update,
-        Work(config, parts, update) as work,
+        Work(config, parts, update, neighbors) as work,
     ):
         return run_shards(
             data_set,

@@ -18,6 +18,7 @@ from hyperface_jax.runs.synthesis.results import all_flat
 from hyperface_jax.synthesis.faults import sketch
 from hyperface_jax.synthesis.fidelity import FACE_EMBEDDINGS
 from hyperface_jax.synthesis.manifest import ImageFigures
+from hyperface_jax.synthesis.negatives import Negatives
 from hyperface_jax.synthesis.rendering import Rendered, Renderer, render
 from hyperface_jax.synthesis.shards import shard_name
 
@@ -49,11 +50,14 @@ class Work:
         config: the settings.
         parts: the parts that the images are drawn with.
         update: called with the number of images drawn so far.
+        neighbors: number of the nearest other identity of each, ``[num_ids]``; None if faces are not
+            led away from it.
     """
 
     config: Synthesize
     parts: Parts
     update: Update
+    neighbors: np.ndarray | None = None
     _num_done: int = field(default=0, init=False)
     _num_flat: int = field(default=0, init=False)
 
@@ -98,10 +102,14 @@ class Work:
 
     def _batches(self, writer: ShardWriter) -> Iterator[list[Rendered]]:
         ids, samples = writer.images
-        points = self.parts.embeddings.points
+        points, neighbors = self.parts.embeddings.points, self.neighbors
         for start in range(0, len(ids), self.config.batch_size):
             rows = slice(start, start + self.config.batch_size)
-            yield render(self._renderer, points[ids[rows]], ids[rows], samples[rows])
+            own, away = ids[rows], None
+            if neighbors is not None:
+                others = points[neighbors[own]]
+                away = Negatives(conditions=others, weight=self.config.negatives)
+            yield render(self._renderer, points[own], own, samples[rows], negatives=away)
 
     def _submit(self, image: Rendered) -> _Encoded:
         if not image.is_kept or image.face is None:
