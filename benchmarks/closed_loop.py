@@ -24,7 +24,14 @@ import numpy as np
 
 from benchmarks.common import ROOT, about, console, read_own_result, write_result
 from hyperface_jax.io.files import read_json
-from hyperface_jax.runs.demonstration.arms import Arm, paper_arm, through
+from hyperface_jax.runs.demonstration.arms import (
+    FARTHEST_REAL,
+    OF_PERSONS,
+    REAL,
+    Arm,
+    paper_arm,
+    through,
+)
 from hyperface_jax.runs.demonstration.closed_loop import (
     PACKING,
     RECOGNITION,
@@ -49,14 +56,12 @@ SIZE = Size(
     pairs=800,
     test_ids=300,
     reference_ids=2000,
+    crowd=6000,
 )
 LARGE = replace(SIZE, gallery=8192, num_ids=1000, images_per_id=20)
 UNPACKED = {"steps": 0}
 FARTHEST = {"init": "farthest"}
 NEGATIVES = {"negatives": 0.5}
-REAL, FARTHEST_REAL = "real", "farthest-real"
-CROWD = 6000
-"""Number of real persons among whom the farthest are chosen."""
 
 
 @dataclass(frozen=True)
@@ -196,14 +201,15 @@ def _measure(entry: Entry, seed: int, work: Path) -> dict[str, Any]:
     """Take one arm through all stages, and return its figures."""
     # Imported late, as the tables of the documents need the names of the arms alone.
     from benchmarks import instrument
-    from hyperface_jax.runs.demonstration import stages
+    from hyperface_jax.runs.demonstration import real_persons, stages
 
     arm, size = entry.drawn_as or entry.arm, entry.size
     loop = ClosedLoop(work / f"{size.num_ids}-of-{size.gallery}-seed-{seed}", size, seed)
     watch = console()
     stages.make_gallery(loop, watch)
-    if arm.name in (REAL, FARTHEST_REAL):
-        data, figures = _real_persons(loop, is_far=arm.name == FARTHEST_REAL)
+    if arm.name in OF_PERSONS:
+        data = real_persons.real_images(loop, arm.name)
+        figures = _embedded(data, size.num_ids)
     else:
         stages.pack_arm(loop, arm, watch)
         stages.draw_arm(loop, arm, watch)
@@ -232,23 +238,6 @@ def _identities(loop: ClosedLoop, name: str) -> dict[str, Any]:
     }
 
 
-def _real_persons(loop: ClosedLoop, *, is_far: bool) -> tuple[Path, dict[str, Any]]:
-    """Draw images of real persons: the first ones, or those that are farthest apart of a crowd."""
-    from hyperface_jax.runs.demonstration.stages import persons
-    from hyperface_jax.toyfaces.population import sample_identities, split_key, write_folder
-
-    size, key = loop.size, split_key(loop.seed, "recognition")
-    rows = np.arange(size.num_ids)
-    if is_far:
-        rows = _farthest(persons(loop.seed, "recognition", CROWD, 2).directions(), size.num_ids)
-    path = loop.folder(RECOGNITION) / ("far-images" if is_far else "real-images")
-    if not path.exists():
-        latents = sample_identities(key, CROWD).latents[rows]
-        counts = [size.images_per_id] * size.num_ids
-        write_folder(path, latents, counts, key=key, preset="portrait")
-    return path, _embedded(path, size.num_ids)
-
-
 def _embedded(path: Path, num_ids: int) -> dict[str, Any]:
     """Return how far apart the persons of a folder are, and how alike the images of one are."""
     import jax.numpy as jnp
@@ -271,15 +260,6 @@ def _embedded(path: Path, num_ids: int) -> dict[str, Any]:
         "target_cosine": None,
         "within_cosine": float(jnp.mean(jnp.linalg.norm(means, axis=1))),
     }
-
-
-def _farthest(x: np.ndarray, num: int) -> np.ndarray:
-    """Choose rows far from each other, greedily."""
-    rows, nearest = [0], x @ x[0]
-    while len(rows) < num:
-        rows.append(int(np.argmin(nearest)))
-        nearest = np.maximum(nearest, x @ x[rows[-1]])
-    return np.array(rows)
 
 
 # What the documents show

@@ -76,15 +76,3 @@ def test_gains_are_differences_within_a_seed():
     assert rows["packed"]["within_cosine"] == {"mean": None, "error": None}
     found = closed_loop.difference({"arms": arms}, "packed", "unpacked")
     assert found["mean"] == pytest.approx(-0.015)
-
-
-def test_the_farthest_are_far_apart():
-    x = np.random.default_rng(0).standard_normal((300, 8))
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    rows = closed_loop._farthest(x, 20)
-    assert len(set(rows.tolist())) == 20
-
-    def nearest(rows):
-        return (x[rows] @ x[rows].T - 2 * np.eye(20)).max(axis=1).mean()
-
-    assert nearest(rows) < nearest(np.arange(20)) - 0.1

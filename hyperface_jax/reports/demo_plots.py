@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Size = tuple[float, float]
 
-_ARMS = ("packed", "paper", "real", "unpacked")
+_ARMS = ("packed", "paper", "real", "unpacked", "farthest-real")
 _STEP = 0.16
 """Distance of the dots of two arms, of the distance of two verification sets."""
 

@@ -20,7 +20,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -29,7 +29,7 @@ import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.claims import claim
-from hyperface_jax.io.files import one_line, writing
+from hyperface_jax.io.files import one_line, read_json, writing
 
 Format = Literal["webdataset", "folder"]
 
@@ -258,6 +258,23 @@ class DataSet:
         with writing(self.path):
             for folder in (*self.roots, self.path / "manifest"):
                 folder.mkdir(exist_ok=True)
+
+
+def read_data_set(path: Path) -> DataSet:
+    """Return the data set whose settings :meth:`DataSet.claim` wrote to a folder.
+
+    Raises:
+        InputError: the folder holds no such settings.
+    """
+    settings = read_json(path / SETTINGS)
+    try:
+        plan = ShardPlan(**{item.name: settings.pop(item.name) for item in fields(ShardPlan)})
+        own = {name: settings.pop(name) for name in ("format", "has_originals")}
+    except KeyError as error:
+        raise InputError(
+            f"{one_line(path / SETTINGS)}: no field {error}; give a folder of `hyperface synthesize`"
+        ) from error
+    return DataSet(path=path, plan=plan, settings=settings, **own)
 
 
 def shard_name(shard: int) -> str:

@@ -43,19 +43,20 @@ class PersonFaces(NamedTuple):
         return np.asarray(sphere.normalize(jnp.asarray(self.embeddings.mean(axis=1))))
 
 
-def random_faces(seed: int, indices: ArrayLike) -> np.ndarray:
+def random_faces(seed: int, indices: ArrayLike, *, size: int = SIZE) -> np.ndarray:
     """Draw one image of each of the given persons, who all have the role of the gallery.
 
     Args:
         seed: seed of the toy world.
         indices: numbers of the persons, ``[n]``.
+        size: height and width of the images, in pixels.
 
     Returns:
-        uint8 RGB images, ``[n, 32, 32, 3]``.
+        uint8 RGB images, ``[n, size, size, 3]``.
     """
     key, person = split_key(seed, "gallery"), np.asarray(indices)
     nuisance = image_nuisance(key, person, np.zeros_like(person), preset="easy")
-    return np.concatenate([*draw_batches(persons_at(key, person).latents, nuisance, size=SIZE)])
+    return np.concatenate([*draw_batches(persons_at(key, person).latents, nuisance, size=size)])
 
 
 def draw_persons(

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from contextlib import chdir, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +13,15 @@ import numpy as np
 import pytest
 
 from hyperface_jax import runs
-from hyperface_jax.runs.demonstration import pictures, stage, stages
-from hyperface_jax.runs.demonstration.arms import DRAWN, REAL, TRAINED, Arm
+from hyperface_jax.runs.demonstration import pictures, real_persons, stage, stages
+from hyperface_jax.runs.demonstration.arms import (
+    DRAWN,
+    FARTHEST_REAL,
+    OF_PERSONS,
+    REAL,
+    TRAINED,
+    Arm,
+)
 from hyperface_jax.runs.demonstration.closed_loop import (
     EVALUATION,
     GALLERY,
@@ -90,8 +98,8 @@ def take(loop, folder, way):
     if folder == GALLERY:
         stages.make_gallery(loop, QUIET)
     elif folder == RECOGNITION:
-        is_real = way == REAL
-        data = stages.real_images(loop) if is_real else stages.drawn_images(loop, way)
+        images_of = stages.real_images if way in OF_PERSONS else stages.drawn_images
+        data = images_of(loop, way)
         stages.train_arm(loop, way, data, QUIET)
     elif folder == EVALUATION:
         stages.make_sets(loop) if way == "sets" else stages.evaluate_arm(loop, way, QUIET)
@@ -269,7 +277,7 @@ def test_it_says_each_stage_its_commands_and_how_they_end(finished):
     assert "--num-ids 6" in said[place]
     assert "already finished" in said[place + 1]
     verbs = [text.split()[2] for text in said if text.startswith("$ ")]
-    assert verbs == ["pack"] * 4 + ["synthesize"] * 4 + ["train"] * 4
+    assert verbs == ["pack"] * 4 + ["synthesize"] * 4 + ["train"] * 5
 
 
 def test_every_file_of_every_stage_is_there(finished):
@@ -285,10 +293,23 @@ def test_the_report_shows_all_and_needs_nothing_else(finished):
     ):
         assert f"<h2>{i} · {title}" in page
     assert page.count("<svg") == 8
-    assert page.count('src="data:image/png;base64,') == page.count("<img") == 5
+    assert page.count('src="data:image/png;base64,') == page.count("<img") == 5 + 3 * 6
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
     assert "too small to tell the ways apart" in page
+    assert "docs/toy-world.md" in page
+
+
+def test_the_report_shows_the_pairs_that_are_closest(finished):
+    page = (finished.path / "report.html").read_text()
+    for way in ("unpacked", "packed"):
+        start = page.index(f'aria-label="The closest pairs of the {way} identities"')
+        shown = re.findall(r"<figcaption>(0\.\d+): identities (\d+) and (\d+)", page[start:])[:6]
+        cosines = [float(cosine) for cosine, *_ in shown]
+        assert cosines == sorted(cosines, reverse=True)
+        largest = finished.result.summary["synthesis"][way]["nearest_after_max"]
+        assert cosines[0] == pytest.approx(largest, abs=1e-3)
+        assert all(one != other for _, one, other in shown)
 
 
 def test_figures_are_those_of_the_stages(finished):
@@ -296,7 +317,12 @@ def test_figures_are_those_of_the_stages(finished):
     assert set(found["recognition"]) == set(TRAINED)
     for row in found["recognition"].values():
         assert set(row["accuracy"]) == set(SETS)
+        assert 0 <= row["eer"] <= 1
         assert row["mean_accuracy"] == pytest.approx(np.mean(list(row["accuracy"].values())))
+    folds = json.loads((finished.path / "5-evaluation/real/evaluation.json").read_text())
+    easy = folds["benchmarks"]["easy"]
+    error = found["recognition"]["real"]["accuracy_error"]["easy"]
+    assert error == pytest.approx(easy["accuracy_std"] / np.sqrt(len(easy["fold_accuracies"]) - 1))
     assert found["packing"]["keep-out"]["keep_out_violations"] == 0
     packed, unpacked = found["packing"]["packed"], found["packing"]["unpacked"]
     assert packed["mean_nearest_cosine"] < unpacked["mean_nearest_cosine"]
@@ -307,6 +333,40 @@ def test_figures_are_those_of_the_stages(finished):
 
 
 # Settings, arms and folders
+
+
+def test_the_farthest_are_far_apart():
+    x = np.random.default_rng(0).standard_normal((300, 8))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    rows = real_persons.farthest(x, 20)
+    assert len(set(rows.tolist())) == 20
+
+    def nearest(rows):
+        return (x[rows] @ x[rows].T - 2 * np.eye(20)).max(axis=1).mean()
+
+    assert nearest(rows) < nearest(np.arange(20)) - 0.1
+
+
+def test_the_farthest_real_persons_are_others_than_the_first(undisturbed):
+    loop = undisturbed.until(STEPS.index((RECOGNITION, FARTHEST_REAL)) + 1)
+    with chdir(undisturbed.folder):
+        folders = [stages.real_images(loop, way) for way in (REAL, FARTHEST_REAL)]
+        names = [sorted(path.relative_to(f) for path in f.glob("*/*.png")) for f in folders]
+        pictures_of = [[(f / name).read_bytes() for name in names[0]] for f in folders]
+    assert names[0] == names[1]
+    assert len(names[0]) == SMALL["num_ids"] * SMALL["images_per_id"]
+    # The first person is the first of both; the circumstances are the same for all.
+    count = SMALL["images_per_id"]
+    assert pictures_of[0][:count] == pictures_of[1][:count]
+    assert not set(pictures_of[0][count:]) & set(pictures_of[1][count:])
+
+
+@pytest.mark.parametrize(
+    ("num_ids", "crowd", "expected"),
+    [(6, None, 60), (1000, None, 6000), (9000, None, 9000), (200, 6000, 6000), (200, 50, 200)],
+)
+def test_a_crowd_is_ten_times_as_many_and_no_fewer_than_are_chosen(num_ids, crowd, expected):
+    assert replace(QUICK, num_ids=num_ids, crowd=crowd).num_crowd == expected
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.synthesis.shards import DataSet, ShardPlan, StagedFile, locked, rank_and_world
+from hyperface_jax.synthesis.shards import (
+    DataSet,
+    ShardPlan,
+    StagedFile,
+    locked,
+    rank_and_world,
+    read_data_set,
+)
 
 PLAN = ShardPlan(num_ids=5, images_per_id=3, shard_size=4)
 
@@ -22,6 +29,20 @@ def test_every_image_is_in_one_shard():
     ]
     assert pairs == [(i, j) for i in range(5) for j in range(3)]
     assert [PLAN.num_images_of(s) for s in range(PLAN.num_shards)] == [4, 4, 4, 3]
+
+
+def test_a_data_set_is_read_as_it_was_claimed(tmp_path):
+    data_set = _data_set(tmp_path)
+    data_set.claim()
+    assert read_data_set(tmp_path) == data_set
+
+
+def test_a_folder_of_something_else_is_no_data_set(tmp_path):
+    with pytest.raises(InputError, match=r"dataset\.json"):
+        read_data_set(tmp_path)
+    (tmp_path / "dataset.json").write_text('{"num_ids": 3}')
+    with pytest.raises(InputError, match=r"dataset\.json: no field 'images_per_id'; give a folder"):
+        read_data_set(tmp_path)
 
 
 @pytest.mark.parametrize("shard", [-1, 4])

@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from hyperface_jax.runs.demonstration.closed_loop import ClosedLoop
     from hyperface_jax.runs.demonstration.sizes import Size
 
-PACKED, PAPER, UNPACKED, REAL, KEEP_OUT = "packed", "paper", "unpacked", "real", "keep-out"
+PACKED, PAPER, UNPACKED, KEEP_OUT = "packed", "paper", "unpacked", "keep-out"
+REAL, FARTHEST_REAL = "real", "farthest-real"
 SYNTHETIC = (PACKED, PAPER, UNPACKED)
 """Arms that choose synthetic identities to train a recognizer on."""
-TRAINED = (*SYNTHETIC, REAL)
+OF_PERSONS = (REAL, FARTHEST_REAL)
+"""Arms of real persons: at random, and the farthest of a crowd."""
+TRAINED = (*SYNTHETIC, *OF_PERSONS)
 DRAWN = (*SYNTHETIC, KEEP_OUT)
 
 

@@ -23,6 +23,7 @@ from hyperface_jax.runs.demonstration.results import gather, training_curve
 
 if TYPE_CHECKING:
     from hyperface_jax.runs.demonstration.closed_loop import ClosedLoop
+    from hyperface_jax.runs.synthesis.pictures import Shown
 
 REPORT, RESULTS, PERSONS = "report.html", "results.json", "persons.png"
 
@@ -43,7 +44,7 @@ def write_report(loop: ClosedLoop, seconds: dict[str, float]) -> dict[str, Any]:
     page = render_page(
         "demo.html.j2",
         r=found,
-        size=asdict(loop.size),
+        size={**asdict(loop.size), "crowd": loop.size.num_crowd},
         is_small=loop.size.is_small,
         seconds=seconds,
         figures=_figures(loop, found),
@@ -54,6 +55,9 @@ def write_report(loop: ClosedLoop, seconds: dict[str, float]) -> dict[str, Any]:
             for way in SYNTHETIC
         },
         ways=_WAYS,
+        closest={way: _uris(shown) for way, shown in pictures.closest_pairs(loop).items()},
+        tile=pictures.TILE,
+        farthest=_uris(pictures.off_target(loop)),
     )
     results = {**found, "seconds": seconds}
     atomic_write_json(loop.path / RESULTS, results)
@@ -66,6 +70,10 @@ _WAYS = {
     "paper": "Paper: Algorithm 1 of HyperFace",
     "unpacked": "Unpacked: random faces of the gallery",
 }
+
+
+def _uris(shown: list[Shown]) -> list[tuple[str, str]]:
+    return [(caption, data_uri(png)) for caption, png in shown]
 
 
 def _figures(loop: ClosedLoop, found: dict[str, Any]) -> dict[str, dict[str, Any]]:

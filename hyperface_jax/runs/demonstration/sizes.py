@@ -20,6 +20,8 @@ class Size:
         pairs: number of pairs in each verification set.
         test_ids: number of held-out persons who are compared, all against all.
         reference_ids: number of real persons who must not leak.
+        crowd: number of real persons of whom the farthest are chosen; None makes it ten for each
+            identity, at most 6,000.
     """
 
     gallery: int
@@ -32,6 +34,13 @@ class Size:
     pairs: int
     test_ids: int
     reference_ids: int
+    crowd: int | None = None
+
+    @property
+    def num_crowd(self) -> int:
+        """Number of real persons of whom the farthest are chosen, never fewer than are chosen."""
+        crowd = min(10 * self.num_ids, 6000) if self.crowd is None else self.crowd
+        return max(crowd, self.num_ids)
 
     @property
     def is_small(self) -> bool:

@@ -18,7 +18,14 @@ from hyperface_jax import evaluation, sphere
 from hyperface_jax.faces.flax_recognizer import load_recognizer
 from hyperface_jax.io.embeddings import read_embeddings
 from hyperface_jax.io.files import atomic_save_npz, atomic_write_json
-from hyperface_jax.runs.demonstration.arms import DRAWN, REAL, SYNTHETIC, TRAINED, Arm, arms_of
+from hyperface_jax.runs.demonstration.arms import (
+    DRAWN,
+    OF_PERSONS,
+    SYNTHETIC,
+    TRAINED,
+    Arm,
+    arms_of,
+)
 from hyperface_jax.runs.demonstration.closed_loop import (
     EVALUATION,
     GALLERY,
@@ -29,6 +36,7 @@ from hyperface_jax.runs.demonstration.closed_loop import (
     THRESHOLD,
     ClosedLoop,
 )
+from hyperface_jax.runs.demonstration.real_persons import persons, real_images
 from hyperface_jax.runs.drawing import Faces, faces
 from hyperface_jax.runs.embedding import Embed, embed
 from hyperface_jax.runs.evaluation import Evaluate, evaluate
@@ -41,19 +49,12 @@ from hyperface_jax.runs.training.settings import Train
 from hyperface_jax.runs.training.stage import train
 from hyperface_jax.synthesis.fidelity import FACE_EMBEDDINGS, face_sums, read_face_embeddings
 from hyperface_jax.toyfaces.faces import SOURCE, draw_persons, embed_persons
-from hyperface_jax.toyfaces.population import (
-    benchmark_lists,
-    sample_identities,
-    split_key,
-    write_benchmarks,
-    write_folder,
-)
+from hyperface_jax.toyfaces.population import benchmark_lists, write_benchmarks
 from hyperface_jax.toyfaces.pretrained import RECOGNIZER
 
 if TYPE_CHECKING:
     from hyperface_jax.runs.support.result import Result
     from hyperface_jax.runs.support.watch import Watch
-    from hyperface_jax.toyfaces.faces import PersonFaces
 
 FAR = 1e-4
 """Share of pairs of two real persons whose cosine exceeds the leakage threshold."""
@@ -94,14 +95,6 @@ def _embed_real_persons(loop: ClosedLoop, folder: Path) -> None:
         "num_persons": len(others),
     }
     atomic_write_json(folder / THRESHOLD, found)
-
-
-def persons(
-    seed: int, role: str, num: int, images_per_id: int, preset: str = "easy"
-) -> PersonFaces:
-    """Draw real persons of a role and embed their images with the shipped recognizer."""
-    images = draw_persons(seed, role, num, images_per_id, preset=preset)
-    return embed_persons(load_recognizer(RECOGNIZER), images)
 
 
 def pack_arms(loop: ClosedLoop, watch: Watch) -> None:
@@ -153,27 +146,16 @@ def draw_arm(loop: ClosedLoop, arm: Arm, watch: Watch) -> None:
 
 
 def train_arms(loop: ClosedLoop, watch: Watch) -> None:
-    """Train a recognizer from scratch on the images of each arm, and on as many real images."""
+    """Train a recognizer from scratch on the images of each arm, and on as many of real persons."""
     for way in SYNTHETIC:
         train_arm(loop, way, drawn_images(loop, way), watch)
-    train_arm(loop, REAL, real_images(loop), watch)
+    for way in OF_PERSONS:
+        train_arm(loop, way, real_images(loop, way), watch)
 
 
 def drawn_images(loop: ClosedLoop, way: str) -> Path:
     """Return the folder of the images that were drawn for an arm."""
     return loop.path / SYNTHESIS / way / "shards"
-
-
-def real_images(loop: ClosedLoop) -> Path:
-    """Return a folder with as many images of real persons; draw them if they do not exist yet."""
-    path = loop.folder(RECOGNITION) / "real-images"
-    if not path.exists():
-        key, num = split_key(loop.seed, "recognition"), loop.size.num_ids
-        latents = sample_identities(key, num).latents
-        counts = [loop.size.images_per_id] * num
-        # Use the circumstances that the generator was trained on, so that only the persons differ.
-        write_folder(path, latents, counts, key=key, preset="portrait")
-    return path
 
 
 def train_arm(

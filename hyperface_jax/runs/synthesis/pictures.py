@@ -41,15 +41,15 @@ def sheet(data_set: DataSet) -> np.ndarray:
     return contact_sheet(images, tile=_TILE, labels=[str(identity) for identity in chosen])
 
 
-def farthest_faces(data_set: DataSet) -> list[Shown]:
-    """Return the kept images whose embeddings are farthest from their targets, the farthest first.
+def farthest_faces(data_set: DataSet, num: int = _WORST) -> list[Shown]:
+    """Return ``num`` kept images whose embeddings are farthest from their targets, the farthest first.
 
     There are none if the data set was made without a recognizer.
     """
     table = read_manifest(data_set.path, [*_COLUMNS_READ, "target_cosine", "is_kept"])
     kept = table.filter(table["is_kept"])
     kept = kept.filter(kept["target_cosine"].is_valid())
-    order = np.argsort(kept["target_cosine"].to_numpy(), kind="stable")[:_WORST]
+    order = np.argsort(kept["target_cosine"].to_numpy(), kind="stable")[:num]
     rows = kept.take(order).to_pylist()
     files = _read_images(data_set, rows)
     return [
@@ -61,8 +61,8 @@ def farthest_faces(data_set: DataSet) -> list[Shown]:
     ]
 
 
-def closest_identities(data_set: DataSet) -> list[Shown]:
-    """Return the pairs of identities whose mean faces are closest, the closest first.
+def closest_identities(data_set: DataSet, num: int = _WORST) -> list[Shown]:
+    """Return ``num`` pairs of identities whose mean faces are closest, the closest first.
 
     The data set must have embeddings of its faces. At most its first 20,000 identities are compared.
     Cost: ``n^2 d`` FLOPs.
@@ -72,7 +72,7 @@ def closest_identities(data_set: DataSet) -> list[Shown]:
     means, identities = _mean_faces(data_set)
     if len(means) < 2:
         return []
-    pairs = nearest_pairs(means, num_pairs=_WORST).pairs
+    pairs = nearest_pairs(means, num_pairs=num).pairs
     firsts = _first_images(data_set, identities[np.concatenate([pairs.row, pairs.column])])
     found = []
     for row, column, cosine in zip(pairs.row, pairs.column, pairs.cosine, strict=True):
