@@ -286,12 +286,16 @@ def table_of(part: str, figures: dict[str, Any], preset: str = "easy") -> list[d
 
 
 def difference(
-    figures: dict[str, Any], first: str, second: str, preset: str = "easy"
+    figures: dict[str, Any], first: str, second: str, preset: str = "easy", figure: str = "eer"
 ) -> dict[str, Any]:
-    """Return by how much the EER of the second arm is below that of the first, over shared seeds."""
+    """Return by how much the second arm is better than the first in a figure, over shared seeds."""
     one, two = figures["arms"][first], figures["arms"][second]
-    shared = sorted(one.keys() & two.keys())
-    return mean_and_error([_eer(one[seed], preset) - _eer(two[seed], preset) for seed in shared])
+    sign = 1 if figure == "eer" else -1
+    values = [
+        sign * (one[seed]["sets"][preset][figure] - two[seed]["sets"][preset][figure])
+        for seed in sorted(one.keys() & two.keys())
+    ]
+    return mean_and_error(values)
 
 
 def _eer(run: dict[str, Any], preset: str) -> float:

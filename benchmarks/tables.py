@@ -463,12 +463,38 @@ def closed_loop_sets(figures: dict[str, Any]) -> str:
     """The gain of the main arms in each circumstance."""
     presets = list(next(iter(figures["arms"]["unpacked"].values()))["sets"])
     rows = []
-    for name in ("packed", "paper", "through", "real", "farthest-real"):
+    names = ("packed", "paper", "through", "real", "farthest-real")
+    for name in (name for name in names if name in figures["arms"]):
         gains = [_difference(figures, "unpacked", name, preset) for preset in presets]
         rows.append([f"{name}, against unpacked", *gains])
     gains = [_difference(figures, "real", "farthest-real", preset) for preset in presets]
     rows.append(["farthest-real, against real", *gains])
     return _table(["gain in EER, points", *presets], rows)
+
+
+def closed_loop_differences(figures: dict[str, Any]) -> str:
+    """Pairs of arms that answer a question, in the figures of easy pairs."""
+    pairs = (
+        ("unpacked", "packed"),
+        ("paper", "packed"),
+        ("real", "packed"),
+        ("packed", "through"),
+        ("unpacked", "through"),
+        ("real", "farthest-real"),
+    )
+    columns = ("eer", "tar_at_far_1e-3", "rank_1")
+    rows = [
+        [
+            f"{second}, against {first}",
+            *(
+                _estimate(difference(figures, first, second, figure=name), 100, 2)
+                for name in columns
+            ),
+        ]
+        for first, second in pairs
+        if {first, second} <= figures["arms"].keys()
+    ]
+    return _table(["better by, points", "EER", "TAR at FAR 0.1 %", "rank 1"], rows)
 
 
 def _difference(figures: dict[str, Any], first: str, second: str, preset: str) -> str:
@@ -624,6 +650,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "gains": ("closed_loop", gains),
     "closed_loop_faces": ("closed_loop", closed_loop_faces),
     "closed_loop_sets": ("closed_loop", closed_loop_sets),
+    "closed_loop_differences": ("closed_loop", closed_loop_differences),
     "demo": ("demo", demo),
     "tutorial_figures": ("tutorial", tutorial_figures),
     "tutorial_costs": ("tutorial", tutorial_costs),

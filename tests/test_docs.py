@@ -350,7 +350,7 @@ def test_commands_are_found():
     assert verbs >= {"pack", "faces", "embed", "synthesize", "train", "evaluate", "plan", "demo"}
 
 
-OTHERS = {"--no-python", "--nproc-per-node", "--work", "--check"}
+OTHERS = {"--parts", "--no-python", "--nproc-per-node", "--work", "--check"}
 OTHERS |= {"--help", "--version", "--print-completion"}
 """Options of other programs, and of the command line without a verb."""
 
