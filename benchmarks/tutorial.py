@@ -142,7 +142,7 @@ def costs() -> list[dict[str, str]]:
         _cost(
             "pack",
             4 * DIM * NUM_IDS + 2 * packed.checkpoint_bytes,
-            f"{packed.seconds:.0f} s on an A100",
+            f"{packed.seconds:.1f} s on an A100",
             "`hyperface plan --devices a100:1`, a model; without compilation",
         ),
         _cost(
