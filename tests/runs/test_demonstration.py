@@ -298,6 +298,8 @@ def test_the_report_shows_all_and_needs_nothing_else(finished):
     assert "https://" not in page
     assert "too small to tell the ways apart" in page
     assert "docs/toy-world.md" in page
+    assert "64 × 64 pixels" in page
+    assert "{{" not in page
 
 
 def test_the_report_shows_the_pairs_that_are_closest(finished):

@@ -56,7 +56,7 @@ def write_report(loop: ClosedLoop, seconds: dict[str, float]) -> dict[str, Any]:
         },
         ways=_WAYS,
         closest={way: _uris(shown) for way, shown in pictures.closest_pairs(loop).items()},
-        tile=pictures.TILE,
+        sheet_size=pictures.TILE,
         farthest=_uris(pictures.off_target(loop)),
     )
     results = {**found, "seconds": seconds}
