@@ -209,7 +209,7 @@ def _measure(entry: Entry, seed: int, work: Path) -> dict[str, Any]:
     stages.make_gallery(loop, watch)
     if arm.name in OF_PERSONS:
         data = real_persons.real_images(loop, arm.name)
-        figures = _embedded(data, size.num_ids)
+        figures = _embedded(data)
     else:
         stages.pack_arm(loop, arm, watch)
         stages.draw_arm(loop, arm, watch)
@@ -238,7 +238,7 @@ def _identities(loop: ClosedLoop, name: str) -> dict[str, Any]:
     }
 
 
-def _embedded(path: Path, num_ids: int) -> dict[str, Any]:
+def _embedded(path: Path) -> dict[str, Any]:
     """Return how far apart the persons of a folder are, and how alike the images of one are."""
     import jax.numpy as jnp
 
@@ -246,13 +246,12 @@ def _embedded(path: Path, num_ids: int) -> dict[str, Any]:
     from hyperface_jax.faces.flax_recognizer import load_recognizer
     from hyperface_jax.io.images import decode
     from hyperface_jax.packing import row_max
+    from hyperface_jax.toyfaces.faces import embed_persons
 
     files = [sorted(folder.iterdir()) for folder in sorted(path.iterdir()) if folder.is_dir()]
-    images = np.stack([decode(file.read_bytes(), name=file.name) for own in files for file in own])
-    recognizer = load_recognizer(RECOGNIZER)
-    raw = np.concatenate([recognizer(images[i : i + 512]) for i in range(0, len(images), 512)])
-    unit = np.asarray(sphere.normalize(jnp.asarray(raw))).reshape(num_ids, -1, raw.shape[1])
-    means = jnp.asarray(unit.mean(axis=1))
+    images = np.array([[decode(f.read_bytes(), name=f.name) for f in own] for own in files])
+    faces = embed_persons(load_recognizer(RECOGNIZER), images)
+    means = jnp.asarray(faces.embeddings.mean(axis=1))
     return {
         "gallery_cosine": None,
         "nearest_before": None,

@@ -13,8 +13,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from hyperface_jax import sphere
+from hyperface_jax.evaluation.verification import num_allowed
 from hyperface_jax.faces.flax_recognizer import load_recognizer
+from hyperface_jax.toyfaces.faces import SIZE, embed_persons
 from hyperface_jax.toyfaces.parameters import BENCHMARKS
 from hyperface_jax.toyfaces.population import image_nuisance, sample_identities, split_key
 from hyperface_jax.toyfaces.renderer import draw_batches
@@ -22,12 +23,11 @@ from hyperface_jax.toyfaces.renderer import draw_batches
 NUM_PERSONS = 1200
 IMAGES_PER_PERSON = 4
 """Half of them in each of the two circumstances of a preset."""
-_BATCH = 512
 
 
 @lru_cache(maxsize=8)
 def images_of(seed: int, preset: str, num_persons: int = NUM_PERSONS) -> np.ndarray:
-    """Draw the test images of a preset, uint8 ``[num_persons * 4, 32, 32, 3]``, person by person."""
+    """Draw the test images of a preset, uint8 ``[num_persons, 4, 32, 32, 3]``."""
     key = split_key(seed, "test")
     person = np.repeat(np.arange(num_persons), IMAGES_PER_PERSON)
     picture = np.tile(np.arange(IMAGES_PER_PERSON), num_persons)
@@ -35,7 +35,8 @@ def images_of(seed: int, preset: str, num_persons: int = NUM_PERSONS) -> np.ndar
     sides = [image_nuisance(key, person, picture, preset=preset, side=side) for side in (0, 1)]
     is_second = picture >= IMAGES_PER_PERSON // 2
     nuisance = jnp.where(is_second[:, None], sides[1], sides[0])
-    return np.concatenate([*draw_batches(jnp.asarray(latents), nuisance, size=32)])
+    images = np.concatenate([*draw_batches(jnp.asarray(latents), nuisance, size=SIZE)])
+    return images.reshape(num_persons, IMAGES_PER_PERSON, *images.shape[1:])
 
 
 def measure(model: Path, seed: int, num_persons: int = NUM_PERSONS) -> dict[str, dict[str, Any]]:
@@ -44,10 +45,8 @@ def measure(model: Path, seed: int, num_persons: int = NUM_PERSONS) -> dict[str,
     persons = np.repeat(np.arange(num_persons), IMAGES_PER_PERSON)
     found = {}
     for preset in BENCHMARKS:
-        images = images_of(seed, preset, num_persons)
-        starts = range(0, len(images), _BATCH)
-        raw = np.concatenate([recognizer(images[start : start + _BATCH]) for start in starts])
-        found[preset] = figures_of(np.asarray(sphere.normalize(jnp.asarray(raw))), persons)
+        unit = embed_persons(recognizer, images_of(seed, preset, num_persons)).embeddings
+        found[preset] = figures_of(unit.reshape(len(persons), -1), persons)
     return found
 
 
@@ -84,7 +83,7 @@ def _equal_error_rate(genuine: np.ndarray, impostor: np.ndarray) -> float:
 
 
 def _tar(genuine: np.ndarray, impostor: np.ndarray, far: float) -> float | None:
-    allowed = int(far * len(impostor) + 1e-9)
+    allowed = num_allowed(far, len(impostor))
     if not allowed:
         return None
     return float(np.mean(genuine > impostor[-allowed - 1]))

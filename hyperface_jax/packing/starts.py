@@ -18,7 +18,7 @@ from hyperface_jax.codes import SphericalCode
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.inputs import unit_rows
 from hyperface_jax.packing.problem import PackingProblem
-from hyperface_jax.typing import Gallery, Points, PRNGKey, RowsLike
+from hyperface_jax.typing import Gallery, Indices, Points, PRNGKey, RowsLike
 
 Named = Literal["uniform", "gallery", "farthest"]
 Start: TypeAlias = Named | SphericalCode | Callable[[Any, int, int], Any] | RowsLike
@@ -178,21 +178,36 @@ def _random_order(key: PRNGKey, gallery: Gallery, num_points: int):
 
 
 def _farthest_order(key: PRNGKey, gallery: Gallery, num_points: int):
-    """Order as many gallery rows as needed by farthest-first traversal."""
+    """Order as many gallery rows as needed by farthest-first traversal from a random row."""
     is_point = sphere.is_point(gallery)
-    start = jnp.argmax(jnp.where(is_point, jax.random.uniform(key, is_point.shape), -1))
+    first = jnp.argmax(jnp.where(is_point, jax.random.uniform(key, is_point.shape), -1))
+    return farthest_rows(gallery, min(num_points, gallery.shape[0]), first)
+
+
+def farthest_rows(x: Gallery, num_rows: int, first: Any) -> Indices:
+    """Choose rows far from each other by farthest-first traversal.
+
+    Args:
+        x: unit rows, ``[m, d]``; rows of zeros are chosen only when there is no other.
+        num_rows: number of rows to choose, at most m.
+        first: number of the row to start from.
+
+    Returns:
+        Numbers of the rows in the order of their choice, ``[num_rows]``.
+
+    Cost: ``2 num_rows m d`` FLOPs.
+    """
 
     def visit(i, state):
         order, nearest = state
-        row = jnp.where(i == 0, start, jnp.argmin(nearest)).astype(jnp.int32)
-        cosine = jnp.matmul(gallery, gallery[row], precision=lax.Precision.HIGHEST)
+        row = jnp.where(i == 0, first, jnp.argmin(nearest)).astype(jnp.int32)
+        cosine = jnp.matmul(x, x[row], precision=lax.Precision.HIGHEST)
         # Chosen rows and rows of zeros count as infinitely near, so they are never chosen (again).
         nearest = jnp.maximum(nearest, cosine).at[row].set(jnp.inf)
         return order.at[i].set(row), nearest
 
-    count = min(num_points, gallery.shape[0])
-    nearest = jnp.where(is_point, -jnp.inf, jnp.inf).astype(gallery.dtype)
-    return lax.fori_loop(0, count, visit, (jnp.zeros((count,), jnp.int32), nearest))[0]
+    nearest = jnp.where(sphere.is_point(x), -jnp.inf, jnp.inf).astype(x.dtype)
+    return lax.fori_loop(0, num_rows, visit, (jnp.zeros((num_rows,), jnp.int32), nearest))[0]
 
 
 def _two_rows(order: Any, mix_key: PRNGKey, gallery: Gallery, num_points: int):

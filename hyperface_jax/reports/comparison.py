@@ -15,10 +15,10 @@ from hyperface_jax.reports.style import (
     SMALL,
     WIDE,
     Theme,
+    draw_dots,
     label_axes,
     legend,
     line_styles,
-    marker,
     new_plot,
     number,
     plain_text,
@@ -85,18 +85,9 @@ def _draw_dots(
     for i, ((label, group), style) in enumerate(zip(groups.items(), styles, strict=True)):
         means = [scale * group["mean"][name] for name in names]
         errors = [scale * (group["error"][name] or 0.0) for name in names]
-        has_errors = any(errors)
-        axes.errorbar(
-            np.arange(len(names)) + _WIDTH * ((i + 0.5) / len(groups) - 0.5),
-            means,
-            errors if has_errors else None,
-            fmt=marker(i),
-            color=style["color"],
-            markersize=5.5,
-            elinewidth=1.4,
-            capsize=2.5,
-            label=f"{plain_text(label)} ({group['num_runs']})",
-        )
+        places = np.arange(len(names)) + _WIDTH * ((i + 0.5) / len(groups) - 0.5)
+        name = f"{plain_text(label)} ({group['num_runs']})"
+        draw_dots(axes, i, places, means, errors if any(errors) else None, style["color"], name)
     style_axes(axes, theme)
     axes.set_xlim(-0.5, len(names) - 0.5)
 

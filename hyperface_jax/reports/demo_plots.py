@@ -13,10 +13,10 @@ from hyperface_jax.reports.style import (
     WIDE,
     Theme,
     count_axis,
+    draw_dots,
     label_axes,
     legend,
     line_styles,
-    marker,
     new_plot,
     set_title,
     style_axes,
@@ -61,17 +61,9 @@ def accuracy_plot(
     for i, (way, found) in enumerate(recognition.items()):
         places = np.arange(len(names)) + _STEP * (i - (len(recognition) - 1) / 2)
         errors = found.get("accuracy_error")
-        axes.errorbar(
-            places,
-            [100 * found["accuracy"][name] for name in names],
-            None if errors is None else [100 * errors[name] for name in names],
-            fmt=marker(i),
-            color=styles[way]["color"],
-            markersize=5.5,
-            elinewidth=1.4,
-            capsize=2.5,
-            label=way,
-        )
+        bars = None if errors is None else [100 * errors[name] for name in names]
+        values = [100 * found["accuracy"][name] for name in names]
+        draw_dots(axes, i, places, values, bars, styles[way]["color"], way)
     style_axes(axes, theme)
     labels = [name.replace("-", "-\n") if size[0] < WIDE[0] else name for name in names]
     axes.set_xticks(range(len(names)), labels)

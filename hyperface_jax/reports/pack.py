@@ -17,7 +17,7 @@ import numpy as np
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.io.files import atomic_write_text, one_line, read_json, read_jsonl
-from hyperface_jax.reports.page import Draw, both_sizes, render_page
+from hyperface_jax.reports.page import Draw, both_sizes, render_page, told
 from hyperface_jax.reports.plots import (
     convergence_plot,
     gallery_histogram,
@@ -216,8 +216,7 @@ def render(run: PackRun) -> str:
         num_shown={part: len(run.diagnostics[f"nearest_{part}"]) for part in ("before", "after")},
         is_unchanged=_is_unchanged(run.diagnostics),
         num_above=_num_above(run),
-        config={name: value for name, value in run.config.items() if name != "command"},
-        command=_command(run.config),
+        **told(run.config),
         figures=_figures(run),
         has_gallery_curve=any(row.get("gallery_mean_cosine") is not None for row in run.history),
         run_name=run.path.resolve().name,
@@ -268,10 +267,3 @@ def _figures(run: PackRun) -> dict[str, dict[str, Any]]:
             data["gallery_before"], data["gallery_after"], summary, size=size
         )
     return both_sizes(draw)
-
-
-def _command(config: Mapping[str, Any]) -> str | None:
-    command = config.get("command")
-    if isinstance(command, list):
-        return shlex.join(str(word) for word in command)
-    return None if command is None else str(command)

@@ -10,7 +10,8 @@ import base64
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,20 @@ def one_size(figures: Mapping[str, Draw], size: tuple[float, float]) -> dict[str
 def data_uri(png: bytes) -> str:
     """Return a PNG file as a data URI for an ``<img>`` element."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def data_uris(shown: Iterable[tuple[str, bytes]]) -> list[tuple[str, str]]:
+    """Return captions and data URIs of captions and PNG files."""
+    return [(caption, data_uri(png)) for caption, png in shown]
+
+
+def told(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a template shows of the settings of a run: ``config``, and its ``command`` apart."""
+    command = config.get("command")
+    if isinstance(command, list):
+        command = shlex.join(str(word) for word in command)
+    settings = {name: value for name, value in config.items() if name != "command"}
+    return {"config": settings, "command": None if command is None else str(command)}
 
 
 def inline_svg(figure: Figure, prefix: str) -> Any:

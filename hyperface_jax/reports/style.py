@@ -31,6 +31,8 @@ DOTTED = (0, (1.2, 1.6))
 _DASHES = ("-", (0, (5, 2)), DOTTED, (0, (6, 2, 1.5, 2)), (0, (10, 3)))
 _MARKERS = ("o", "s", "^", "D", "v")
 _INCHES_A_LETTER, _INCHES_A_HANDLE = 0.068, 0.55
+_FEW_POINTS = 40
+"""Number of points up to which a curve shows each of them."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,43 @@ def marker(index: int) -> str:
 def plain_text(name: str) -> str:
     """Keep a name from being read as a formula or being left out of a legend."""
     return one_line(name).replace("$", r"\$").lstrip("_")
+
+
+def draw_dots(
+    axes: Axes,
+    index: int,
+    places: Any,
+    values: Sequence[float],
+    errors: Sequence[float] | None,
+    color: str,
+    label: str,
+) -> None:
+    """Draw one of several kinds of dots, with error bars if there are errors."""
+    axes.errorbar(
+        places,
+        values,
+        errors,
+        fmt=marker(index),
+        color=color,
+        markersize=5.5,
+        elinewidth=1.4,
+        capsize=2.5,
+        label=label,
+    )
+
+
+def draw_curves(
+    axes: Axes, title: str, curves: Sequence[tuple[str | None, Any, Any]], theme: Theme
+) -> None:
+    """Draw a panel of curves: label (None for a curve that needs no name), x and y of each.
+
+    Curves of few points show each of them.
+    """
+    for (label, x, y), style in zip(curves, line_styles(len(curves), theme), strict=True):
+        mark = "o" if len(y) <= _FEW_POINTS else None
+        axes.plot(x, y, label=label, marker=mark, markersize=3.5, **style)
+    set_title(axes, title, theme)
+    style_axes(axes, theme)
 
 
 def legend(figure: Figure, theme: Theme) -> None:

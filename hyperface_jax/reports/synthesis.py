@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyperface_jax.io.files import atomic_write_text, plain_json
 from hyperface_jax.io.run_directory import REPORT
-from hyperface_jax.reports.page import data_uri, render_page
+from hyperface_jax.reports.page import data_uri, data_uris, render_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,8 +49,8 @@ def write_synthesis_report(
         command=command,
         title=folder.resolve().name,
         sheet_uri=data_uri(sheet),
-        farthest=[(caption, data_uri(png)) for caption, png in farthest],
-        closest=[(caption, data_uri(png)) for caption, png in closest],
+        farthest=data_uris(farthest),
+        closest=data_uris(closest),
     )
     atomic_write_text(folder / REPORT, page)
     return folder / REPORT

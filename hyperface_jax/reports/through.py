@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from hyperface_jax.io.files import atomic_write_text, plain_json, read_json
 from hyperface_jax.io.run_directory import CONFIG, REPORT
-from hyperface_jax.reports.page import both_sizes, render_page
+from hyperface_jax.reports.page import both_sizes, render_page, told
 from hyperface_jax.reports.style import (
     LIGHT,
     WIDE,
     Theme,
+    draw_curves,
     label_axes,
     legend,
-    line_styles,
     new_plot,
-    set_title,
-    style_axes,
 )
 
 if TYPE_CHECKING:
@@ -58,14 +56,11 @@ def rounds_plot(
     axes = figure.subplots(len(_PANELS), 1, sharex=True)
     numbers = [row["round"] for row in rounds]
     for panel, (title, columns) in zip(axes, _PANELS.items(), strict=True):
-        for (name, label), style in zip(
-            columns.items(), line_styles(len(columns), theme), strict=True
-        ):
-            values = [row[name] for row in rounds]
-            panel.plot(numbers, values, label=label, marker="o", markersize=4, **style)
+        curves = [
+            (label, numbers, [row[name] for row in rounds]) for name, label in columns.items()
+        ]
+        draw_curves(panel, title, curves, theme)
         panel.set_xticks(numbers)
-        set_title(panel, title, theme)
-        style_axes(panel, theme)
     label_axes(axes[-1], "round; 0 is the packing without the generator", "", theme)
     legend(figure, theme)
     return figure
@@ -88,8 +83,7 @@ def write_through_report(run_dir: Path, summary: Mapping[str, Any]) -> Path:
     page = render_page(
         "through.html.j2",
         s=plain_json(summary),
-        config={name: value for name, value in config.items() if name != "command"},
-        command=config.get("command"),
+        **told(config),
         figures=both_sizes({"rounds": lambda size: rounds_plot(summary["rounds"], size=size)}),
         run_name=run_dir.resolve().name,
     )

@@ -9,18 +9,16 @@ import numpy as np
 
 from hyperface_jax.io.files import atomic_write_text, plain_json, read_json, read_jsonl
 from hyperface_jax.io.run_directory import CONFIG, HISTORY, REPORT
-from hyperface_jax.reports.page import both_sizes, render_page
+from hyperface_jax.reports.page import both_sizes, render_page, told
 from hyperface_jax.reports.style import (
     LIGHT,
     WIDE,
     Theme,
+    draw_curves,
     label_axes,
     legend,
-    line_styles,
     new_plot,
     plain_text,
-    set_title,
-    style_axes,
 )
 
 if TYPE_CHECKING:
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
 
 FIGURE = "training.png"
 _ACCURACY = "accuracy/"
-_FEW_POINTS = 40
-"""Number of points up to which a curve shows each of them."""
 
 
 def training_plot(
@@ -57,18 +53,18 @@ def training_plot(
     figure = new_plot(theme, (size[0], 0.7 * size[1] * len(panels)))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for panel, (title, columns) in zip(axes, panels, strict=True):
-        for column, style in zip(columns, line_styles(len(columns), theme), strict=True):
-            rows = [(row["epoch"], row[column]) for row in history if row.get(column) is not None]
-            epoch, values = np.array(rows, float).reshape(-1, 2).T
-            is_set = column.startswith(_ACCURACY)
-            label = plain_text(column.removeprefix(_ACCURACY)) if is_set else None
-            mark = "o" if len(values) <= _FEW_POINTS else None
-            panel.plot(epoch, values, label=label, marker=mark, markersize=3.5, **style)
-        set_title(panel, title, theme)
-        style_axes(panel, theme)
+        draw_curves(panel, title, [_curve(history, column) for column in columns], theme)
     label_axes(axes[-1], "epoch", "", theme)
     legend(figure, theme)
     return figure
+
+
+def _curve(history: Sequence[Mapping[str, Any]], column: str) -> tuple[str | None, Any, Any]:
+    """Return the label of a column of the history, and its epochs and values."""
+    rows = [(row["epoch"], row[column]) for row in history if row.get(column) is not None]
+    epoch, values = np.array(rows, float).reshape(-1, 2).T
+    is_set = column.startswith(_ACCURACY)
+    return plain_text(column.removeprefix(_ACCURACY)) if is_set else None, epoch, values
 
 
 def write_training_report(run_dir: Path, summary: Mapping[str, Any]) -> Path:
@@ -90,8 +86,7 @@ def write_training_report(run_dir: Path, summary: Mapping[str, Any]) -> Path:
     page = render_page(
         "train.html.j2",
         s=plain_json(summary),
-        config={name: value for name, value in config.items() if name != "command"},
-        command=config.get("command"),
+        **told(config),
         figures=figures,
         run_name=run_dir.resolve().name,
     )

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.response.network import ResidualNetwork, Training
+from hyperface_jax.response.probes import padded_rows
 from hyperface_jax.typing import PerRow, Points, PRNGKey, Update
 
 if TYPE_CHECKING:
@@ -158,12 +158,9 @@ def _random_members(key: PRNGKey, num: int, shape: _Shape) -> Any:
 
 
 def _data(probes: Probes, key: PRNGKey, num_members: int) -> tuple[Any, Any, Any, int]:
-    """Return conditions, means, the weight of each probe for each member (mean 1), and their number.
-
-    Rows are padded to a power of two, so that one program serves several rounds.
-    """
+    """Return conditions, means, the weight of each probe for each member (mean 1), and their number."""
     num = len(probes.counts)
-    rows = np.arange(1 << (num - 1).bit_length()) % num
+    rows = padded_rows(num)
     counts = jnp.asarray(probes.counts, jnp.float32)
     # A mean of k faces errs by noise / k; the rest, what the network cannot fit, is as for one face.
     certainty = 1 / (1 + 1 / counts)

@@ -84,3 +84,8 @@ def pool(parts: Sequence[Probes] | Iterable[Probes]) -> Probes:
         np.concatenate([part.counts for part in parts]),
         float(np.average([part.noise for part in parts], weights=freedom)),
     )
+
+
+def padded_rows(num: int) -> np.ndarray:
+    """Return row numbers, repeated to fill a power of two, so that one program serves many rounds."""
+    return np.arange(1 << (num - 1).bit_length()) % num

@@ -21,6 +21,7 @@ from jax import lax
 
 from hyperface_jax import sphere
 from hyperface_jax.errors import InputError
+from hyperface_jax.response.probes import padded_rows
 
 if TYPE_CHECKING:
     from hyperface_jax.response.learned import ResponseModel
@@ -35,10 +36,12 @@ class Selection(NamedTuple):
 
     Attributes:
         rows: numbers of the chosen probes, ``[n]``.
-        nearest: cosine of each to its nearest other by the shrunk means, ``[n]``.
+        means: expected mean embedding of further faces of each, ``[n, d]``; see :func:`shrunk_means`.
+        nearest: cosine of each to its nearest other by these means, ``[n]``.
     """
 
     rows: np.ndarray
+    means: np.ndarray
     nearest: np.ndarray
 
 
@@ -99,18 +102,18 @@ def select(
         raise InputError(
             f"num={num}: must be between 2 and {len(probes.counts)}, the number of candidates"
         )
-    means = shrunk_means(probes, model)
-    # Padded as in training, so that one program serves several rounds; a repeated row is never chosen.
-    rows = np.arange(1 << (len(means) - 1).bit_length())
-    is_extra = jnp.asarray(rows >= len(means))
-    rows = rows % len(means)
-    means, conditions = jnp.asarray(means[rows]), jnp.asarray(probes.conditions[rows])
+    shrunk = shrunk_means(probes, model)
+    rows = padded_rows(len(shrunk))
+    # A repeated row is never chosen.
+    is_extra = jnp.arange(len(rows)) >= len(shrunk)
+    means, conditions = jnp.asarray(shrunk[rows]), jnp.asarray(probes.conditions[rows])
     length = jnp.linalg.norm(means, axis=1)
     unit = means / jnp.maximum(length, _LEAST_LENGTH)[:, None]
     missed = 1 - sphere.inner(unit, conditions)[:, 0]
     cost = agreement * (1 - length) + fidelity * missed
     chosen, nearest = _select(unit, jnp.where(is_extra, _NEVER, cost), num, passes)
-    return Selection(np.asarray(chosen), np.asarray(nearest))
+    found = np.asarray(chosen)
+    return Selection(found, shrunk[found], np.asarray(nearest))
 
 
 @partial(jax.jit, static_argnums=(2, 3))

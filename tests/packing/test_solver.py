@@ -173,6 +173,19 @@ def _started(start, gallery, num_points, key):
     return starts.points(start, problem, key, jitter=1e-3)
 
 
+def test_the_farthest_rows_are_far_apart():
+    x = np.random.default_rng(0).standard_normal((300, 8))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    rows = np.asarray(starts.farthest_rows(jnp.asarray(x, jnp.float32), 20, first=0))
+    assert rows[0] == 0
+    assert len(set(rows.tolist())) == 20
+
+    def nearest(rows):
+        return (x[rows] @ x[rows].T - 2 * np.eye(20)).max(axis=1).mean()
+
+    assert nearest(rows) < nearest(np.arange(20)) - 0.1
+
+
 def test_farthest_first_takes_the_row_whose_nearest_chosen_one_is_farthest(key):
     gallery = sphere.sample_uniform(key, 60, 6).at[7].set(0.0)
     start = np.asarray(_started("farthest", gallery, 20, key))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hyperface_jax import runs
-from hyperface_jax.runs.demonstration import pictures, real_persons, stage, stages
+from hyperface_jax.runs.demonstration import pictures, stage, stages
 from hyperface_jax.runs.demonstration.arms import (
     DRAWN,
     FARTHEST_REAL,
@@ -335,18 +335,6 @@ def test_figures_are_those_of_the_stages(finished):
 
 
 # Settings, arms and folders
-
-
-def test_the_farthest_are_far_apart():
-    x = np.random.default_rng(0).standard_normal((300, 8))
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    rows = real_persons.farthest(x, 20)
-    assert len(set(rows.tolist())) == 20
-
-    def nearest(rows):
-        return (x[rows] @ x[rows].T - 2 * np.eye(20)).max(axis=1).mean()
-
-    assert nearest(rows) < nearest(np.arange(20)) - 0.1
 
 
 def test_the_farthest_real_persons_are_others_than_the_first(undisturbed):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import jax.numpy as jnp
 import numpy as np
 
 from hyperface_jax.faces.flax_recognizer import load_recognizer
+from hyperface_jax.packing.starts import farthest_rows
 from hyperface_jax.runs.demonstration.arms import FARTHEST_REAL, REAL
 from hyperface_jax.runs.demonstration.closed_loop import RECOGNITION
 from hyperface_jax.toyfaces.faces import draw_persons, embed_persons
@@ -53,21 +55,5 @@ def _numbers(loop: ClosedLoop, way: str) -> np.ndarray:
     num = loop.size.num_ids
     if way == REAL:
         return np.arange(num)
-    return farthest(persons(loop.seed, _ROLE, loop.size.num_crowd, 2).directions(), num)
-
-
-def farthest(x: np.ndarray, num: int) -> np.ndarray:
-    """Choose rows far from each other, greedily, from the first row on.
-
-    Args:
-        x: unit rows, ``[n, d]``.
-        num: number of rows to choose, at most ``n``.
-
-    Returns:
-        Numbers of the rows, ``[num]``. Cost: ``2 num n d`` FLOPs.
-    """
-    rows, nearest = [0], x @ x[0]
-    while len(rows) < num:
-        rows.append(int(np.argmin(nearest)))
-        nearest = np.maximum(nearest, x @ x[rows[-1]])
-    return np.array(rows)
+    crowd = persons(loop.seed, _ROLE, loop.size.num_crowd, 2).directions()
+    return np.asarray(farthest_rows(jnp.asarray(crowd), num, first=0))

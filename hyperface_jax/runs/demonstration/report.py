@@ -15,7 +15,7 @@ from hyperface_jax.reports.demo_plots import (
     loss_plot,
     spread_plot,
 )
-from hyperface_jax.reports.page import Draw, both_sizes, data_uri, render_page
+from hyperface_jax.reports.page import Draw, both_sizes, data_uri, data_uris, render_page
 from hyperface_jax.runs.demonstration import pictures
 from hyperface_jax.runs.demonstration.arms import SYNTHETIC, TRAINED
 from hyperface_jax.runs.demonstration.closed_loop import LEAKAGE, SYNTHESIS
@@ -23,7 +23,6 @@ from hyperface_jax.runs.demonstration.results import gather, training_curve
 
 if TYPE_CHECKING:
     from hyperface_jax.runs.demonstration.closed_loop import ClosedLoop
-    from hyperface_jax.runs.synthesis.pictures import Shown
 
 REPORT, RESULTS, PERSONS = "report.html", "results.json", "persons.png"
 
@@ -55,9 +54,9 @@ def write_report(loop: ClosedLoop, seconds: dict[str, float]) -> dict[str, Any]:
             for way in SYNTHETIC
         },
         ways=_WAYS,
-        closest={way: _uris(shown) for way, shown in pictures.closest_pairs(loop).items()},
+        closest={way: data_uris(shown) for way, shown in pictures.closest_pairs(loop).items()},
         sheet_size=pictures.TILE,
-        farthest=_uris(pictures.off_target(loop)),
+        farthest=data_uris(pictures.off_target(loop)),
     )
     results = {**found, "seconds": seconds}
     atomic_write_json(loop.path / RESULTS, results)
@@ -70,10 +69,6 @@ _WAYS = {
     "paper": "Paper: Algorithm 1 of HyperFace",
     "unpacked": "Unpacked: random faces of the gallery",
 }
-
-
-def _uris(shown: list[Shown]) -> list[tuple[str, str]]:
-    return [(caption, data_uri(png)) for caption, png in shown]
 
 
 def _figures(loop: ClosedLoop, found: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 start/            a packing without the generator, by the other settings
 round-0/, ...     conditions.npy, and faces/, a data set drawn from them; round 0 also holds candidates
-rounds.json       the figures of the finished rounds
 embeddings.npy, summary.json, report.html    the result, as for any packing
 """
 
@@ -11,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -36,7 +36,6 @@ from hyperface_jax.response import (
     probes_of,
     select,
 )
-from hyperface_jax.response.selection import shrunk_means
 from hyperface_jax.runs.packing.inputs import Inputs, read_inputs, resolved_config
 from hyperface_jax.runs.packing.results import machine
 from hyperface_jax.runs.packing.settings import ALPHA, FREE_TO_CHANGE, OF_GENERATOR, Pack
@@ -45,7 +44,7 @@ from hyperface_jax.runs.synthesis.settings import Synthesize
 from hyperface_jax.synthesis.fidelity import FACE_EMBEDDINGS, read_face_embeddings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from hyperface_jax.runs.support.watch import Watch
 
@@ -154,13 +153,11 @@ class _Work:
     def finish(self) -> Result:
         """Run the rounds that are left, choose the identities and write the results."""
         start = self._start()
-        rounds = [self._round(0, self._with_candidates(start))]
+        rounds = [self._round(0, partial(self._with_candidates, start))]
         for number in range(1, self._config.rounds + 1):
-            rounds.append(self._round(number, self._next(rounds, number)))
-        probes = pool(done.probes for done in rounds)
-        model = self._learn(probes, len(rounds))
-        chosen = self._select(probes, model)
-        return self._write(start, probes, model, chosen, [done.figures for done in rounds])
+            rounds.append(self._round(number, partial(self._next, tuple(rounds))))
+        probes, _, chosen = self._best(rounds)
+        return self._write(start, probes, chosen, [done.figures for done in rounds])
 
     def _start(self) -> np.ndarray:
         """Pack without the generator."""
@@ -182,14 +179,18 @@ class _Work:
         mixed /= np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-6)
         return np.concatenate([start, rows, mixed]).astype(np.float32)
 
-    def _next(self, rounds: list[Round], number: int) -> np.ndarray:
-        """Choose the best identities so far, and move them by the predicted response."""
+    def _best(self, rounds: Sequence[Round]) -> tuple[Probes, ResponseModel, Selection]:
+        """Learn from all rounds so far, and choose the best identities among what they drew."""
         probes = pool(done.probes for done in rounds)
-        model = self._learn(probes, number)
-        rows = self._select(probes, model).rows
-        centers = jnp.asarray(probes.conditions[rows])
-        offset = jnp.asarray(shrunk_means(probes, model)[rows]) - model(centers).mean
+        model = self._learn(probes, len(rounds))
+        return probes, model, select(probes, self._config.num_ids, model=model)
+
+    def _next(self, rounds: Sequence[Round]) -> np.ndarray:
+        """Move the best identities so far by the predicted response."""
         config = self._config
+        probes, model, chosen = self._best(rounds)
+        centers = jnp.asarray(probes.conditions[chosen.rows])
+        offset = jnp.asarray(chosen.means) - model(centers).mean
         moved = pack_through(
             model,
             centers,
@@ -207,15 +208,12 @@ class _Work:
         with self._watch.progress("learning the response", "steps", steps) as update:
             return fit_response(probes, key, num_steps=steps, progress=update)
 
-    def _select(self, probes: Probes, model: ResponseModel) -> Selection:
-        return select(probes, self._config.num_ids, model=model)
-
-    def _round(self, number: int, conditions: np.ndarray) -> Round:
-        """Draw and embed the faces of conditions, and summarize them."""
+    def _round(self, number: int, make_conditions: Callable[[], np.ndarray]) -> Round:
+        """Draw and embed the faces of conditions, which are made if they are not on disk, and sum up."""
         folder = self._run / f"round-{number}"
         folder.mkdir(exist_ok=True)
         if not (folder / CONDITIONS).exists():
-            write_embeddings(folder / CONDITIONS, conditions)
+            write_embeddings(folder / CONDITIONS, make_conditions())
         rows = np.load(folder / CONDITIONS)
         config = self._config
         assert config.through is not None
@@ -238,13 +236,18 @@ class _Work:
             np.concatenate([part.embeddings for part in parts]),
             np.concatenate([part.identities for part in parts]),
         )
-        return Round(probes, {"round": number, **_measured(probes, config.num_ids)})
+        own = slice(config.num_ids)
+        figures = {
+            "round": number,
+            **_measured(probes.conditions[own], probes.means[own]),
+            "noise": math.sqrt(probes.noise),
+        }
+        return Round(probes, figures)
 
     def _write(
         self,
         start: np.ndarray,
         probes: Probes,
-        model: ResponseModel,
         chosen: Selection,
         rounds: list[dict[str, Any]],
     ) -> Result:
@@ -252,9 +255,7 @@ class _Work:
         config, run = self._config, self._run
         x = probes.conditions[chosen.rows]
         write_embeddings(run / names.EMBEDDINGS, x)
-        expected = jnp.asarray(shrunk_means(probes, model)[chosen.rows])
-        faces = sphere.normalize(expected)
-        own = row_max(jnp.asarray(x))
+        found = _measured(x, chosen.means)
         summary = {
             "num_ids": config.num_ids,
             "dim": x.shape[1],
@@ -262,13 +263,13 @@ class _Work:
             "generator": config.through,
             "seed": config.seed,
             "num_images": num_images(config),
-            "max_cosine": float(jnp.max(own)),
-            "mean_nearest_cosine": float(jnp.mean(own)),
+            "max_cosine": float(jnp.max(row_max(jnp.asarray(x)))),
+            "mean_nearest_cosine": found["nearest_conditions"],
             "start_mean_nearest_cosine": float(jnp.mean(row_max(jnp.asarray(start)))),
             "gallery_mean_cosine": float(jnp.mean(jnp.max(jnp.asarray(x) @ self._gallery.T, 1))),
-            "faces_mean_nearest_cosine": float(jnp.mean(row_max(faces))),
-            "faces_target_cosine": float(jnp.mean(sphere.inner(jnp.asarray(x), faces))),
-            "faces_agreement": float(jnp.mean(jnp.linalg.norm(expected, axis=1))),
+            "faces_mean_nearest_cosine": found["nearest_faces"],
+            "faces_target_cosine": found["target_cosine"],
+            "faces_agreement": found["within_cosine"],
             "rounds": rounds,
             "seconds": time.perf_counter() - self._started,
             **machine(1),
@@ -281,10 +282,9 @@ class _Work:
         return Result(run.path, summary, f"{_in_words(summary)}\nreport: {report}")
 
 
-def _measured(probes: Probes, num_ids: int) -> dict[str, Any]:
-    """Return the figures of the first ``num_ids`` conditions of a round, the identities."""
-    means = jnp.asarray(probes.means[:num_ids])
-    x = jnp.asarray(probes.conditions[:num_ids])
+def _measured(conditions: np.ndarray, means_of_faces: np.ndarray) -> dict[str, float]:
+    """Return the figures of conditions and of the mean embeddings of their faces, ``[n, d]`` each."""
+    x, means = jnp.asarray(conditions), jnp.asarray(means_of_faces)
     length = jnp.linalg.norm(means, axis=1)
     faces = sphere.normalize(means)
     return {
@@ -292,7 +292,6 @@ def _measured(probes: Probes, num_ids: int) -> dict[str, Any]:
         "nearest_faces": float(jnp.mean(row_max(faces))),
         "target_cosine": float(jnp.mean(sphere.inner(x, faces))),
         "within_cosine": float(jnp.mean(length)),
-        "noise": math.sqrt(probes.noise),
     }
 
 
