@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.packing.inputs import unit_rows
 
 
 class Probes(NamedTuple):
@@ -32,8 +33,8 @@ def probes_of(conditions: Any, embeddings: Any, identities: Any) -> Probes:
     """Summarize the faces of conditions.
 
     Args:
-        conditions: unit rows, ``[n, d]``.
-        embeddings: unit embeddings of faces, ``[k, d]``.
+        conditions: rows of any float type, ``[n, d]``; rows that do not have unit length are normalized.
+        embeddings: embeddings of faces, ``[k, d]``, normalized in the same way.
         identities: number of the condition of each face, ``[k]``.
 
     Returns:
@@ -41,19 +42,18 @@ def probes_of(conditions: Any, embeddings: Any, identities: Any) -> Probes:
         lengths of single embeddings around the mean of all, which overestimates it.
 
     Raises:
-        InputError: the shapes do not fit together, or there is no face.
+        InputError: the shapes do not fit together, there is no face, or a row is zero or not finite.
     """
-    x = np.asarray(conditions, np.float32)
-    faces = np.asarray(embeddings, np.float32)
+    x = np.asarray(unit_rows("conditions", conditions), np.float32)
+    faces = np.asarray(unit_rows("embeddings", embeddings, x.shape[1]), np.float32)
     own = np.asarray(identities)
-    if faces.ndim != 2 or own.shape != (len(faces),) or faces.shape[1:] != x.shape[1:]:
+    if own.shape != (len(faces),):
         raise InputError(
-            f"embeddings, identities: shapes {faces.shape} and {own.shape} for conditions {x.shape}; "
-            "give one embedding of the same dimension and one number for each face"
+            f"identities: shape {own.shape} for {len(faces)} embeddings; give one number for each face"
         )
-    if not len(faces) or own.min() < 0 or own.max() >= len(x):
+    if own.min() < 0 or own.max() >= len(x):
         raise InputError(
-            f"identities: give at least one, all between 0 and {len(x) - 1}, the rows of conditions"
+            f"identities: must be between 0 and {len(x) - 1}, the numbers of the conditions"
         )
     sums = np.zeros(x.shape, np.float64)
     np.add.at(sums, own, faces)

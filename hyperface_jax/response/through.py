@@ -19,11 +19,12 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.packing import SoftMax, as_objective, default_annealing, riemannian_adam
 from hyperface_jax.packing.constraints import gallery_pull
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, row_max
+from hyperface_jax.packing.inputs import unit_rows
 from hyperface_jax.packing.manifolds import NEAREST_ROW, Manifold
 from hyperface_jax.packing.schedules import AnnealedStep, default_momentum
 from hyperface_jax.pairwise import Sweep
 from hyperface_jax.response.learned import Response, ResponseModel
-from hyperface_jax.typing import Gallery, PerRow, Points, Scalar
+from hyperface_jax.typing import Gallery, PerRow, Points, RowsLike, Scalar
 
 _LEAST_LENGTH = 1e-6
 
@@ -67,10 +68,10 @@ class Through(NamedTuple):
 
 def pack_through(
     model: ResponseModel,
-    centers: Points,
+    centers: RowsLike,
     *,
-    offset: Points | None = None,
-    gallery: Gallery | None = None,
+    offset: RowsLike | None = None,
+    gallery: RowsLike | None = None,
     manifold: Manifold = NEAREST_ROW,
     weights: Weights | None = None,
     radius: float = 0.15,
@@ -81,10 +82,11 @@ def pack_through(
 
     Args:
         model: predicts the faces.
-        centers: conditions to start from, unit rows ``[n, d]``; each stays within ``radius`` of its own.
+        centers: conditions to start from, ``[n, d]``; each stays within ``radius`` of its own. Rows of
+            any float type, normalized if they do not have unit length.
         offset: difference of the measured and the predicted mean at each center, ``[n, d]``, which is
             added to all predictions for that identity; None adds nothing.
-        gallery: unit rows that stand for the face manifold, ``[m, d]``.
+        gallery: rows that stand for the face manifold, ``[m, d]``, treated as the centers are.
         manifold: how the gallery represents the manifold.
         weights: weights of the terms.
         radius: angle of the trust region, in radians.
@@ -95,7 +97,7 @@ def pack_through(
         The packing.
 
     Raises:
-        InputError: a number is out of range.
+        InputError: a number is out of range, or rows cannot be used.
 
     Cost: a sweep of ``3 n^2 d`` FLOPs and a pass through the networks in both directions per step;
     O(n d) memory.
@@ -104,9 +106,12 @@ def pack_through(
         raise InputError(f"radius={radius}: must be above 0 and at most pi, in radians")
     if num_steps < 1:
         raise InputError(f"num_steps={num_steps}: must be 1 or more")
+    centers = jnp.asarray(unit_rows("centers", centers))
+    if gallery is not None:
+        gallery = jnp.asarray(unit_rows("gallery", gallery, centers.shape[1]))
     weights = weights or Weights()
     numbers = {name: jnp.float32(value) for name, value in vars(weights).items()}
-    offset = jnp.zeros_like(centers) if offset is None else offset
+    offset = jnp.zeros_like(centers) if offset is None else jnp.asarray(offset, centers.dtype)
     settings = num_steps, manifold, sweep
     return _pack_through(settings, model, centers, offset, gallery, numbers, jnp.float32(radius))
 

@@ -1,5 +1,7 @@
 """Probes: what was measured of a generator."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -46,12 +48,36 @@ def test_pooling_keeps_all_conditions():
 @pytest.mark.parametrize(
     ("faces", "own", "message"),
     [
-        (np.zeros((0, 2)), np.zeros(0, int), "at least one"),
+        (np.zeros((0, 2)), np.zeros(0, int), "embeddings has shape .* it holds no rows"),
         (np.eye(2), [0, 2], "between 0 and 1"),
-        (np.eye(3), [0, 1, 1], "the same dimension"),
+        (np.eye(3), [0, 1, 1], "embeddings has shape .* give .rows, 2."),
+        (np.array([[1.0, 0], [np.nan, 0]]), [0, 1], "embeddings: row 1 is not finite"),
+        (np.zeros((2, 2)), [0, 1], "embeddings: row 0 is zero"),
         (np.eye(2), [0], "one number for each face"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(faces, own, message):
     with pytest.raises(InputError, match=message):
         probes_of(np.eye(2), faces, np.asarray(own))
+
+
+@pytest.mark.parametrize("kind", ["raw", "half", "double", "list", "torch"])
+def test_rows_of_any_kind_give_the_probes_of_clean_ones(kind):
+    rng = np.random.default_rng(2)
+    x, faces = (_unit(rng.standard_normal((n, 16))).astype(np.float32) for n in (5, 20))
+    own = np.repeat(np.arange(5), 4)
+    make = {
+        "raw": lambda rows: 25 * rows,
+        "half": lambda rows: rows.astype(np.float16),
+        "double": lambda rows: rows.astype(np.float64),
+        "list": lambda rows: rows.tolist(),
+        "torch": lambda rows: pytest.importorskip("torch").from_numpy(rows),
+    }[kind]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Raw rows are normalized with a note.
+        found = probes_of(make(x), make(faces), own)
+    expected = probes_of(x, faces, own)
+    np.testing.assert_allclose(found.means, expected.means, atol=1e-3)
+    np.testing.assert_allclose(found.conditions, expected.conditions, atol=1e-3)
+    assert found.noise == pytest.approx(expected.noise, abs=1e-3)
+    assert found.means.dtype == found.conditions.dtype == np.float32

@@ -1,5 +1,7 @@
 """Packing through a response: gradients, the trust region, and what it gains."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,6 +90,18 @@ def test_the_offset_is_added_to_the_prediction(model):
     offset = 100 * wanted
     found = pack_through(model, start, offset=offset, num_steps=1)
     np.testing.assert_allclose(sphere.inner(found.faces, wanted), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1, 25])
+def test_centers_of_another_type_or_length_pack_alike(model, scale):
+    start = sphere.sample_uniform(jax.random.key(13), NUM, DIM)
+    given = (scale * np.asarray(start)).astype(np.float16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Raw rows are normalized with a note.
+        found = pack_through(model, given, num_steps=5)
+    assert found.conditions.dtype == jnp.float32
+    expected = pack_through(model, start, num_steps=5)
+    np.testing.assert_allclose(found.nearest, expected.nearest, atol=0.02)
 
 
 def test_a_gallery_pulls(model):
