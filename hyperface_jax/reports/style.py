@@ -168,13 +168,20 @@ def draw_dots(
 
 
 def draw_curves(
-    axes: Axes, title: str, curves: Sequence[tuple[str | None, Any, Any]], theme: Theme
+    axes: Axes,
+    title: str,
+    curves: Sequence[tuple[str | None, Any, Any]],
+    theme: Theme,
+    *,
+    first: int = 0,
 ) -> None:
     """Draw a panel of curves: label (None for a curve that needs no name), x and y of each.
 
-    Curves of few points show each of them.
+    Curves of few points show each of them. ``first`` is the number of curves in earlier panels that
+    share a legend with this one, so that no two of them look alike.
     """
-    for (label, x, y), style in zip(curves, line_styles(len(curves), theme), strict=True):
+    styles = line_styles(first + len(curves), theme)[first:]
+    for (label, x, y), style in zip(curves, styles, strict=True):
         mark = "o" if len(y) <= _FEW_POINTS else None
         axes.plot(x, y, label=label, marker=mark, markersize=3.5, **style)
     set_title(axes, title, theme)

@@ -55,11 +55,11 @@ def rounds_plot(
     figure = new_plot(theme, (size[0], 0.8 * size[1] * len(_PANELS)))
     axes = figure.subplots(len(_PANELS), 1, sharex=True)
     numbers = [row["round"] for row in rounds]
-    for panel, (title, columns) in zip(axes, _PANELS.items(), strict=True):
+    for i, (panel, (title, columns)) in enumerate(zip(axes, _PANELS.items(), strict=True)):
         curves = [
             (label, numbers, [row[name] for row in rounds]) for name, label in columns.items()
         ]
-        draw_curves(panel, title, curves, theme)
+        draw_curves(panel, title, curves, theme, first=i * len(columns))
         panel.set_xticks(numbers)
     label_axes(axes[-1], "round; 0 is the packing without the generator", "", theme)
     legend(figure, theme)

@@ -149,3 +149,13 @@ def test_settings_that_cannot_work_are_refused(settings, tmp_path, changes, mess
     with pytest.raises(runs.InputError, match=message):
         runs.pack(settings(out=tmp_path / "run", **changes))
     assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_no_two_curves_of_the_rounds_look_alike():
+    from hyperface_jax.reports.through import rounds_plot
+
+    names = ("nearest_faces", "nearest_conditions", "target_cosine", "within_cosine")
+    rounds = [{"round": i, **dict.fromkeys(names, 0.1 * i)} for i in range(3)]
+    lines = [line for axes in rounds_plot(rounds).axes for line in axes.lines]
+    assert len({(line.get_color(), line.get_label()) for line in lines}) == len(names)
+    assert len({line.get_color() for line in lines}) == len(names)
