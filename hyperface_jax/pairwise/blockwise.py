@@ -16,7 +16,7 @@ from jax import lax
 
 from hyperface_jax.pairwise.platforms import CACHED_BLOCK
 from hyperface_jax.pairwise.precision import Precision, scores
-from hyperface_jax.pairwise.reductions import Reduction, empty, masked
+from hyperface_jax.pairwise.reductions import Reduction, empty, masked, without_absent
 from hyperface_jax.pairwise.rows import NumberedRows, as_rows, blocked, numbered, put, take
 from hyperface_jax.typing import Gallery, Points
 
@@ -96,7 +96,10 @@ class Folds:
     def both(
         self, carry: Any, rows: NumberedRows, other: Any, columns: NumberedRows
     ) -> tuple[Any, Any]:
-        """Add ``columns`` to the accumulators of ``rows`` and ``rows`` to those of ``columns``."""
+        """Add ``columns`` to the accumulators of ``rows`` and ``rows`` to those of ``columns``.
+
+        No row of the one may be a row of the other.
+        """
         x, y = self._blocked(rows), self._blocked(columns)
         state = self._accumulators(carry, x), self._accumulators(other, y)
 
@@ -133,16 +136,16 @@ class Folds:
         def visit(j, state):
             own, others = state
             column = take(y, j)
-            values = self._tile(row, column)
+            values = self._tile(row, column, without_absent)
             own = self._updated(own, values, column)
-            flipped = jax.tree.map(jnp.transpose, values)
-            return own, put(others, j, self._updated(take(others, j), flipped, row))
+            columns = self.reduction.update_columns(take(others, j), values, row.x, row.ids)
+            return own, put(others, j, columns)
 
         return visit
 
-    def _tile(self, row: NumberedRows, column: NumberedRows) -> Any:
+    def _tile(self, row: NumberedRows, column: NumberedRows, mask: Any = masked) -> Any:
         values = scores(row.x, column.x, self.precision)
-        return self.reduction.tile(masked(values, row.ids, column.ids))
+        return self.reduction.tile(mask(values, row.ids, column.ids))
 
     def _updated(self, state: Any, values: Any, column: NumberedRows) -> Any:
         return self.reduction.update(state, values, column.x, column.ids)

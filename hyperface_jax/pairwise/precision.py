@@ -45,6 +45,16 @@ def weighted_sum(
     return _product(weight, y, (((1,), (0,)), ((), ())), precision)
 
 
+def weighted_sum_of_columns(
+    weight: Float[Array, "b c"], x: Float[Array, "b d"], precision: Precision = "float32"
+) -> Float[Array, "c d"]:
+    """Sum the rows of ``x``, weighted by each column of ``weight``.
+
+    The transpose of the result is what XLA computes fast on a CPU.
+    """
+    return _product(x, weight, (((0,), (0,)), ((), ())), precision).T
+
+
 def _product(a: Any, b: Any, dimensions: Any, precision: Precision) -> Any:
     result = a.dtype
     if precision == "bf16_x3":

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hyperface_jax.pairwise.precision import Precision, weighted_sum
+from hyperface_jax.pairwise.precision import Precision, weighted_sum, weighted_sum_of_columns
 from hyperface_jax.typing import Array, Float, Indices, Int, PerRow, Points
 
 _NO_INDEX = 2**31 - 1
@@ -36,6 +36,8 @@ class Reduction(NamedTuple):
         merge: ``(carry, carry) -> carry``, for the same rows over two disjoint sets of columns.
         finalize: ``carry -> result``, applied to the accumulators of all rows at once.
         in_kernel: whether the GPU kernel can compute it; Triton cannot sort.
+        fold_columns: ``(carry, tile, x [b, d], row [b]) -> carry``, as ``update`` for the columns of the
+            tile, if there is a faster way than ``update`` of the transposed tile.
     """
 
     init: Callable[..., Any]
@@ -44,6 +46,13 @@ class Reduction(NamedTuple):
     merge: Callable[[Any, Any], Any]
     finalize: Callable[[Any], Any]
     in_kernel: bool = True
+    fold_columns: Callable[..., Any] | None = None
+
+    def update_columns(self, carry: Any, tile: Any, x: Any, row: Any) -> Any:
+        """Fold the tile into the accumulator of its columns."""
+        if self.fold_columns is not None:
+            return self.fold_columns(carry, tile, x, row)
+        return self.update(carry, jax.tree.map(jnp.transpose, tile), x, row)
 
 
 class PairSum(NamedTuple):
@@ -105,12 +114,21 @@ def pair_sum(
             jnp.maximum(carry.max_cosine, jnp.max(scores, axis=1)),
         )
 
+    def fold_columns(carry: PairSum, tile, x, row):
+        del row
+        phi, weight, scores = tile
+        return PairSum(
+            carry.value + jnp.sum(phi, axis=0),
+            carry.force + weighted_sum_of_columns(weight, x, precision),
+            jnp.maximum(carry.max_cosine, jnp.max(scores, axis=0)),
+        )
+
     def merge(a: PairSum, b: PairSum):
         return PairSum(
             a.value + b.value, a.force + b.force, jnp.maximum(a.max_cosine, b.max_cosine)
         )
 
-    return Reduction(init, tile, update, merge, lambda carry: carry)
+    return Reduction(init, tile, update, merge, lambda carry: carry, fold_columns=fold_columns)
 
 
 @cache  # Compiled programs are found again by the identity of their reduction.
@@ -222,3 +240,17 @@ def masked(
     """Set pairs of a point with itself, and rows and columns of padding, to ``-inf``."""
     absent = (row < 0)[:, None] | (column < 0)[None, :]
     return jnp.where(absent | (row[:, None] == column[None, :]), -jnp.inf, scores)
+
+
+def without_absent(
+    scores: Float[Array, "b c"], row: Int[Array, " b"], column: Int[Array, " c"]
+) -> Float[Array, "b c"]:
+    """Set rows and columns of padding to ``-inf``, where no point meets itself.
+
+    XLA fuses these sums into whatever reads the scores; it stores the result of :func:`masked`.
+    """
+    return scores + _penalty(row)[:, None] + _penalty(column)[None, :]
+
+
+def _penalty(ids: Int[Array, " b"]) -> Any:
+    return jnp.where(ids < 0, -jnp.inf, 0.0)
