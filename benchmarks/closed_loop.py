@@ -14,9 +14,9 @@ from __future__ import annotations
 import argparse
 import fcntl
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,7 @@ class Entry:
         size: numbers of faces, identities and images.
         epochs: number of passes in training; None makes all arms of a size train on as many images.
         drawn_as: arm whose images are used; None draws its own.
+        training: settings of ``hyperface train`` that differ from the demo's.
     """
 
     arm: Arm
@@ -81,6 +82,7 @@ class Entry:
     size: Size = SIZE
     epochs: int | None = None
     drawn_as: Arm | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parts() -> dict[str, list[Entry]]:
@@ -131,6 +133,21 @@ def parts() -> dict[str, list[Entry]]:
                 (unpacked, "unpacked"),
                 (best, "unpacked"),
                 (Arm(name=REAL), REAL),
+                (Arm(name=FARTHEST_REAL), REAL),
+            )
+        ],
+        "start": [
+            Entry(
+                Arm(name=f"{arm.name}-short-start"),
+                f"{base}-short-start",
+                drawn_as=arm,
+                training={"class_norm": 0.0},
+            )
+            for arm, base in (
+                (unpacked, "unpacked"),
+                (packed, "unpacked"),
+                (best, "unpacked"),
+                (Arm(name=REAL), "unpacked"),
                 (Arm(name=FARTHEST_REAL), REAL),
             )
         ],
@@ -215,7 +232,8 @@ def _measure(entry: Entry, seed: int, work: Path) -> dict[str, Any]:
         stages.draw_arm(loop, arm, watch)
         data, figures = stages.drawn_images(loop, arm.name), _identities(loop, arm.name)
     name = entry.arm.name
-    stages.train_arm(loop, name, data, watch, entry.epochs or _epochs(arm, size))
+    epochs = entry.epochs or _epochs(arm, size)
+    stages.train_arm(loop, name, data, watch, epochs=epochs, **entry.training)
     measured = instrument.measure(loop.path / RECOGNITION / name, seed + 1)
     return {"identities": figures, "sets": measured}
 

@@ -12,6 +12,7 @@ from hyperface_jax import runs
 from hyperface_jax.io.files import atomic_write_json, read_json, read_jsonl
 from hyperface_jax.io.torch_files import read_state_dict
 from hyperface_jax.recognition import BACKBONES, BackboneConfig
+from hyperface_jax.runs.training.job import make_recipe
 
 SHAPE = BackboneConfig((1,), (8,), image_size=16)
 
@@ -141,13 +142,16 @@ def test_a_loss_that_is_not_finite_names_what_to_change(settings):
 
 
 def test_a_recipe_is_changed_by_the_settings_alone(settings):
-    from hyperface_jax.runs.training.job import make_recipe
-
     recipe = make_recipe(settings(epochs=15, head="cosface", margin=0.2, ema=0.9, augment=False))
     assert (recipe.head, recipe.margin, recipe.ema, recipe.batch_size) == ("cosface", 0.2, 0.9, 8)
     assert recipe.milestones == (6, 10, 13)
     assert recipe.augmentation.flip == 0
     assert recipe.momentum == 0.9
+
+
+@pytest.mark.parametrize(("given", "length"), [(None, 1.0), (2.0, 2.0), (0.0, None)])
+def test_class_weights_start_at_the_length_that_is_given(settings, given, length):
+    assert make_recipe(settings(class_norm=given)).class_norm == length
 
 
 def test_a_folder_of_images_for_sets_that_hold_their_own_is_refused(settings, faces, tmp_path):

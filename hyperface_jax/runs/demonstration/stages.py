@@ -158,10 +158,8 @@ def drawn_images(loop: ClosedLoop, way: str) -> Path:
     return loop.path / SYNTHESIS / way / "shards"
 
 
-def train_arm(
-    loop: ClosedLoop, way: str, data: Path, watch: Watch, epochs: int | None = None
-) -> None:
-    """Train the recognizer of one arm, on its images only."""
+def train_arm(loop: ClosedLoop, way: str, data: Path, watch: Watch, **changes: Any) -> None:
+    """Train the recognizer of one arm, on its images only; ``changes`` are settings of ``train``."""
     size = loop.size
     settings = Train(
         data=data,
@@ -170,13 +168,13 @@ def train_arm(
         head="adaface",
         learning_rate=0.05,
         warmup_epochs=1.0,
-        epochs=_given(epochs, size.epochs),
+        epochs=size.epochs,
         batch_size=max(2, min(size.batch_size, size.num_ids * size.images_per_id // 4)),
         seed=loop.seed,
         devices=1,
         out=loop.folder(RECOGNITION) / way,
     )
-    _run(train, settings, watch)
+    _run(train, replace(settings, **changes), watch)
 
 
 def evaluate_arms(loop: ClosedLoop, watch: Watch) -> None:

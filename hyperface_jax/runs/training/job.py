@@ -89,6 +89,8 @@ def make_recipe(config: Train) -> Recipe:
     if config.epochs is not None:
         moved = (round(m * config.epochs / recipe.num_epochs) for m in recipe.milestones)
         changes |= {"num_epochs": config.epochs, "milestones": tuple(moved)}
+    if config.class_norm == 0:
+        changes["class_norm"] = None
     if not config.augment:
         changes["augmentation"] = NO_AUGMENTATION
     return replace(recipe, **changes)

@@ -75,6 +75,9 @@ class Train:
     """Decay of an exponential moving average of the weights. If given, the result is this average."""
     sample_rate: float | None = option(None, group="recipe")
     """Share of the classes that take part in each step (Partial FC)."""
+    class_norm: float | None = option(None, group="recipe")
+    """Length of each class weight at the start, in a random direction. 0 draws the weights from
+    N(0, 0.01^2) instead, as insightface does."""
     augment: bool = option(True, group="recipe")
     """Augment images as the recipe specifies."""
     attributes: Path | None = option(None, group="data", metavar="FILE")
