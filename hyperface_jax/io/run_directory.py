@@ -34,6 +34,9 @@ DIAGNOSTICS = "diagnostics.npz"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoints"
 
+THROUGH = "through"
+"""The method that the summary of a packing through a generator names."""
+
 
 class RunDirectory:
     """A folder that belongs to one run, locked against a second process while it is open.

@@ -71,6 +71,11 @@ def test_a_result_has_identities_and_the_figures_of_their_faces(settings):
     page = (result.path / "report.html").read_text()
     assert f"{result.summary['faces_mean_nearest_cosine']:.4g}"[:5] in page
     assert "round 1" in page
+    (result.path / "report.html").unlink()
+    runs.report(runs.Report(directory=result.path))
+    assert (result.path / "report.html").read_text() == page
+    with pytest.raises(runs.InputError, match="threshold"):
+        runs.report(runs.Report(directory=result.path, threshold=0.3))
     # They are among the conditions whose faces were drawn.
     drawn = np.concatenate([np.load(path) for path in result.path.glob("round-*/conditions.npy")])
     assert np.max(x @ drawn.T, axis=1).min() > 1 - 1e-6

@@ -259,7 +259,7 @@ class _Work:
         summary = {
             "num_ids": config.num_ids,
             "dim": x.shape[1],
-            "method": "through",
+            "method": names.THROUGH,
             "generator": config.through,
             "seed": config.seed,
             "num_images": num_images(config),
