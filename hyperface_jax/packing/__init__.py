@@ -5,6 +5,7 @@ This folder imports ``typing``, ``errors``, ``sphere``, ``bounds``, ``meshes``, 
 """
 
 from hyperface_jax.packing.api import Progress, run, solve, solve_restarts
+from hyperface_jax.packing.compiled import Loop
 from hyperface_jax.packing.energies import (
     ClosestPair,
     Energy,
@@ -19,7 +20,7 @@ from hyperface_jax.packing.energies import (
     row_max,
 )
 from hyperface_jax.packing.interior_point import PolishResult, polish
-from hyperface_jax.packing.loop import Loop, LoopState, StepRecord
+from hyperface_jax.packing.loop import LoopState, StepRecord
 from hyperface_jax.packing.manifolds import LocalSpan, Manifold, NearestRow
 from hyperface_jax.packing.methods import Annealed, Custom, Method, PackingState, Paper
 from hyperface_jax.packing.minibatch import MiniBatch

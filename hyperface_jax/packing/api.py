@@ -19,17 +19,16 @@ from hyperface_jax import sphere
 from hyperface_jax.codes import SphericalCode
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing import starts
+from hyperface_jax.packing.compiled import Loop, padded_rows
 from hyperface_jax.packing.inputs import one_sweep, prng_key, whole
 from hyperface_jax.packing.interior_point import polish as polish_rows
 from hyperface_jax.packing.loop import (
     Final,
-    Loop,
     LoopState,
     StepRecord,
     advance_prepared,
     conclude,
     first_state,
-    padded_rows,
     repaired,
 )
 from hyperface_jax.packing.methods import (
