@@ -283,21 +283,26 @@ def _embedded(path: Path) -> dict[str, Any]:
 
 
 def table_of(part: str, figures: dict[str, Any], preset: str = "easy") -> list[dict[str, Any]]:
-    """Return a row for each arm of a part: mean and standard error of each figure over the seeds."""
+    """Return a row for each arm of a part: mean and standard error of each figure over the seeds.
+
+    All rows are over the same seeds: those that every arm with a result has.
+    """
+    known = figures["arms"]
+    asked = [entry for entry in parts()[part] if known.get(entry.arm.name)]
+    seeds = sorted(
+        set.intersection(*(set(known[entry.arm.name]) for entry in asked)) if asked else ()
+    )
     rows = []
-    for entry in parts()[part]:
-        own = figures["arms"].get(entry.arm.name, {})
-        base = figures["arms"].get(entry.baseline, {})
-        if not own:
-            continue
-        row: dict[str, Any] = {"name": entry.arm.name, "num_seeds": len(own)}
+    for entry in asked:
+        own = [known[entry.arm.name][seed] for seed in seeds]
+        base = [known.get(entry.baseline, {}).get(seed) for seed in seeds]
+        row: dict[str, Any] = {"name": entry.arm.name, "num_seeds": len(seeds)}
         for name in ("eer", "tar_at_far_1e-3", "tar_at_far_1e-4", "rank_1"):
-            row[name] = mean_and_error([run["sets"][preset][name] for run in own.values()])
-        shared = sorted(own.keys() & base.keys())
-        gains = [_eer(base[seed], preset) - _eer(own[seed], preset) for seed in shared]
-        row["gain"] = mean_and_error(gains)
-        for name in next(iter(own.values()))["identities"]:
-            row[name] = mean_and_error([run["identities"][name] for run in own.values()])
+            row[name] = mean_and_error([run["sets"][preset][name] for run in own])
+        pairs = zip(base, own, strict=True)
+        row["gain"] = mean_and_error([_eer(b, preset) - _eer(o, preset) for b, o in pairs if b])
+        for name in own[0]["identities"] if own else ():
+            row[name] = mean_and_error([run["identities"][name] for run in own])
         rows.append(row)
     return rows
 
