@@ -51,14 +51,20 @@ def page() -> str:
 
 
 def _verb(verb: str) -> str:
-    settings = getattr(runs, verb.capitalize())
+    name = verb.capitalize()
+    settings = getattr(runs, name)
     about = in_flags(inspect.getdoc(settings) or VERBS[verb], settings)
     parts = [f"## {verb}", about, f"```bash\nhyperface {verb} {EXAMPLES[verb]}\n```"]
+    parts.append(f"In Python, with the source: {_entry(verb)} and {_entry(name)}.")
     found = [leaf._replace(help=in_flags(leaf.help, settings)) for leaf in leaves(settings)]
     for group in sorted(dict.fromkeys(leaf.group for leaf in found), key=bool):
         parts += [f"**{group.capitalize()}**"] if group else []
         parts.append(_options(leaf for leaf in found if leaf.group == group))
     return "\n\n".join(parts)
+
+
+def _entry(name: str) -> str:
+    return f"[`runs.{name}`](api/runs.md#hyperface_jax.runs.{name})"
 
 
 def _options(found: Iterable[Leaf]) -> str:
