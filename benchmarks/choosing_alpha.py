@@ -2,9 +2,9 @@
 
     python -m benchmarks.choosing_alpha [--work DIR]
 
-2,048 random toy faces are the gallery; ``hyperface frontier`` packs 200 identities near it with every alpha
-and number of neighbors, and the parametric generator draws four faces of each identity. Gallery rows at
-random are drawn too. What is in DIR already is not made again.
+2,048 random toy faces are the gallery; ``hyperface frontier`` packs 200 identities near it with every
+alpha and number of neighbors, and the parametric generator draws four faces of each identity. As many
+gallery rows are drawn too. What is in DIR already is not made again.
 """
 
 from __future__ import annotations

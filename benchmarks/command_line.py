@@ -8,6 +8,7 @@ With ``--check`` nothing is written and the exit code says whether the page agre
 from __future__ import annotations
 
 import argparse
+import html
 import inspect
 import sys
 from collections.abc import Iterable
@@ -88,7 +89,10 @@ def _default(leaf: Leaf) -> str:
 
 
 def _code(text: str) -> str:
-    return f"`{_cell(text)}`"
+    # Markdown readers do not agree on what an escaped bar is inside of backquotes.
+    return (
+        f"<code>{html.escape(text).replace('|', '&#124;')}</code>" if "|" in text else f"`{text}`"
+    )
 
 
 def _cell(text: str) -> str:

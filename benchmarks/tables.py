@@ -217,7 +217,8 @@ def frontier(figures: dict[str, Any]) -> str:
 
 def choosing_alpha(figures: dict[str, Any]) -> str:
     """What alpha and neighbors do to identities and to their faces."""
-    rows = [["gallery rows at random", "", *_identities(figures["rows"], ["", ""])]]
+    yardstick = [f"{figures['gallery_nearness']:.3f}", ""]
+    rows = [["gallery rows", "", *_identities(figures["rows"], yardstick)]]
     for r in figures["points"]:
         is_chosen = all(r[name] == value for name, value in figures["recommended"].items())
         near = [f"{r[name]:.3f}" for name in ("nearness", "gallery_mean_cosine")]
