@@ -20,7 +20,7 @@ from hyperface_jax.toyfaces.faces import SOURCE
 from hyperface_jax.toyfaces.pretrained import PARAMETRIC_NAME, RECOGNIZER
 
 NUM_GALLERY, NUM_IDS, STEPS, IMAGES_PER_ID = 2048, 200, 400, 4
-ALPHAS, NEIGHBORS = (0.125, 0.5, 2.0, 8.0, 32.0), (1, 4)
+ALPHAS, NEIGHBORS = (0.125, 0.5, 2.0, 3.2, 5.0, 8.0, 32.0), (1, 4)
 _OF_FACES = ("target_cosine", "within_cosine", "nearest_after_mean")
 
 

@@ -128,6 +128,8 @@ def test_the_api_is_in_the_order_of_use_without_internals(site):
     assert "hyperface_jax.packing.Method.make_optimizer" in entries
     assert "hyperface_jax.packing.Packing.gap" in entries
     assert not [name for name in entries if "Annealed.make" in name or "tree_flatten" in name]
+    # Rules for those who work on the package stay in the source.
+    assert "may import" not in pages["packing"].split("<h2")[0]
 
 
 def test_every_public_name_has_an_entry(site):
