@@ -50,6 +50,7 @@ bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchm
 	$(BIN)/python -m benchmarks.solvers
 	$(BIN)/python -m benchmarks.rivals
 	$(BIN)/python -m benchmarks.gallery_frontier
+	$(BIN)/python -m benchmarks.choosing_alpha
 	$(BIN)/python -m benchmarks.small_codes
 	$(BIN)/python -m benchmarks.codes
 	$(BIN)/python -m benchmarks.ablations

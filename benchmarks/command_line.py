@@ -8,6 +8,7 @@ With ``--check`` nothing is written and the exit code says whether the page agre
 from __future__ import annotations
 
 import argparse
+import html
 import inspect
 import sys
 from collections.abc import Iterable
@@ -51,14 +52,20 @@ def page() -> str:
 
 
 def _verb(verb: str) -> str:
-    settings = getattr(runs, verb.capitalize())
+    name = verb.capitalize()
+    settings = getattr(runs, name)
     about = in_flags(inspect.getdoc(settings) or VERBS[verb], settings)
     parts = [f"## {verb}", about, f"```bash\nhyperface {verb} {EXAMPLES[verb]}\n```"]
+    parts.append(f"In Python, with the source: {_entry(verb)} and {_entry(name)}.")
     found = [leaf._replace(help=in_flags(leaf.help, settings)) for leaf in leaves(settings)]
     for group in sorted(dict.fromkeys(leaf.group for leaf in found), key=bool):
         parts += [f"**{group.capitalize()}**"] if group else []
         parts.append(_options(leaf for leaf in found if leaf.group == group))
     return "\n\n".join(parts)
+
+
+def _entry(name: str) -> str:
+    return f"[`runs.{name}`](api/runs.md#hyperface_jax.runs.{name})"
 
 
 def _options(found: Iterable[Leaf]) -> str:
@@ -82,7 +89,10 @@ def _default(leaf: Leaf) -> str:
 
 
 def _code(text: str) -> str:
-    return f"`{_cell(text)}`"
+    # Markdown readers do not agree on what an escaped bar is inside of backquotes.
+    return (
+        f"<code>{html.escape(text).replace('|', '&#124;')}</code>" if "|" in text else f"`{text}`"
+    )
 
 
 def _cell(text: str) -> str:

@@ -215,6 +215,25 @@ def frontier(figures: dict[str, Any]) -> str:
     return _table(["method", "alpha", "max cosine", "mean nearest-gallery cosine"], rows)
 
 
+def choosing_alpha(figures: dict[str, Any]) -> str:
+    """What alpha and neighbors do to identities and to their faces."""
+    yardstick = [f"{figures['gallery_nearness']:.3f}", ""]
+    rows = [["gallery rows", "", *_identities(figures["rows"], yardstick)]]
+    for r in figures["points"]:
+        is_chosen = all(r[name] == value for name, value in figures["recommended"].items())
+        near = [f"{r[name]:.3f}" for name in ("nearness", "gallery_mean_cosine")]
+        alpha = f"**{r['alpha']:g}**" if is_chosen else f"{r['alpha']:g}"
+        rows.append([alpha, str(r["neighbors"]), *_identities(r, near)])
+    header = ["alpha", "neighbors", "nearest, embeddings", "to the span", "to the nearest row"]
+    return _table([*header, "nearest, faces", "face to target"], rows)
+
+
+def _identities(row: dict[str, Any], near: list[str]) -> list[str]:
+    names = ("mean_nearest_cosine", "nearest_after_mean", "target_cosine")
+    nearest, faces, target = (f"{row[name]:.3f}" for name in names)
+    return [nearest, *near, faces, target]
+
+
 def codes(figures: dict[str, Any]) -> str:
     """What is proven, known and reached for n and d."""
     rows = [_code_row(r) for r in figures["cells"]]
@@ -632,6 +651,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "code_words": ("codes", code_words),
     "codes_near_a_gallery": ("codes", codes_near_a_gallery),
     "frontier": ("gallery_frontier", frontier),
+    "choosing_alpha": ("choosing_alpha", choosing_alpha),
     "small_codes": ("small_codes", small_codes),
     "ablations": ("ablations", ablations),
     "keep_out": ("gallery_frontier", keep_out),

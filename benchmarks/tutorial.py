@@ -43,7 +43,7 @@ FIGURES = {
     ),
     "gallery_cosine": Expected(
         "pack",
-        "mean cosine to the span of the gallery",
+        "mean cosine to the nearest gallery row",
         "toy/identities/summary.json",
         ("gallery_mean_cosine",),
         0.01,

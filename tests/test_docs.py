@@ -31,6 +31,7 @@ PUBLIC = (
     "faces",
     "synthesis",
     "recognition",
+    "response",
     "evaluation",
 )
 
@@ -113,7 +114,22 @@ def test_search_formulas_and_sources_are_there_without_a_network(site):
     assert index.startswith("var __index = {")
     assert "packing.html#the-soft-maximum" in index
     assert page.count("<math ") == DOCS.joinpath("packing.md").read_text().count("```math") > 1
-    assert "hyperface_jax/bounds" in (site / "api" / "bounds.html").read_text()
+    assert "hyperface_jax/bounds.py" in (site / "api" / "bounds.html").read_text()
+    commands = _Page((site / "commands.html").read_text()).links
+    assert {f"api/runs.html#hyperface_jax.runs.{name}" for name in ("pack", "Pack")} <= commands
+
+
+def test_the_api_is_in_the_order_of_use_without_internals(site):
+    stages = ("Faces", "faces", "Embed", "Pack", "pack", "Synthesize", "Train", "Evaluate", "Demo")
+    pages = {name: (site / "api" / f"{name}.html").read_text() for name in ("runs", "packing")}
+    places = [pages["runs"].index(f'id="hyperface_jax.runs.{name}"') for name in stages]
+    assert places == sorted(places)
+    entries = {anchor for anchor in _Page(pages["packing"]).anchors if "packing." in anchor}
+    assert "hyperface_jax.packing.Method.make_optimizer" in entries
+    assert "hyperface_jax.packing.Packing.gap" in entries
+    assert not [name for name in entries if "Annealed.make" in name or "tree_flatten" in name]
+    # Rules for those who work on the package stay in the source.
+    assert "may import" not in pages["packing"].split("<h2")[0]
 
 
 def test_every_public_name_has_an_entry(site):

@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 from scipy.special import betaincinv
 
+from hyperface_jax.packing.constraints import gallery_pull
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, row_max
+from hyperface_jax.packing.manifolds import Manifold
 from hyperface_jax.packing.problem import PackingProblem
-from hyperface_jax.pairwise import Sweep, first_rows, max_cosine
-from hyperface_jax.typing import PerRow, Points
+from hyperface_jax.pairwise import Sweep, first_rows, k_nearest, max_cosine
+from hyperface_jax.typing import Gallery, PerRow, Points
 
 
 class PackingFigures(NamedTuple):
@@ -69,6 +71,51 @@ def measure_sets(
         return None if others is None else sweep(x, others, reduction=max_cosine())
 
     return against(problem.gallery), against(problem.keep_out)
+
+
+@partial(jax.jit, static_argnames=("manifold", "sweep"))
+def nearness(
+    x: Points, gallery: Gallery, *, manifold: Manifold, sweep: Sweep = DEFAULT_SWEEP
+) -> PerRow:
+    """Measure how near points are to the manifold that a gallery describes.
+
+    Args:
+        x: unit rows, ``[n, d]``.
+        gallery: unit rows, ``[m, d]``.
+        manifold: how the gallery describes it.
+        sweep: how pairs are visited.
+
+    Returns:
+        The cosine of each point to its foot on the manifold, ``[n]``. Cost: ``2 n m d`` FLOPs.
+    """
+    return gallery_pull(x, gallery, manifold=manifold, sweep=sweep).cosine
+
+
+@partial(jax.jit, static_argnames=("manifold", "num_rows", "sweep"))
+def nearness_among(
+    gallery: Gallery,
+    *,
+    manifold: Manifold,
+    num_rows: int | None = None,
+    sweep: Sweep = DEFAULT_SWEEP,
+) -> PerRow:
+    """Measure how near rows of a gallery are to the manifold that all its other rows describe.
+
+    It is what :func:`nearness` would be of further faces of the same kind: each row is left out in turn.
+    A row that is in the gallery twice has a cosine of 1.
+
+    Args:
+        gallery: unit rows, ``[m, d]``; more of them than neighbors of the manifold.
+        manifold: how the gallery describes it.
+        num_rows: number of rows to measure, the first ones; None measures all.
+        sweep: how pairs are visited.
+
+    Returns:
+        Cosines, ``[r]``. Cost: ``2 r m d`` FLOPs.
+    """
+    rows = first_rows(gallery, num_rows or gallery.shape[0], 1)
+    found = sweep.among(rows, gallery, reduction=k_nearest(manifold.num_neighbors)).column
+    return gallery_pull(rows.x, gallery, manifold=manifold, index=found, sweep=sweep).cosine
 
 
 def count_violations(problem: PackingProblem, figures: PackingFigures) -> int | None:

@@ -16,6 +16,7 @@ from hyperface_jax.lazy import load
 if TYPE_CHECKING:
     from hyperface_jax.errors import InputError, Stopped
     from hyperface_jax.runs.aligning import Align, align
+    from hyperface_jax.runs.alpha_frontier import Frontier, frontier
     from hyperface_jax.runs.bounding import Bounds, bounds
     from hyperface_jax.runs.comparing import Compare, compare
     from hyperface_jax.runs.demonstration.settings import Demo
@@ -61,6 +62,8 @@ _HOMES = {
     "faces": _Home("runs.drawing", "synthesis"),
     "Pack": _Home("runs.packing.settings"),
     "pack": _Home("runs.packing.stage"),
+    "Frontier": _Home("runs.alpha_frontier"),
+    "frontier": _Home("runs.alpha_frontier"),
     "Plan": _Home("runs.planning"),
     "plan": _Home("runs.planning"),
     "Bounds": _Home("runs.bounding"),
@@ -101,6 +104,7 @@ __all__ = [
     "Evaluate",
     "Export",
     "Faces",
+    "Frontier",
     "Ijb",
     "InputError",
     "Leakage",
@@ -122,6 +126,7 @@ __all__ = [
     "evaluate",
     "export",
     "faces",
+    "frontier",
     "ijb",
     "leakage",
     "pack",
