@@ -60,7 +60,9 @@ def main() -> None:
             for seed in range(seeds)
         ]
         with nullcontext(options.work) if options.work else tempfile.TemporaryDirectory() as work:
-            three_pass(ends, Path(work))
+            rows = three_pass(ends, Path(work))
+        name = "three_pass" if size == (2000, 128) else "three_pass_{}x{}".format(*size)
+        write_result(name, {"errors": errors(size), "rows": rows})
 
 
 def coarse(size: tuple[int, int], steps: int, seeds: int) -> list[dict[str, Any]]:
@@ -118,10 +120,8 @@ class End(NamedTuple):
         return Loop.of(method, self.problem)
 
 
-def three_pass(ends: list[End], work: Path) -> None:
-    """End runs with three-pass products and with float32, and write one JSON."""
-    n, d = ends[0].n, ends[0].d
-    name = "three_pass" if (n, d) == (2000, 128) else f"three_pass_{n}x{d}"
+def three_pass(ends: list[End], work: Path) -> list[dict[str, Any]]:
+    """End runs with three-pass products and with float32, unless a folder holds them already."""
     done = work / "rows.json"
     rows = read_json(done)["rows"] if done.exists() else []
     for end in ends:
@@ -131,9 +131,10 @@ def three_pass(ends: list[End], work: Path) -> None:
         for precision in (p for p in FINE if p not in row):
             row[precision] = _ended(end, precision, work)
             atomic_write_json(done, {"rows": rows})
-        row["difference"] = row["bf16_x3"] - row["float32"]
         print(row, flush=True)
-    write_result(name, {"errors": errors((n, d)), "rows": rows})
+    asked = [end._asdict() for end in ends]
+    found = [row for row in rows if {k: row[k] for k in End._fields} in asked]
+    return [{**row, "difference": row["bf16_x3"] - row["float32"]} for row in found]
 
 
 def _ended(end: End, precision: Precision, work: Path) -> float:
