@@ -1,6 +1,6 @@
 """What a checkpoint takes: written by one process, and read again onto as many and onto fewer devices.
 
-    python -m benchmarks.checkpoints [--jobs 1000000@h100:8 10000000@v5e:256] [--work FOLDER]
+    python -m benchmarks.checkpoints [--jobs 1000000@v5e:32 10000000@v5e:256] [--work FOLDER]
 
 Every process of a job writes and reads the rows of its own devices, at the same time as the others. So
 the state here is what one host of a planned job holds, on virtual devices of this machine, and the
@@ -31,7 +31,7 @@ from hyperface_jax.pairwise import Sweep
 from hyperface_jax.planning import parse_devices, plan_run
 
 DIM, DEVICES, FEWER = 512, 8, 3
-JOBS = ("1000000@h100:8", "10000000@v5e:256")
+JOBS = ("1000000@v5e:32", "10000000@v5e:256")
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def measure(job: str, work: Path) -> dict[str, Any]:
-    """Save and restore the share of one host of a planned job, such as ``1000000@h100:8``."""
+    """Save and restore the share of one host of a planned job, such as ``1000000@v5e:32``."""
     num_ids, devices = int(job.partition("@")[0]), job.partition("@")[2]
     machine = parse_devices(devices)
     num_hosts = -(-machine.num_devices // machine.devices_per_host)
