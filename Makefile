@@ -58,6 +58,9 @@ bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchm
 	$(BIN)/python -m benchmarks.rounding
 	$(BIN)/python -m benchmarks.tpu_aot
 	$(BIN)/python -m benchmarks.million
+	$(BIN)/python -m benchmarks.gallery_search
+	$(BIN)/python -m benchmarks.rehearsal
+	$(BIN)/python -m benchmarks.checkpoints
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.class_norms
 	$(BIN)/python -m benchmarks.convolutions

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.common import SHARED, read_result, write_result
+from benchmarks.common import read_result, text_rows, write_result
 from hyperface_jax import bounds, sphere
 from hyperface_jax.codes import best_known, quadratic, refinable, restricted, shortened, verify
 from hyperface_jax.packing import (
@@ -158,7 +158,7 @@ def _warm_annealing(dim: int, num_steps: int) -> Annealing:
 
 def near_a_gallery() -> list[dict[str, Any]]:
     """Pack near the text manifold from its own rows and from codes, as the command line would."""
-    rows = sphere.normalize(jnp.asarray(np.load(SHARED / "text_gallery_12k.npy"), jnp.float32))
+    rows = jnp.asarray(text_rows())
     gallery = rows[:NUM_GALLERY]
     dim = gallery.shape[1]
     problem = PackingProblem(num_points=NUM_POINTS, dim=dim, gallery=gallery, alpha=ALPHA)

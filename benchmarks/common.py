@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from hyperface_jax.io.files import atomic_write_json, read_json
 from hyperface_jax.runs.support.watch import Watch
@@ -62,6 +63,19 @@ def read_result(name: str) -> dict[str, Any] | None:
     own = result_path(name)
     paths = [own] if own.exists() else sorted(RESULTS.glob(f"*/{name}.json"))
     return read_json(paths[0]) if paths else None
+
+
+def text_rows() -> np.ndarray:
+    """Return a real embedding manifold: 12,000 sentence embeddings, unit rows ``[12_000, 384]``.
+
+    Raises:
+        SystemExit: the file is absent.
+    """
+    path = SHARED / "text_gallery_12k.npy"
+    if not path.exists():
+        raise SystemExit(f"{path}: is absent; put unit rows of embeddings there, [12000, 384]")
+    rows = np.load(path).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def console() -> Watch:

@@ -15,10 +15,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.common import PICTURES, SHARED, write_result
+from benchmarks.common import PICTURES, text_rows, write_result
 from hyperface_jax.packing import Annealed, Method, PackingProblem, Paper, solve
 from hyperface_jax.packing.figures import count_violations, measure
 
@@ -33,8 +32,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--paper-steps", type=int, default=800)
     args = parser.parse_args()
-    rows = np.load(SHARED / "text_gallery_12k.npy").astype(np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = text_rows()
     gallery, start = jnp.asarray(rows[:NUM_GALLERY]), jnp.asarray(rows[NUM_GALLERY:])
     figures = {
         "steps": args.steps,

@@ -34,19 +34,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder to keep, and to go on in")
     out = parser.parse_args().out
     with nullcontext(out) if out else tempfile.TemporaryDirectory() as folder:
-        write_result("million", measure(Path(folder)))
+        write_result("million", measure(Path(folder), WORDS))
 
 
-def measure(folder: Path) -> dict[str, Any]:
-    """Run the command in a folder, or go on with it, and return its figures."""
+def measure(folder: Path, words: list[str]) -> dict[str, Any]:
+    """Run a command of a packing in a folder, or go on with it, and return its figures.
+
+    The folder becomes the working directory of the command. The time of the processor is that of all
+    calls, also where other work shares the cores.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    run = folder / "run"
     start = time.perf_counter()
-    command = [sys.executable, "-m", "hyperface_jax.cli.main", *WORDS, "--out", str(run)]
-    code = subprocess.run(command).returncode
-    # Linux counts this in KiB.
-    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    call = {"seconds": time.perf_counter() - start, "max_rss_gib": most / 2**30, "code": code}
+    command = [sys.executable, "-m", "hyperface_jax.cli.main", *words, "--out", "run"]
+    code = subprocess.run(command, cwd=folder).returncode
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    call = {
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "max_rss_gib": used.ru_maxrss * 1024 / 2**30,  # Linux counts this in KiB.
+        "code": code,
+    }
     calls = folder / "calls.jsonl"
     with JsonLines(calls) as lines:
         lines.append(call)
@@ -54,11 +61,12 @@ def measure(folder: Path) -> dict[str, Any]:
         raise SystemExit(code)
     every = read_jsonl(calls)
     return {
-        "command": shlex.join(["hyperface", *WORDS]),
+        "command": shlex.join(["hyperface", *words]),
         "num_calls": len(every),
         "max_rss_gib": max(call["max_rss_gib"] for call in every),
         "wall_seconds": sum(call["seconds"] for call in every),
-        "summary": read_json(run / SUMMARY),
+        "cpu_seconds": sum(call["cpu_seconds"] for call in every),
+        "summary": read_json(folder / "run" / SUMMARY),
     }
 
 

@@ -378,10 +378,10 @@ def precision(figures: dict[str, Any]) -> str:
 
 def three_pass(figures: dict[str, Any]) -> str:
     """Max cosines of runs that end with float32 products and with three-pass ones."""
-    header = ["steps with bfloat16 products", "float32 after them", "three passes", "difference"]
+    header = ["steps, and products before", "float32", "three passes", "difference"]
     rows = [
         [
-            f"{100 * row['coarse_share']:.0f} %",
+            _last_steps(row),
             f"{row['float32']:.6f}",
             f"{row['bf16_x3']:.6f}",
             f"{row['difference']:+.1e}",
@@ -391,6 +391,80 @@ def three_pass(figures: dict[str, Any]) -> str:
     errors = {row["precision"]: row for row in figures["errors"]}
     largest = ", ".join(f"{name} {row['largest']:.1e}" for name, row in errors.items())
     return f"{_table(header, rows)}\n\nLargest error of a cosine: {largest}."
+
+
+def _last_steps(row: dict[str, Any]) -> str:
+    late, steps = row["late_steps"], row["steps"]
+    if late == steps:
+        return f"all {steps}"
+    return f"the last {late} of {steps}, after {row['early_precision']}"
+
+
+def gallery_search(figures: dict[str, Any]) -> str:
+    """Both axes and the objective by the number of searches of the gallery in a whole run."""
+    header = ["method", "searches", "max cosine", "to gallery", "objective"]
+    rows = [
+        [
+            r["method"],
+            str(r["searches"]),
+            f"{r['max_cosine']:.4f}",
+            f"{r['gallery_mean_cosine']:.4f}",
+            f"{r['objective']:.4f}",
+        ]
+        for r in figures["rows"]
+    ]
+    return _table(header, rows)
+
+
+def rehearsal(figures: dict[str, Any]) -> str:
+    """What the rehearsal took, and what was planned for it and for the largest runs."""
+    here, *largest = figures["plans"]
+    measured = [
+        _near_a_gallery(here),
+        "measured",
+        f"{figures['max_rss_gib']:.2f}, with the program",
+        f"{figures['cpu_seconds'] / 60:.1f} min of a core",
+        "",
+    ]
+    rows = [measured, *map(_planned, (here, *largest))]
+    header = ["run", "", "GiB a device", "time", "of it searches of the gallery"]
+    summary = figures["summary"]
+    reached = (
+        f"The rehearsal took the mean cosine to the nearest other identity to "
+        f"{summary['mean_nearest_cosine']:.4f} and left that to the gallery at "
+        f"{summary['gallery_mean_cosine']:.4f}, in {summary['steps']} steps."
+    )
+    return f"{_table(header, rows)}\n\n{reached}"
+
+
+def _near_a_gallery(plan: dict[str, Any]) -> str:
+    return (
+        f"{plan['num_ids']:,} x {plan['dim']} near {plan['gallery_rows']:,} rows, "
+        f"{plan['num_steps']} steps, {plan['method']}"
+    )
+
+
+def _planned(plan: dict[str, Any]) -> list[str]:
+    minutes, searching = plan["seconds"] / 60, plan["search_seconds"] / 60
+    return [
+        _near_a_gallery(plan),
+        f"planned for {plan['devices']}",
+        f"{plan['memory_gib']:.2f}",
+        f"{minutes:.1f} min",
+        f"{searching:.1f} min",
+    ]
+
+
+def checkpoints(figures: dict[str, Any]) -> str:
+    """Seconds to save and to restore what one host of a job holds."""
+    header = ["job", "GiB in all", "GiB a host", "save, s", "restore, s", "on fewer devices, s"]
+    rows = []
+    for job in figures["jobs"]:
+        save, restore, fewer = (row["seconds"] for row in job["rows"])
+        name = f"{job['num_ids']:,} x {figures['dim']} on {job['devices']}"
+        sizes = f"{job['planned_gib']:.1f}", f"{job['gib']:.2f}"
+        rows.append([name, *sizes, f"{save:.1f}", f"{restore:.1f}", f"{fewer:.1f}"])
+    return _table(header, rows)
 
 
 def training(figures: dict[str, Any]) -> str:
@@ -660,6 +734,10 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "scaling": ("scaling", scaling),
     "precision": ("precision", precision),
     "three_pass": ("three_pass", three_pass),
+    "three_pass_10000x512": ("three_pass_10000x512", three_pass),
+    "gallery_search": ("gallery_search", gallery_search),
+    "rehearsal": ("rehearsal", rehearsal),
+    "checkpoints": ("checkpoints", checkpoints),
     "training": ("training", training),
     "class_norms": ("class_norms", class_norms),
     "convolutions": ("convolutions", convolutions),
@@ -679,7 +757,12 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
         for part in closed_loop_parts()
     },
 }
-MODULES = {"milestones": "solvers", "precision": "rounding", "three_pass": "rounding"}
+MODULES = {
+    "milestones": "solvers",
+    "precision": "rounding",
+    "three_pass": "rounding",
+    "three_pass_10000x512": "rounding",
+}
 
 
 _OURS: dict[str, dict[str, Any]] = {

@@ -226,6 +226,7 @@ def measure(topology: str, num_points: int, precision: Precision) -> dict[str, A
         "modeled_seconds": seconds,
         "bound_by": max(seconds, key=lambda name: seconds[name]),
         "score_tile": score_tile(step),
+        "product_results": product_results(step),
     }
     print(_line(row), flush=True)
     return row
@@ -247,6 +248,18 @@ def score_tile(step: Step) -> dict[str, Any]:
         "product_fusions": products,
         "exponentials_outside_product_fusions": outside,
     }
+
+
+def product_results(step: Step) -> dict[str, int]:
+    """Count the results of matrix products, apart from vectors, by where they live."""
+    found = {"vmem": 0, "hbm": 0}
+    for visit in step.program.visits():
+        opcodes = step.program.opcodes(visit.instruction)
+        if "convolution" in opcodes or "dot" in opcodes:
+            for array in visit.instruction.arrays:
+                if sum(side > 1 for side in array.dims) > 1:
+                    found["vmem" if array.memory else "hbm"] += 1
+    return found
 
 
 _COLUMNS = {

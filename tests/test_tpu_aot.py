@@ -150,6 +150,17 @@ def test_tiles_stay_on_the_chip(v5e_step):
 
 
 @tpu
+def test_no_product_of_a_v5p_leaves_its_result_on_the_chip(compiled):
+    """The reason why traffic is many times the ideal there; docs/scaling.md gives it."""
+    places = {
+        topology: tpu_aot.product_results(compiled(topology))
+        for topology in ("v5p:2x2x2", "v5e:8x8")
+    }
+    assert places["v5p:2x2x2"]["vmem"] == 0 < places["v5p:2x2x2"]["hbm"]
+    assert places["v5e:8x8"]["vmem"] > 0
+
+
+@tpu
 def test_products_cost_what_the_sweep_promises(step):
     n = step.local_rows * step.num_devices
     promised = 3 * n**2 * step.dim / step.num_devices

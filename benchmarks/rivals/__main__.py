@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.common import SHARED, about, read_own_result, write_result
+from benchmarks.common import about, read_own_result, text_rows, write_result
 from benchmarks.rivals import Budget, Gallery, Rival, Settings, Trace, load_rivals, set_num_threads
 from benchmarks.rivals import ours as our_solver
 from benchmarks.rivals.core import Cost, size_class
@@ -137,8 +137,7 @@ def make_task(
     usual = BUDGETS.get(name, (5.0, 400))
     gallery = None
     if name == MANIFOLD:
-        rows = np.load(SHARED / "text_gallery_12k.npy").astype(np.float32)
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        rows = text_rows()
         gallery, start = Gallery(rows[:NUM_GALLERY], ALPHA), rows[-NUM_POINTS:]
     else:
         n, d = (int(word) for word in name.split("x"))

@@ -18,6 +18,7 @@ from hyperface_jax.codes import SphericalCode
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.inputs import unit_rows
 from hyperface_jax.packing.problem import PackingProblem
+from hyperface_jax.pairwise import Sweep
 from hyperface_jax.typing import Gallery, Indices, Points, PRNGKey, RowsLike
 
 Named = Literal["uniform", "gallery", "farthest"]
@@ -35,6 +36,7 @@ because no force can separate equal points; traced rows are left unchanged.
 """
 
 _ROWS_AT_ONCE = 32_768
+_NO_ROW = 2**31 - 1
 _APART = 1e-3
 """Distance in radians by which repeated rows are moved."""
 
@@ -100,18 +102,20 @@ def points(
         if mesh is not None:
             return meshes.shard_rows(rows, mesh, size)
         return meshes.pad_rows(jnp.asarray(rows), size)
-    gallery = problem.gallery if start in ("gallery", "farthest") else None
     shape = problem.num_points, problem.dim, size
-    return _sharded_maker(mesh)(start, shape, jitter, key, gallery)
+    if start not in ("gallery", "farthest") or problem.gallery is None:
+        return _sharded_maker(mesh)(start, shape, key)
+    gallery, num_faces = problem.gallery, problem.gallery.shape[0]
+    if mesh is not None:
+        gallery = meshes.shard_rows(gallery, mesh)
+    order = _farthest_order if start == "farthest" else _random_order
+    return _sharded_gallery_maker(mesh)(order, shape, num_faces, jitter, key, gallery)
 
 
-def _make(start: Any, shape: tuple[int, int, int], jitter: float, key: Any, gallery: Any) -> Points:
+def _make(start: Any, shape: tuple[int, int, int], key: Any) -> Points:
     num_points, dim, size = shape
     if start == "uniform":
         rows = sphere.sample_uniform(key, num_points, dim)
-    elif isinstance(start, str):
-        order = _farthest_order if start == "farthest" else _random_order
-        rows = _gallery_rows(key, jnp.asarray(gallery), num_points, order, jitter)
     elif isinstance(start, SphericalCode):
         rows = _code_rows(start, key, num_points, dim)
     else:
@@ -123,10 +127,17 @@ def _make(start: Any, shape: tuple[int, int, int], jitter: float, key: Any, gall
 def _sharded_maker(mesh: Mesh | None) -> Any:
     if mesh is None:
         return _make_on_one
-    return jax.jit(_make, static_argnums=(0, 1, 2), out_shardings=meshes.rows(mesh))
+    return jax.jit(_make, static_argnums=(0, 1), out_shardings=meshes.rows(mesh))
 
 
-_make_on_one = partial(jax.jit, static_argnums=(0, 1, 2))(_make)
+_make_on_one = partial(jax.jit, static_argnums=(0, 1))(_make)
+
+
+@lru_cache(maxsize=8)
+def _sharded_gallery_maker(mesh: Mesh | None) -> Any:
+    make = partial(_gallery_rows, Sweep(mesh).take)
+    shardings = {} if mesh is None else {"out_shardings": meshes.rows(mesh)}
+    return jax.jit(make, static_argnums=(0, 1, 2, 3), **shardings)
 
 
 def _function_rows(start: Any, key: PRNGKey, num_points: int, dim: int) -> Points:
@@ -139,14 +150,34 @@ def _function_rows(start: Any, key: PRNGKey, num_points: int, dim: int) -> Point
 
 
 def _gallery_rows(
-    key: PRNGKey, faces: Gallery, num_points: int, order: Callable[..., Any], jitter: float
+    take: Callable[..., Points],
+    order: Callable[..., Indices],
+    shape: tuple[int, int, int],
+    num_faces: int,
+    jitter: float,
+    key: PRNGKey,
+    faces: Gallery,
 ) -> Points:
+    """Take a row of the gallery for each point, or the mean of two; the rest are rows of zeros.
+
+    ``take(faces, index)`` selects rows of a gallery, which may be sharded and then has rows of zeros
+    after its ``num_faces`` rows.
+    """
+    num_points, dim, size = shape
     order_key, mix_key, jitter_key = jax.random.split(key, 3)
-    chosen = order(order_key, faces, num_points)
-    first, second = _two_rows(chosen, mix_key, faces, num_points)
-    mixed = sphere.normalize(faces[first] + faces[second])
-    rows = jnp.where((first == second)[:, None], faces[first], mixed)
-    return _jittered(jitter_key, rows, jitter) if jitter else rows
+    is_face = sphere.is_point(faces)[:num_faces]
+    chosen = order(order_key, faces, is_face, num_points)
+    first, second = _two_rows(chosen, mix_key, is_face, num_points)
+    own, other = (
+        take(faces, jnp.pad(index, (0, size - num_points), constant_values=_NO_ROW))
+        for index in (first, second)
+    )
+    is_own = jnp.pad(first == second, (0, size - num_points))
+    rows = jnp.where(is_own[:, None], own, sphere.normalize(own + other))
+    if not jitter:
+        return rows
+    noise = meshes.pad_rows(_noise(jitter_key, (num_points, dim), rows.dtype, jitter), size)
+    return sphere.normalize(rows + noise)
 
 
 def _code_rows(code: SphericalCode, key: PRNGKey, num_points: int, dim: int) -> Points:
@@ -170,18 +201,17 @@ def rotated_rows(code: SphericalCode, rotation: Any) -> Callable[[Any], Any]:
     return rows
 
 
-def _random_order(key: PRNGKey, gallery: Gallery, num_points: int):
+def _random_order(key: PRNGKey, gallery: Gallery, is_face: Any, num_points: int) -> Indices:
     """Shuffle the gallery rows, with rows of zeros last."""
-    del num_points
-    order = jax.random.permutation(key, gallery.shape[0])
-    return order[jnp.argsort(~sphere.is_point(gallery)[order])]
+    del gallery, num_points
+    order = jax.random.permutation(key, is_face.shape[0])
+    return order[jnp.argsort(~is_face[order])]
 
 
-def _farthest_order(key: PRNGKey, gallery: Gallery, num_points: int):
+def _farthest_order(key: PRNGKey, gallery: Gallery, is_face: Any, num_points: int) -> Indices:
     """Order as many gallery rows as needed by farthest-first traversal from a random row."""
-    is_point = sphere.is_point(gallery)
-    first = jnp.argmax(jnp.where(is_point, jax.random.uniform(key, is_point.shape), -1))
-    return farthest_rows(gallery, min(num_points, gallery.shape[0]), first)
+    first = jnp.argmax(jnp.where(is_face, jax.random.uniform(key, is_face.shape), -1))
+    return farthest_rows(gallery, min(num_points, is_face.shape[0]), first)
 
 
 def farthest_rows(x: Gallery, num_rows: int, first: Any) -> Indices:
@@ -210,9 +240,9 @@ def farthest_rows(x: Gallery, num_rows: int, first: Any) -> Indices:
     return lax.fori_loop(0, num_rows, visit, (jnp.zeros((num_rows,), jnp.int32), nearest))[0]
 
 
-def _two_rows(order: Any, mix_key: PRNGKey, gallery: Gallery, num_points: int):
+def _two_rows(order: Any, mix_key: PRNGKey, is_face: Any, num_points: int):
     """Choose two gallery rows to average for each point; they are equal until all rows are used."""
-    num_rows = jnp.sum(sphere.is_point(gallery))
+    num_rows = jnp.sum(is_face)
     point = jnp.arange(num_points)
     drawn = order[jax.random.randint(mix_key, (2, num_points), 0, num_rows)]
     own = order[jnp.minimum(point, order.shape[0] - 1)]
@@ -232,14 +262,14 @@ def _apart(rows: Any) -> Any:
     if not repeated:
         return rows
     moved = np.array(rows)
-    key = jax.random.key(0)
-    moved[repeated] = _jittered(key, jnp.asarray(moved[repeated]), _APART)
+    again = jnp.asarray(moved[repeated])
+    noise = _noise(jax.random.key(0), (len(repeated), again.shape[1]), again.dtype, _APART)
+    moved[repeated] = sphere.normalize(again + noise)
     return moved
 
 
-def _jittered(key: PRNGKey, x: Points, jitter: float) -> Points:
-    noise = jax.random.normal(key, x.shape, x.dtype) * (jitter / x.shape[1] ** 0.5)
-    return sphere.normalize(x + noise)
+def _noise(key: PRNGKey, shape: tuple[int, int], dtype: Any, jitter: float) -> Points:
+    return jax.random.normal(key, shape, dtype) * (jitter / shape[1] ** 0.5)
 
 
 def _check_room(code: SphericalCode, num_points: int, dim: int) -> None:

@@ -76,7 +76,8 @@ def among(rows: NumberedRows, y: Gallery | NumberedRows, make_folds: MakeFolds, 
 def take(y: Gallery, index: Indices, mesh: Mesh) -> Points:
     """Select rows of a sharded array by their global index, ``[n, d]``; missing rows are zeros.
 
-    Cost: each device receives ``m`` rows.
+    Cost: each device receives ``m`` rows, and looks for its ``n / D`` rows in every part that arrives.
+    So a shard travels whole, unless it is larger than what the device takes.
     """
 
     def shard(y: Gallery, index: Indices) -> Points:
@@ -86,6 +87,8 @@ def take(y: Gallery, index: Indices, mesh: Mesh) -> Points:
         meet = partial(_whole_round, add, mesh.size)
         start = lax.pcast(jnp.zeros((index.shape[0], y.shape[1]), y.dtype), ROWS, to="varying")
         columns = NumberedRows(y, _first_row(y) + jnp.arange(y.shape[0], dtype=jnp.int32))
+        if y.shape[0] <= index.shape[0]:
+            return meet(start, 0, columns)
         return _over_chunks(meet, start, columns, default_block_size(y.shape[0]))
 
     return _mapped(shard, mesh, 2)(y, index)

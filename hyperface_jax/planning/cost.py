@@ -40,6 +40,7 @@ _SCORE_BYTES: dict[Precision, float] = {"float32": 12, "bf16_x3": 28, "tf32": 12
 """The same for a sweep that only finds the largest scores."""
 _OPTIMIZER_PASSES = 12
 _SHUFFLE_PASSES = 6
+_FETCH_PASSES = 3
 
 
 class Memory(NamedTuple):
@@ -56,6 +57,8 @@ class Memory(NamedTuple):
     """Chunks of rows and accumulators that travel around the ring."""
     workspace: float
     """Tiles and blocks in use, rows being exchanged, and the optimizer's copies."""
+    gallery: float
+    """Rows of the gallery, those that travel, and the row taken as nearest to each point."""
 
     @property
     def state(self) -> float:
@@ -133,8 +136,9 @@ def step_cost(
     batch_size: int | None = None,
     num_groups: int | None = None,
     precision: Precision = "float32",
+    num_gallery: int = 0,
 ) -> StepCost:
-    """Model one step without a gallery, a keep-out set and frozen points.
+    """Model one step without a keep-out set and frozen points, and without a search of the gallery.
 
     Args:
         num_points: number of points n.
@@ -145,6 +149,8 @@ def step_cost(
         num_groups: number of groups that shuffle separately (stochastic); None takes the solver's
             choice.
         precision: precision of the products.
+        num_gallery: number of gallery rows m; 0 means no gallery. Every step fetches the row of each
+            point, for which all rows of the gallery travel around the devices.
 
     Returns:
         The cost for one of D devices. FLOPs: ``3 n^2 d / D`` (plus ``n^2 d / D^2`` for an even D), or
@@ -156,12 +162,41 @@ def step_cost(
     """
     if method == "annealed":
         shape = shape_of(num_points, dim, machine)
-        return _priced(
-            shape, _full_step(shape, machine), _full_memory(shape, machine), machine, precision
-        )
-    batch_size, shape = stochastic_shape(num_points, dim, machine, batch_size, num_groups)
-    parts = _block_step(shape, machine, batch_size)
-    return _priced(shape, parts, _block_memory(shape, machine, batch_size), machine, precision)
+        parts, memory = _full_step(shape, machine), _full_memory(shape, machine)
+    else:
+        batch_size, shape = stochastic_shape(num_points, dim, machine, batch_size, num_groups)
+        parts = _block_step(shape, machine, batch_size)
+        memory = _block_memory(shape, machine, batch_size)
+    if num_gallery:
+        parts = _with_fetch(parts, shape, machine, num_gallery)
+        memory = memory._replace(gallery=_gallery_bytes(shape, machine, num_gallery))
+    return _priced(shape, parts, memory, machine, precision)
+
+
+def _gallery_shard(shape: Shape, machine: Machine, num_gallery: int) -> int:
+    """Return the number of gallery rows of a device."""
+    num_parts = max(shape.num_groups, machine.num_devices)
+    size = num_gallery if num_parts == 1 else meshes.padded_size(num_gallery, num_parts)
+    return size // machine.num_devices
+
+
+def _gallery_bytes(shape: Shape, machine: Machine, num_gallery: int) -> float:
+    held = _gallery_shard(shape, machine, num_gallery) * (1 + 2 * (machine.num_devices > 1))
+    return _FLOAT * shape.dim * held + shape.points_bytes
+
+
+def _with_fetch(parts: _Parts, shape: Shape, machine: Machine, num_gallery: int) -> _Parts:
+    """Add the fetch of one gallery row for each point."""
+    num_devices = machine.num_devices
+    travelled = _gallery_shard(shape, machine, num_gallery) * _FLOAT * (shape.dim + 1)
+    travelled *= num_devices * (num_devices > 1)
+    return parts._replace(
+        # At each device that a shard of the gallery visits, all points look for their rows in it.
+        traffic=parts.traffic + _FETCH_PASSES * num_devices * shape.points_bytes,
+        exposed=parts.exposed + travelled,
+        sent=parts.sent + travelled,
+        hops=parts.hops + num_devices * (num_devices > 1),
+    )
 
 
 def shape_of(num_points: int, dim: int, machine: Machine, num_groups: int = 1) -> Shape:
@@ -266,7 +301,9 @@ def _tiles_bytes(num_rows: int, machine: Machine) -> float:
 
 def _memory(shape: Shape, travelling: float, workspace: float) -> Memory:
     points, column = shape.points_bytes, _FLOAT * shape.rows
-    return Memory(points, points, points, column, _INDICES * column, points, travelling, workspace)
+    return Memory(
+        points, points, points, column, _INDICES * column, points, travelling, workspace, 0
+    )
 
 
 def _block_step(shape: Shape, machine: Machine, batch_size: int) -> _Parts:
@@ -352,18 +389,37 @@ def measurement_seconds(
     precision: Precision = "float32",
 ) -> float:
     """Model one search for the max cosine: of all rows, or of some rows to all others."""
-    if measured_rows is None:
-        flops = _full_sweep(shape, machine, has_force=False)
-        traffic = flops / (2 * shape.block) * _FLOAT
-        accumulators = _FLOAT * shape.rows
-        parts = _ringed(shape, machine, flops, flops / (2 * shape.dim), traffic, accumulators)
-    else:
-        num_devices = machine.num_devices
-        measured = -(-measured_rows // num_devices)
-        flops = 2.0 * measured * shape.rows * num_devices * shape.dim
-        moved = num_devices * (shape.points_bytes + _FLOAT * shape.rows) * (num_devices > 1)
-        hops = shape.num_chunks * num_devices * (num_devices > 1)
-        scores = flops / (2 * shape.dim)
-        parts = _Parts(flops, scores, moved + shape.points_bytes, moved, 0, moved, hops)
-    memory = _memory(shape, 0, 0)
-    return _priced(shape, parts, memory, machine, precision, _SCORE_BYTES).seconds
+    if measured_rows is not None:
+        measured = -(-measured_rows // machine.num_devices)
+        return _search_seconds(shape, machine, measured, shape.rows, precision)
+    flops = _full_sweep(shape, machine, has_force=False)
+    traffic = flops / (2 * shape.block) * _FLOAT
+    accumulators = _FLOAT * shape.rows
+    parts = _ringed(shape, machine, flops, flops / (2 * shape.dim), traffic, accumulators)
+    return _scored(shape, parts, machine, precision)
+
+
+def gallery_search_seconds(
+    shape: Shape, machine: Machine, num_gallery: int, precision: Precision = "float32"
+) -> float:
+    """Model one search for the gallery row nearest to each point: ``2 n m d`` FLOPs."""
+    columns = _gallery_shard(shape, machine, num_gallery)
+    return _search_seconds(shape, machine, shape.rows, columns, precision)
+
+
+def _search_seconds(
+    shape: Shape, machine: Machine, rows: int, columns: int, precision: Precision
+) -> float:
+    """Model one search of some rows of a device among columns that travel around all devices."""
+    num_devices = machine.num_devices
+    flops = 2.0 * rows * columns * num_devices * shape.dim
+    moved = num_devices * columns * _FLOAT * (shape.dim + 1) * (num_devices > 1)
+    read = _FLOAT * shape.dim * columns * num_devices * max(rows / shape.block, 1)
+    chunks = ring.count_chunks(columns, default_block_size(columns, machine.largest_block))
+    hops = chunks * num_devices * (num_devices > 1)
+    parts = _Parts(flops, flops / (2 * shape.dim), moved + read, moved, 0, moved, hops)
+    return _scored(shape, parts, machine, precision)
+
+
+def _scored(shape: Shape, parts: _Parts, machine: Machine, precision: Precision) -> float:
+    return _priced(shape, parts, _memory(shape, 0, 0), machine, precision, _SCORE_BYTES).seconds

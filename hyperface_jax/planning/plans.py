@@ -8,14 +8,16 @@ from typing import NamedTuple, get_args
 
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.contacts import CONTACT_SWEEPS
-from hyperface_jax.packing.methods import default_num_steps
-from hyperface_jax.packing.minibatch import default_measurement
+from hyperface_jax.packing.methods import Annealed, default_num_steps
+from hyperface_jax.packing.minibatch import MiniBatch, default_measurement
 from hyperface_jax.packing.products import default_coarse_steps, fine_precision
 from hyperface_jax.pairwise import Precision, Sweep
 from hyperface_jax.planning.cost import (
     Method,
+    Shape,
     StepCost,
     device_blocks,
+    gallery_search_seconds,
     measurement_seconds,
     shape_of,
     step_cost,
@@ -50,6 +52,10 @@ class PlannedRun(NamedTuple):
     num_measurements: int
     measured_rows: int | None
     """Number of rows in each measurement (stochastic); None means all rows."""
+    num_searches: int
+    """Number of searches of the gallery during the steps; 0 without a gallery."""
+    search_seconds: float
+    """Total time of these searches."""
     measurement_seconds: float
     """Total time of all measurements, including those of the start and of the result. With mini-batches,
     it includes pushing the closest pairs apart at the end."""
@@ -68,6 +74,7 @@ def plan_run(
     num_steps: int | None = None,
     batch_size: int | None = None,
     coarse_steps: int | None = None,
+    num_gallery: int = 0,
 ) -> PlannedRun:
     """Choose the method and the number of steps of a run, and compute its cost.
 
@@ -81,24 +88,25 @@ def plan_run(
         batch_size: points per block (stochastic); None takes the solver's choice.
         coarse_steps: number of steps at the start with bfloat16 products (annealed); None takes the
             solver's choice on such a machine.
+        num_gallery: number of rows of the gallery; 0 means no gallery.
 
     Raises:
         InputError: the settings make no sense, or the run does not fit in memory. In the latter case,
             the message says how many devices would be enough.
     """
     _check(num_points, dim, method, num_steps, batch_size, coarse_steps)
-    settings = num_points, dim, machine
+    settings = num_points, dim, machine, num_gallery, num_steps
     if method is None and batch_size is None:
-        plan = _annealed(*settings, num_steps, coarse_steps)
+        plan = _annealed(*settings, coarse_steps)
         if _fits(plan.step, machine) and plan.seconds < _LONGEST_RUN:
             return plan
     if method == "annealed":
-        plan = _annealed(*settings, num_steps, coarse_steps)
+        plan = _annealed(*settings, coarse_steps)
     else:
         longest = math.inf if method == "stochastic" else _LONGEST_RUN
-        plan = _stochastic(*settings, num_steps, batch_size, longest)
+        plan = _stochastic(*settings, batch_size, longest)
     if not _fits(plan.step, machine):
-        raise InputError(_too_large(num_points, dim, machine, plan))
+        raise InputError(_too_large(num_points, dim, machine, plan, num_gallery))
     return plan
 
 
@@ -129,6 +137,7 @@ def _annealed(
     num_points: int,
     dim: int,
     machine: Machine,
+    num_gallery: int,
     num_steps: int | None,
     coarse_steps: int | None,
 ) -> PlannedRun:
@@ -138,9 +147,15 @@ def _annealed(
         coarse_steps = chosen if machine.is_accelerator else 0
     coarse_steps = min(coarse_steps, steps)
     precision = fine_precision(machine.is_accelerator, Sweep())
-    fine = step_cost(num_points, dim, machine, precision=precision)
-    coarse = step_cost(num_points, dim, machine, precision="bf16")
-    measuring = 2 * measurement_seconds(shape_of(num_points, dim, machine), machine, None)
+    fine, coarse = (
+        step_cost(num_points, dim, machine, precision=p, num_gallery=num_gallery)
+        for p in (precision, "bf16")
+    )
+    shape = shape_of(num_points, dim, machine)
+    searches = _Searches(shape, machine, num_gallery, Annealed.gallery_every)
+    measuring = 2 * measurement_seconds(shape, machine, None) + searches.seconds(2)
+    searching = searches.of_steps(0, coarse_steps, "bf16")
+    searching += searches.of_steps(coarse_steps, steps, precision)
     return PlannedRun(
         method="annealed",
         num_steps=steps,
@@ -153,9 +168,14 @@ def _annealed(
         coarse_step=coarse,
         num_measurements=0,
         measured_rows=None,
+        num_searches=searches.count(0, steps),
+        search_seconds=searching,
         measurement_seconds=measuring,
         checkpoint_bytes=machine.num_devices * fine.memory.state,
-        seconds=coarse_steps * coarse.seconds + (steps - coarse_steps) * fine.seconds + measuring,
+        seconds=coarse_steps * coarse.seconds
+        + (steps - coarse_steps) * fine.seconds
+        + searching
+        + measuring,
     )
 
 
@@ -163,6 +183,7 @@ def _stochastic(
     num_points: int,
     dim: int,
     machine: Machine,
+    num_gallery: int,
     num_steps: int | None,
     batch_size: int | None,
     longest: float,
@@ -170,15 +191,26 @@ def _stochastic(
     batch_size, shape = stochastic_shape(num_points, dim, machine, batch_size, None)
     precision = fine_precision(machine.is_accelerator, Sweep())
     step, coarse = (
-        step_cost(num_points, dim, machine, method="stochastic", batch_size=batch_size, precision=p)
+        step_cost(
+            num_points,
+            dim,
+            machine,
+            method="stochastic",
+            batch_size=batch_size,
+            precision=p,
+            num_gallery=num_gallery,
+        )
         for p in (precision, "bf16")
     )
-    finishing = CONTACT_SWEEPS * measurement_seconds(shape, machine, None)
+    searches = _Searches(shape, machine, num_gallery, MiniBatch.gallery_every)
+    finishing = CONTACT_SWEEPS * measurement_seconds(shape, machine, None) + searches.seconds(1)
     left = longest - finishing
-    steps = num_steps or _block_steps(num_points, dim, batch_size, step.seconds, left)
+    each = step.seconds + searches.seconds(1, precision) / searches.every
+    steps = num_steps or _block_steps(num_points, dim, batch_size, each, left)
     checks, rows = default_measurement(num_points, batch_size, steps)
     measuring = checks * measurement_seconds(shape, machine, rows, precision) + finishing
-    measuring += measurement_seconds(shape, machine, rows)
+    measuring += measurement_seconds(shape, machine, rows) + searches.seconds(checks, precision)
+    searching = searches.of_steps(0, steps, precision)
     return PlannedRun(
         method="stochastic",
         num_steps=steps,
@@ -191,10 +223,37 @@ def _stochastic(
         coarse_step=coarse,
         num_measurements=checks,
         measured_rows=rows,
+        num_searches=searches.count(0, steps),
+        search_seconds=searching,
         measurement_seconds=measuring,
         checkpoint_bytes=machine.num_devices * step.memory.state,
-        seconds=steps * step.seconds + measuring,
+        seconds=steps * step.seconds + searching + measuring,
     )
+
+
+class _Searches(NamedTuple):
+    """Searches for the gallery row nearest to each point, in one of every few steps."""
+
+    shape: Shape
+    machine: Machine
+    num_gallery: int
+    every: int
+
+    def count(self, first: int, stop: int) -> int:
+        """Count the searches in a range of steps."""
+        if not self.num_gallery:
+            return 0
+        return -(-stop // self.every) + -first // self.every
+
+    def seconds(self, count: int, precision: Precision = "float32") -> float:
+        """Return the time of so many searches."""
+        if not self.num_gallery:
+            return 0.0
+        return count * gallery_search_seconds(self.shape, self.machine, self.num_gallery, precision)
+
+    def of_steps(self, first: int, stop: int, precision: Precision) -> float:
+        """Return the time of the searches in a range of steps."""
+        return self.seconds(self.count(first, stop), precision)
 
 
 def _block_steps(
@@ -212,10 +271,12 @@ def _fits(step: StepCost, machine: Machine) -> bool:
     return step.memory.total <= _USABLE * machine.memory_bytes
 
 
-def _too_large(num_points: int, dim: int, machine: Machine, plan: PlannedRun) -> str:
+def _too_large(
+    num_points: int, dim: int, machine: Machine, plan: PlannedRun, num_gallery: int
+) -> str:
     needed = plan.step.memory.total / _GIB
     usable = _USABLE * machine.memory_bytes / _GIB
-    enough = _enough_devices(num_points, dim, machine, plan)
+    enough = _enough_devices(num_points, dim, machine, plan, num_gallery)
     return (
         f"{num_points} points in {dim} dimensions need {needed:.1f} GiB per device, but "
         f"{machine.name}:{machine.num_devices} has {usable:.1f} GiB for it: "
@@ -223,13 +284,22 @@ def _too_large(num_points: int, dim: int, machine: Machine, plan: PlannedRun) ->
     )
 
 
-def _enough_devices(num_points: int, dim: int, machine: Machine, plan: PlannedRun) -> int | None:
+def _enough_devices(
+    num_points: int, dim: int, machine: Machine, plan: PlannedRun, num_gallery: int
+) -> int | None:
     """Find the smallest number of devices that can hold a run, by doubling and then bisection."""
 
     def fits(count: int) -> bool:
         more = replace(machine, num_devices=count)
         try:
-            step = step_cost(num_points, dim, more, method=plan.method, batch_size=plan.batch_size)
+            step = step_cost(
+                num_points,
+                dim,
+                more,
+                method=plan.method,
+                batch_size=plan.batch_size,
+                num_gallery=num_gallery,
+            )
         except InputError:
             return False
         return _fits(step, more)

@@ -38,6 +38,8 @@ class Plan:
     """Number of optimizer steps. Default: chosen from num-ids and dim."""
     batch_size: int | None = None
     """Number of points per mini-batch. For the stochastic method only."""
+    gallery_rows: int | None = None
+    """Number of rows of the gallery. Default: no gallery."""
 
 
 def plan(config: Plan, *, watch: Watch = QUIET) -> Result:
@@ -58,6 +60,7 @@ def plan(config: Plan, *, watch: Watch = QUIET) -> Result:
         ("num_ids", config.num_ids >= 2, "at least 2"),
         ("dim", config.dim >= 2, "at least 2"),
         ("steps", config.steps is None or config.steps >= 1, "at least 1"),
+        ("gallery_rows", config.gallery_rows is None or config.gallery_rows >= 1, "at least 1"),
     ]
     require(config, checks)
     machine = parse_devices(config.devices)
@@ -68,6 +71,7 @@ def plan(config: Plan, *, watch: Watch = QUIET) -> Result:
         method=config.method,
         num_steps=config.steps,
         batch_size=config.batch_size,
+        num_gallery=config.gallery_rows or 0,
     )
     words = command(packing(config, machine, planned))
     text = "\n".join(lines(config, machine, planned, words))
@@ -80,6 +84,7 @@ def packing(config: Plan, machine: Machine, planned: PlannedRun) -> Pack:
         num_ids=config.num_ids,
         dim=config.dim,
         out=Path("run"),
+        gallery=Path("gallery.npy") if config.gallery_rows else None,
         method=planned.method,
         steps=planned.num_steps,
         coarse_steps=planned.coarse_steps,
@@ -98,7 +103,7 @@ def lines(config: Plan, machine: Machine, planned: PlannedRun, words: str) -> li
         *_step_lines(step),
         f"  with bfloat16 products: {_time(planned.coarse_step.seconds)} per step, "
         f"{planned.coarse_step.bottleneck}",
-        *_run_lines(planned),
+        *_run_lines(planned, machine),
         "settings:",
         f"  {words}",
         f"  products: {_precision(planned)}",
@@ -109,7 +114,9 @@ def lines(config: Plan, machine: Machine, planned: PlannedRun, words: str) -> li
 
 def _memory_lines(memory: Memory, machine: Machine) -> list[str]:
     parts = [
-        f"  {name.replace('_', ' '):14} {_size(size)}" for name, size in memory._asdict().items()
+        f"  {name.replace('_', ' '):14} {_size(size)}"
+        for name, size in memory._asdict().items()
+        if size
     ]
     return [f"memory a device: {_size(memory.total)} of {_size(machine.memory_bytes)}", *parts]
 
@@ -127,12 +134,22 @@ def _step_lines(step: StepCost) -> list[str]:
     ]
 
 
-def _run_lines(planned: PlannedRun) -> list[str]:
+def _run_lines(planned: PlannedRun, machine: Machine) -> list[str]:
+    num_hosts = -(-machine.num_devices // machine.devices_per_host)
+    share = f" ({_size(planned.checkpoint_bytes / num_hosts)} a host)" if num_hosts > 1 else ""
     return [
+        *_gallery_lines(planned),
         f"total time: {_time(planned.seconds)}, including {_time(planned.measurement_seconds)} for "
         "measuring, but not compilation and files",
-        f"checkpoint: {_size(planned.checkpoint_bytes)}; two are kept",
+        f"checkpoint: {_size(planned.checkpoint_bytes)}{share}; two are kept",
     ]
+
+
+def _gallery_lines(planned: PlannedRun) -> list[str]:
+    if not planned.num_searches:
+        return []
+    took = _time(planned.search_seconds)
+    return [f"gallery: {planned.num_searches} searches for the nearest rows, {took}"]
 
 
 def _precision(planned: PlannedRun) -> str:

@@ -30,6 +30,17 @@ def test_prints_memory_time_and_settings(capsys):
         assert piece in out
 
 
+def test_a_gallery_costs_memory_and_searches(capsys):
+    assert main([*PLAN, "--gallery-rows", "50000"]) == 0
+    out = capsys.readouterr().out
+    for piece in (
+        "  gallery  ",
+        "gallery: 20 searches for the nearest rows",
+        "--gallery gallery.npy",
+    ):
+        assert piece in out
+
+
 def test_json_holds_the_same(capsys):
     words = ["--method", "stochastic", "--batch-size", "2048", "--steps", "1000", "--json"]
     assert main([*PLAN, *words]) == 0
@@ -61,6 +72,7 @@ def test_the_command_is_one_that_pack_takes(capsys):
         ({"--num-ids": "1"}, "at least 2"),
         ({"--dim": "1"}, "at least 2"),
         ({"--steps": "0"}, "at least 1"),
+        ({"--gallery-rows": "0"}, "at least 1"),
         ({"--batch-size": "64", "--method": "annealed"}, "stochastic"),
         ({"--num-ids": "1000000000", "--devices": "v5e:4"}, "use v5e:"),
         ({"--num-ids": "1000", "--method": "stochastic"}, "devices"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hyperface_jax import PackingProblem, meshes, solve, sphere
-from hyperface_jax.packing import Annealed, Loop, MiniBatch, Paper
+from hyperface_jax.packing import Annealed, Loop, MiniBatch, Paper, starts
 from hyperface_jax.packing.blocks import evaluate_blocks, exchange
 from hyperface_jax.pairwise import Sweep
 
@@ -111,10 +111,13 @@ def test_rows_keep_their_devices_and_nothing_compiles_twice():
             assert leaf.sharding.is_equivalent_to(wanted, leaf.ndim)
 
 
-@pytest.mark.parametrize("start", ["uniform", "gallery", "points"])
-def test_the_start_is_the_same_on_any_mesh(start):
+STARTS = [("uniform", 70), ("points", 70), ("gallery", 70), ("gallery", 20), ("farthest", 70)]
+
+
+@pytest.mark.parametrize(("start", "num_faces"), STARTS)
+def test_the_start_is_the_same_on_any_mesh(start, num_faces):
     points = np.asarray(sphere.sample_uniform(jax.random.key(9), 50, 4))
-    gallery = sphere.sample_uniform(jax.random.key(8), 70, 4)
+    gallery = sphere.sample_uniform(jax.random.key(8), num_faces, 4)
     problem = PackingProblem(num_points=50, dim=4, gallery=gallery)
     found = []
     for mesh in (None, _mesh(3), _mesh(8)):
@@ -124,6 +127,16 @@ def test_the_start_is_the_same_on_any_mesh(start):
     for x in found[1:]:
         np.testing.assert_allclose(x[:50], found[0], atol=1e-7)
         assert not x[50:].any()
+
+
+def test_no_device_holds_the_gallery_to_begin_from_it():
+    mesh, key = _mesh(8), jax.eval_shape(lambda: jax.random.key(0))
+    faces = jax.ShapeDtypeStruct((1600, 24), jnp.float32, sharding=meshes.rows(mesh))
+    make = starts._sharded_gallery_maker(mesh)
+    shape = 4000, 24, 4000
+    text = make.lower(starts._random_order, shape, 1600, 1e-3, key, faces).compile().as_text()
+    assert "f32[200,24]" in text
+    assert not any(f"f32[{rows},24]" in text for rows in (1600, 4000))
 
 
 @pytest.mark.fully_optimized

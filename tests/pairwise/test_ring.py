@@ -82,10 +82,11 @@ def test_rows_of_zeros_are_no_points(key, name):
         assert np.isin(found[17], (0.0, -np.inf)).all()
 
 
-def test_take_finds_rows_on_any_device(key, mesh):
+@pytest.mark.parametrize("count", [50, 150])
+def test_take_finds_rows_on_any_device(key, mesh, count):
     y = sphere.sample_uniform(key, 101, 4)
-    index = jax.random.randint(key, (50,), 0, 101).at[3].set(2**31 - 1)
-    index = jnp.pad(index, (0, meshes.padded_size(50, mesh.size) - 50))
+    index = jax.random.randint(key, (count,), 0, 101).at[3].set(2**31 - 1)
+    index = jnp.pad(index, (0, meshes.padded_size(count, mesh.size) - count))
     taken = Sweep(mesh).take(meshes.shard_rows(y, mesh), index)
     want = Sweep().take(y, index)
     np.testing.assert_array_equal(taken, want)

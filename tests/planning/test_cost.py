@@ -92,19 +92,28 @@ def test_dense_blocks_compute_tiles_for_both_sides():
 
 
 METHODS = {"annealed": Annealed(), "stochastic": MiniBatch()}
+COMPILED = [
+    ("annealed", 2, 0),
+    ("annealed", 4, 4096),
+    ("stochastic", 2, 4096),
+    ("stochastic", 4, 0),
+]
 
 
 @pytest.mark.fully_optimized
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("num_devices", [2, 4])
-def test_memory_is_that_of_the_compiled_step(method, num_devices):
+@pytest.mark.parametrize(("method", "num_devices", "num_gallery"), COMPILED)
+def test_memory_is_that_of_the_compiled_step(method, num_devices, num_gallery):
     mesh = meshes.make_mesh(jax.devices()[:num_devices])
     problem = PackingProblem(num_points=16_384, dim=96)
+    if num_gallery:
+        faces = jax.ShapeDtypeStruct((num_gallery, 96), "float32", sharding=meshes.rows(mesh))
+        object.__setattr__(problem, "gallery", faces)
     found = Loop.of(METHODS[method], problem, Sweep(mesh)).lower(problem, 2).compile()
     found = found.memory_analysis()
     machine = parse_devices(f"cpu:{num_devices}")
-    memory = step_cost(16_384, 96, machine, method=method).memory
-    assert memory.state == pytest.approx(found.argument_size_in_bytes, rel=0.01)
+    memory = step_cost(16_384, 96, machine, method=method, num_gallery=num_gallery).memory
+    faces_bytes = 4 * 96 * num_gallery / num_devices
+    assert memory.state + faces_bytes == pytest.approx(found.argument_size_in_bytes, rel=0.01)
     held = found.argument_size_in_bytes + found.temp_size_in_bytes
     assert held / 1.3 < memory.total < held * 1.3
 
@@ -153,6 +162,24 @@ def test_too_large_says_how_many_devices_would_do():
     plan_run(10**8, 512, parse_devices(f"v5e:{enough}"), method="annealed")
     with pytest.raises(InputError):
         plan_run(10**8, 512, parse_devices(f"v5e:{enough - 1}"), method="annealed")
+
+
+def test_a_gallery_is_searched_and_fetched_from():
+    machine, n, m, d = parse_devices("v5e:256"), 10**7, 10**6, 512
+    flat, near = plan_run(n, d, machine), plan_run(n, d, machine, num_gallery=m)
+    assert (flat.num_searches, flat.search_seconds, flat.step.memory.gallery) == (0, 0, 0)
+    assert (near.method, near.num_searches) == ("annealed", 20)
+    peak = machine.flops_per_second
+    work = 2 * n * m * d / 256
+    expected = 16 * work / peak("bf16") + 4 * work / peak("bf16_x3")
+    assert near.search_seconds == pytest.approx(expected, rel=0.15)
+    assert near.step.seconds > flat.step.seconds
+    assert near.step.sent_bytes - flat.step.sent_bytes == pytest.approx(4 * m * d, rel=0.1)
+    assert near.seconds > flat.seconds + near.search_seconds
+    alone = step_cost(10**5, d, KINDS["h200"], num_gallery=m).memory
+    assert alone.gallery == 4 * d * (m + 10**5)
+    with pytest.raises(InputError, match="use v5e:"):
+        plan_run(10**5, d, parse_devices("v5e:1"), num_gallery=10**7)
 
 
 @pytest.mark.parametrize("text", ["tpu:4", "v5e:0", "v5e:-1", "v5e:x", "v5e:", ":4", ""])
