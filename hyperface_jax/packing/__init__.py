@@ -35,6 +35,7 @@ from hyperface_jax.packing.schedules import (
     refining_annealing,
 )
 from hyperface_jax.packing.starts import Start
+from hyperface_jax.packing.subspaces import GallerySubspace
 from hyperface_jax.packing.transforms import (
     add_dispersion,
     on_sphere,
@@ -52,6 +53,7 @@ __all__ = [
     "Custom",
     "Energy",
     "Evaluation",
+    "GallerySubspace",
     "Hinge",
     "LocalSpan",
     "Loop",

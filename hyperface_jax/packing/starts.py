@@ -18,9 +18,10 @@ from hyperface_jax.codes import SphericalCode
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.inputs import unit_rows
 from hyperface_jax.packing.problem import PackingProblem
+from hyperface_jax.packing.subspaces import FEWEST_ROWS, GallerySubspace, fitted, too_few
 from hyperface_jax.typing import Gallery, Indices, Points, PRNGKey, RowsLike
 
-Named = Literal["uniform", "gallery", "farthest"]
+Named = Literal["uniform", "gallery", "farthest", "subspace"]
 Start: TypeAlias = Named | SphericalCode | Callable[[Any, int, int], Any] | RowsLike
 """A name, a spherical code, rows ``[n, d]``, or a function ``(key, num_points, dim) -> rows``.
 
@@ -29,7 +30,9 @@ repetition; when they run out, further points are normalized means of two random
 faces. ``"farthest"`` means gallery rows far from each other, by farthest-first traversal: it starts with
 a random row and always adds the row farthest from all rows chosen so far. Their smallest distance is at
 least half of the best possible for that many rows (Gonzalez, *Clustering to minimize the maximum
-intercluster distance*, 1985), at a cost of ``2 n m d`` FLOPs in n steps. A code is rotated at random. Of
+intercluster distance*, 1985), at a cost of ``2 n m d`` FLOPs in n steps. ``"subspace"`` means draws
+from the problem's :class:`.GallerySubspace`, or from one fitted to the gallery if the manifold is another:
+new faces of a small gallery. A code is rotated at random. Of
 the rows given as a start, those that repeat an earlier row are moved by a thousandth of a radian,
 because no force can separate equal points; traced rows are left unchanged.
 """
@@ -53,6 +56,8 @@ def checked(start: Any, problem: PackingProblem) -> Any:
             raise InputError(f"start={start!r}: give {names}, a spherical code, rows or a function")
         if start != "uniform" and problem.gallery is None:
             raise InputError(f"start={start!r}: the problem has no gallery")
+        if start == "subspace" and problem.gallery.shape[0] < FEWEST_ROWS:
+            raise InputError(f"start={start!r}: {too_few(problem.gallery.shape[0])}")
         return start
     if isinstance(start, SphericalCode):
         _check_room(start, problem.num_points, problem.dim)
@@ -100,18 +105,27 @@ def points(
         if mesh is not None:
             return meshes.shard_rows(rows, mesh, size)
         return meshes.pad_rows(jnp.asarray(rows), size)
-    gallery = problem.gallery if start in ("gallery", "farthest") else None
     shape = problem.num_points, problem.dim, size
-    return _sharded_maker(mesh)(start, shape, jitter, key, gallery)
+    return _sharded_maker(mesh)(start, shape, jitter, key, _source(start, problem))
 
 
-def _make(start: Any, shape: tuple[int, int, int], jitter: float, key: Any, gallery: Any) -> Points:
+def _source(start: Any, problem: PackingProblem) -> Any:
+    """Return what a named start is made from: the gallery or its model; None if it needs neither."""
+    if start == "subspace" and isinstance(problem.manifold, GallerySubspace):
+        return problem.manifold
+    return problem.gallery if start in ("gallery", "farthest", "subspace") else None
+
+
+def _make(start: Any, shape: tuple[int, int, int], jitter: float, key: Any, source: Any) -> Points:
     num_points, dim, size = shape
     if start == "uniform":
         rows = sphere.sample_uniform(key, num_points, dim)
+    elif start == "subspace":
+        is_model = isinstance(source, GallerySubspace)
+        rows = (source if is_model else fitted(jnp.asarray(source))).draw(key, num_points)
     elif isinstance(start, str):
         order = _farthest_order if start == "farthest" else _random_order
-        rows = _gallery_rows(key, jnp.asarray(gallery), num_points, order, jitter)
+        rows = _gallery_rows(key, jnp.asarray(source), num_points, order, jitter)
     elif isinstance(start, SphericalCode):
         rows = _code_rows(start, key, num_points, dim)
     else:
