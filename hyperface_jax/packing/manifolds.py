@@ -99,6 +99,6 @@ class LocalSpan:
 
 
 def split(manifold: Any) -> tuple[Any, Any]:
-    """Return a manifold as ``(None, manifold)`` if it is a pytree of arrays, else ``(manifold, None)``."""
+    """Return a manifold that is a pytree of arrays as ``(None, manifold)``, any other static, first."""
     is_static = jax.tree.structure(manifold) == jax.tree.structure(0)
     return (manifold, None) if is_static else (None, manifold)

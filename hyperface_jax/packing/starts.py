@@ -27,14 +27,14 @@ Start: TypeAlias = Named | SphericalCode | Callable[[Any, int, int], Any] | Rows
 
 ``"uniform"`` means independent uniform points. ``"gallery"`` means random gallery rows without
 repetition; when they run out, further points are normalized means of two random rows, which lie between
-faces. ``"farthest"`` means gallery rows far from each other, by farthest-first traversal: it starts with
-a random row and always adds the row farthest from all rows chosen so far. Their smallest distance is at
-least half of the best possible for that many rows (Gonzalez, *Clustering to minimize the maximum
+faces. ``"farthest"`` means gallery rows far from each other, by farthest-first traversal: it starts
+with a random row and always adds the row farthest from all rows chosen so far. Their smallest distance
+is at least half of the best possible for that many rows (Gonzalez, *Clustering to minimize the maximum
 intercluster distance*, 1985), at a cost of ``2 n m d`` FLOPs in n steps. ``"subspace"`` means draws
-from the problem's :class:`.GallerySubspace`, or from one fitted to the gallery if the manifold is another:
-new faces of a small gallery. A code is rotated at random. Of
-the rows given as a start, those that repeat an earlier row are moved by a thousandth of a radian,
-because no force can separate equal points; traced rows are left unchanged.
+from the problem's :class:`.GallerySubspace`, or from one fitted to the gallery if the manifold is
+another: new faces of a small gallery. A code is rotated at random. Of the rows given as a start, those
+that repeat an earlier row are moved by a thousandth of a radian, because no force can separate equal
+points; traced rows are left unchanged.
 """
 
 _ROWS_AT_ONCE = 32_768

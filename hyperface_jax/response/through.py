@@ -15,9 +15,14 @@ import jax.numpy as jnp
 import optax
 
 from hyperface_jax import sphere
-from hyperface_jax.packing import manifolds
 from hyperface_jax.errors import InputError
-from hyperface_jax.packing import SoftMax, as_objective, default_annealing, riemannian_adam
+from hyperface_jax.packing import (
+    SoftMax,
+    as_objective,
+    default_annealing,
+    manifolds,
+    riemannian_adam,
+)
 from hyperface_jax.packing.constraints import gallery_pull
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, row_max
 from hyperface_jax.packing.inputs import unit_rows

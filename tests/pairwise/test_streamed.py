@@ -130,30 +130,38 @@ class Store:
 
 @pytest.mark.parametrize("name", ["dense", "mesh"])
 @pytest.mark.parametrize("has_other", [False, True])
-@pytest.mark.parametrize("steps", [1, 2, 5])
-def test_a_sweep_goes_on_where_it_was_killed(name, has_other, steps):
+@pytest.mark.parametrize("reduction", [nearest(), count_above(0.3)], ids=["nearest", "count"])
+def test_a_sweep_goes_on_where_it_was_killed(name, has_other, reduction):
     x, y = unit(137, 0), unit(100, 1) if has_other else None
-    num_blocks = (4, 2) if has_other else (3, 3)
+    num_blocks, num_steps = ((4, 2), 8) if has_other else ((3, 3), 6)
     num_pairs = 137 * 100 if has_other else 137 * 136 // 2
-    for reduction in (nearest(), count_above(0.3)):
-        settings = {"reduction": reduction, "sweep": sweeps()[name]}
-        whole = sweep_streamed(x, y, **settings)
-        store, seen = Store(steps), []
+    sweep, dones = sweeps()[name], []
+
+    def swept(store):
+        return sweep_streamed(
+            x,
+            y,
+            reduction=reduction,
+            sweep=sweep,
+            store=store,
+            on_block=lambda done, _: dones.append(done),
+        )
+
+    whole, expected = swept(None), list(dones)
+    assert len(expected) == num_steps
+    for steps in (1, 2, 5):
+        store = Store(steps)
+        dones.clear()
         with pytest.raises(Killed):
-            sweep_streamed(
-                x, y, store=store, on_block=lambda *block: seen.append(block), **settings
-            )
+            swept(store)
         assert (store.state.num_blocks, store.state.num_done) == (num_blocks, steps)
-        assert len(seen) == steps
-        again, first = Store(0, store.state), len(seen)
-        found = sweep_streamed(x, y, store=again, on_block=lambda *b: seen.append(b), **settings)
-        total = num_blocks[0] * 2 if has_other else 6
-        assert again.lasts == [False] * (total - steps - 1) + [True]
-        assert [done for done, _ in seen] == sorted({done for done, _ in seen})
-        assert seen[first][0] > seen[first - 1][0]
-        assert seen[-1][0] == num_pairs
+        again = Store(0, store.state)
+        found = swept(again)
+        assert again.lasts == [False] * (num_steps - steps - 1) + [True]
+        assert dones == expected
         for one, two in zip(jax.tree.leaves(found), jax.tree.leaves(whole), strict=True):
             np.testing.assert_array_equal(one, two)
+    assert expected[-1] == num_pairs
 
 
 def test_a_finished_sweep_is_not_done_again_and_one_of_other_blocks_is(monkeypatch):

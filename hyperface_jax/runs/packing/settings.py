@@ -77,9 +77,10 @@ class Pack:
         None, group="start", metavar="gallery|farthest|subspace|uniform|code|FILE"
     )
     """Starting points. gallery: random gallery rows. farthest: gallery rows far from each other.
-    subspace: new faces, drawn from a Gaussian model of the gallery (probabilistic PCA). uniform: uniformly random points. code: the best known spherical code, randomly rotated. FILE: the
-    rows of FILE. Default: gallery if there is a gallery, else uniform. With code and 0 steps, the code
-    itself is written, certified by its construction."""
+    subspace: new faces, drawn from a Gaussian model of the gallery (probabilistic PCA). uniform:
+    uniformly random points. code: the best known spherical code, randomly rotated. FILE: the rows of
+    FILE. Default: gallery if there is a gallery, else uniform. With code and 0 steps, the code itself
+    is written, certified by its construction."""
     method: Method = option("annealed", group="method")
     """Packing method. annealed: our method, full batch. stochastic: our method, mini-batches. paper:
     Algorithm 1 of HyperFace."""
