@@ -89,7 +89,7 @@ def read_adapter_inputs(path: Path, unet: Any) -> np.ndarray:
     """
     import torch
 
-    rows = np.asarray(read_points(path), np.float32)
+    rows = np.array(read_points(path), np.float32)
     if not np.isfinite(rows).all():
         raise InputError(f"{one_line(path)}: a number is not finite; measure it again")
     try:
