@@ -59,8 +59,11 @@ SIZE = Size(
     crowd=6000,
 )
 LARGE = replace(SIZE, gallery=8192, num_ids=1000, images_per_id=20)
+FEW_FACES = replace(SIZE, gallery=100)
 UNPACKED = {"steps": 0}
 FARTHEST = {"init": "farthest"}
+DRAWN = {"init": "subspace"}
+SUBSPACE = {"neighbors": 1, "packing": DRAWN | {"manifold": "subspace"}}
 NEGATIVES = {"negatives": 0.5}
 
 
@@ -118,6 +121,17 @@ def parts() -> dict[str, list[Entry]]:
             Entry(packed),
             Entry(Arm(name="span-16", neighbors=16)),
             Entry(Arm(name="farthest-rows", packing=FARTHEST | UNPACKED)),
+            Entry(Arm(name="ppca-unpacked", packing=DRAWN | UNPACKED)),
+            Entry(Arm(name="ppca", **SUBSPACE)),
+        ],
+        "few-faces": [
+            Entry(replace(arm, name=f"{arm.name}-100-faces"), "unpacked-100-faces", FEW_FACES)
+            for arm in (
+                unpacked,
+                packed,
+                Arm(name="ppca-unpacked", packing=DRAWN | UNPACKED),
+                Arm(name="ppca", **SUBSPACE),
+            )
         ],
         "images": [
             Entry(

@@ -545,7 +545,7 @@ def closed_loop_faces(figures: dict[str, Any]) -> str:
         ("nearest, faces", "nearest_after"),
     )
     seen: dict[str, list[str]] = {}
-    for part in ("packing", "response", "alpha", "manifold", "diffusion"):
+    for part in ("packing", "response", "alpha", "manifold", "few-faces", "diffusion"):
         for row in table_of(part, figures):
             seen[row["name"]] = [_estimate(row[name], 1, 3) for _, name in columns]
     rows = [[name, *cells] for name, cells in seen.items()]
@@ -799,7 +799,7 @@ def draw_rivals(figures: dict[str, Any]) -> Figure:
 
 def draw_closed_loop(figures: dict[str, Any]) -> Figure:
     """Draw what drawing leaves of the spread, and the error rate against the spread of the faces."""
-    parts = ("packing", "response", "alpha", "manifold", "diffusion")
+    parts = ("packing", "response", "alpha", "manifold", "few-faces", "diffusion")
     arms = {row["name"]: row for part in parts for row in table_of(part, figures)}
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     spread, error_rate = figure.subplots(1, 2)

@@ -11,6 +11,7 @@ from hyperface_jax import bounds, codes, meshes, packing, pairwise, processes, s
 from hyperface_jax.packing import (
     Annealed,
     Custom,
+    GallerySubspace,
     LocalSpan,
     MiniBatch,
     Packing,
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Annealed",
     "Custom",
+    "GallerySubspace",
     "LocalSpan",
     "MiniBatch",
     "Packing",

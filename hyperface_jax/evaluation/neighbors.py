@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from hyperface_jax.pairwise import RowSource, Sweep
+    from hyperface_jax.pairwise import RowSource, Sweep, SweepStore
     from hyperface_jax.typing import Update
 
 
@@ -105,6 +105,7 @@ def nearest_pairs(
     num_pairs: int = 100,
     sweep: Sweep | None = None,
     progress: Update | None = None,
+    store: SweepStore | None = None,
 ) -> NearestPairs:
     """Find the nearest neighbor of each row, and the most similar pairs.
 
@@ -117,7 +118,9 @@ def nearest_pairs(
             itself.
         num_pairs: number of most similar pairs to find; all pairs are returned if there are fewer.
         sweep: order in which pairs are visited, and the devices to use.
-        progress: called with the number of rows of ``x`` that are done, and the max cosine so far.
+        progress: called with the number of rows of ``x`` that are done, and the max cosine so far (of
+            this call).
+        store: keeps the state of the search, so that another call can go on with it.
 
     Returns:
         The neighbors and the pairs.
@@ -138,7 +141,7 @@ def nearest_pairs(
         if progress:
             progress(round(done * share_of_rows), f"max cosine {best:.4f}")
 
-    found = sweep_streamed(x, y, reduction=nearest(), sweep=sweep, on_block=look)
+    found = sweep_streamed(x, y, reduction=nearest(), sweep=sweep, on_block=look, store=store)
     return NearestPairs(
         found.cosine, found.column, _most_similar(x, y, found.cosine, num_pairs, sweep)
     )
@@ -151,6 +154,7 @@ def target_match(
     *,
     sweep: Sweep | None = None,
     progress: Update | None = None,
+    store: SweepStore | None = None,
 ) -> TargetMatch:
     """Compare each face with the target that it was drawn for, and rank that target among all.
 
@@ -161,6 +165,7 @@ def target_match(
         sweep: order in which pairs are visited, and the devices to use.
         progress: called with the number of rows of ``x`` that are done, and the mean cosine between
             faces and their own targets.
+        store: keeps the state of the ranking, so that another call can go on with it.
 
     Returns:
         Cosines and ranks. A target only counts as closer than a face's own one if its cosine is larger
@@ -194,6 +199,7 @@ def target_match(
         sweep=sweep,
         ids=own.astype(np.int32),
         on_block=look,
+        store=store,
     )
     return TargetMatch(cosine, better + 1)
 

@@ -25,6 +25,8 @@ from hyperface_jax.evaluation.verification import (
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from hyperface_jax.typing import Update
+
 RANKS = (1, 5, 10)
 FPIRS = (1e-1, 1e-2, 1e-3)
 """False positive identification rates at which the true positive identification rate is reported."""
@@ -150,13 +152,20 @@ def template_embeddings(
     return Templates(ids, unit_rows(np.add.reduceat(means, starts, axis=0), "templates"))
 
 
-def pair_scores(templates: Templates, first_ids: ArrayLike, second_ids: ArrayLike) -> np.ndarray:
+def pair_scores(
+    templates: Templates,
+    first_ids: ArrayLike,
+    second_ids: ArrayLike,
+    *,
+    progress: Update | None = None,
+) -> np.ndarray:
     """Return the cosines of pairs of templates.
 
     Args:
         templates: the templates.
         first_ids: id of the first template in each pair, ``[n]``.
         second_ids: id of the second template in each pair, ``[n]``.
+        progress: called with the number of pairs that are done.
 
     Returns:
         Cosines, ``[n]``.
@@ -175,11 +184,18 @@ def pair_scores(templates: Templates, first_ids: ArrayLike, second_ids: ArrayLik
     for start in range(0, len(first), size):
         part = slice(start, start + size)
         scores[part] = np.einsum("ij,ij->i", x[first[part]], x[second[part]])
+        if progress:
+            progress(min(start + size, len(first)))
     return scores
 
 
 def verify_templates(
-    templates: Templates, first_ids: ArrayLike, second_ids: ArrayLike, is_same: ArrayLike
+    templates: Templates,
+    first_ids: ArrayLike,
+    second_ids: ArrayLike,
+    is_same: ArrayLike,
+    *,
+    progress: Update | None = None,
 ) -> Separation:
     """Evaluate 1:1 verification of pairs of templates.
 
@@ -188,6 +204,7 @@ def verify_templates(
         first_ids: id of the first template in each pair, ``[n]``.
         second_ids: id of the second template in each pair, ``[n]``.
         is_same: whether each pair is genuine, ``[n]``.
+        progress: called with the number of pairs that are done.
 
     Returns:
         True accept rates and other figures, computed from the cosines of the pairs.
@@ -195,7 +212,8 @@ def verify_templates(
     Raises:
         InputError: as for :func:`pair_scores` and for ``separation``.
     """
-    return separation(pair_scores(templates, first_ids, second_ids), is_same)
+    scores = pair_scores(templates, first_ids, second_ids, progress=progress)
+    return separation(scores, is_same)
 
 
 def identify(

@@ -87,20 +87,27 @@ def refuse_strangers(folder: Path, *, own: Collection[str] = (), lacks: str = ""
         )
 
 
-def refuse_foreign(folder: Path, name: str, is_own: Callable[[Any], bool] = lambda _: True) -> None:
+def refuse_foreign(
+    folder: Path,
+    name: str,
+    is_own: Callable[[Any], bool] = lambda _: True,
+    *,
+    unfinished: Collection[str] = (),
+) -> None:
     """Refuse a folder that holds anything but a result that may be replaced.
 
     Args:
         folder: the folder; it may be missing or empty.
         name: name of the JSON file that tells what made the folder.
         is_own: tells from the contents of that file whether the result is ours.
+        unfinished: names of files that a run leaves there before that file.
 
     Raises:
         InputError: the folder holds something else, or is a file.
     """
     path = folder / name
     if not (path.is_file() and is_own(read_json(path))):
-        refuse_strangers(folder)
+        refuse_strangers(folder, own=unfinished)
 
 
 def refuse_foreign_file(path: Path, maker: str, is_own: Callable[[Path], bool]) -> None:

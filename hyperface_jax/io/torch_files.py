@@ -12,7 +12,7 @@ import io
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -60,11 +60,13 @@ _INERT_NAMES["torch"] |= {"float32", "float64", "float16", "bfloat16", "int64", 
 _SUFFIXES = (".safetensors", ".pt", ".pth")
 
 
-def read_state_dict(path: StrPath) -> dict[str, np.ndarray]:
+def read_state_dict(path: StrPath, *, parts: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Read the named tensors of a PyTorch or safetensors file.
 
     Args:
         path: a .safetensors file, or a file written by ``torch.save`` (.pt, .pth, .ckpt).
+        parts: names of inner dictionaries of a file written by ``torch.save`` whose tensors are read
+            instead, as ``part.name``, which is how .safetensors files name them.
 
     Returns:
         The tensors, in the order and the types of the file. If a checkpoint stores them under
@@ -79,7 +81,7 @@ def read_state_dict(path: StrPath) -> dict[str, np.ndarray]:
     try:
         with Path(path).open("rb") as file:
             head = file.read(9)
-        arrays = _reader(head, name)(Path(path), name)
+        arrays = _reader(head, name)(Path(path), name, parts)
     except InputError:
         raise
     except OSError as error:
@@ -173,7 +175,8 @@ def _reader(head: bytes, name: str) -> Any:
     raise InputError(f"{name}: not a PyTorch or safetensors file; save model.state_dict()")
 
 
-def _read_safetensors(path: Path, name: str) -> dict[str, np.ndarray]:
+def _read_safetensors(path: Path, name: str, parts: Sequence[str]) -> dict[str, np.ndarray]:
+    del parts
     try:
         from safetensors import safe_open
     except ImportError as error:
@@ -182,10 +185,10 @@ def _read_safetensors(path: Path, name: str) -> dict[str, np.ndarray]:
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
-def _read_zip(path: Path, name: str) -> dict[str, np.ndarray]:
+def _read_zip(path: Path, name: str, parts: Sequence[str]) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
         content, records = _unpickled(archive, name, _Unpickler)
-        tensors = _named_tensors(content)
+        tensors = _tensors_of_parts(content, parts) if parts else _named_tensors(content)
         if not tensors and isinstance(content, dict) and content:
             raise InputError(f"{name}: {_without_tensors(content)}")
         return {key: records.array(tensor) for key, tensor in tensors.items()}
@@ -213,6 +216,15 @@ def _named_tensors(content: Any) -> dict[str, _Tensor]:
     if not isinstance(content, dict):
         return {}
     return {str(key): value for key, value in content.items() if isinstance(value, _Tensor)}
+
+
+def _tensors_of_parts(content: Any, parts: Sequence[str]) -> dict[str, _Tensor]:
+    inner = {part: content.get(part) for part in parts} if isinstance(content, dict) else {}
+    return {
+        f"{part}.{key}": value
+        for part, tensors in inner.items()
+        for key, value in _named_tensors(tensors).items()
+    }
 
 
 def _without_tensors(content: dict[Any, Any]) -> str:

@@ -36,6 +36,7 @@ from hyperface_jax.packing.schedules import (
     refining_annealing,
 )
 from hyperface_jax.packing.starts import Start
+from hyperface_jax.packing.subspaces import GallerySubspace
 from hyperface_jax.packing.transforms import (
     add_dispersion,
     on_sphere,
@@ -53,6 +54,7 @@ __all__ = [
     "Custom",
     "Energy",
     "Evaluation",
+    "GallerySubspace",
     "Hinge",
     "LocalSpan",
     "Loop",

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 
 from hyperface_jax import sphere
@@ -22,7 +23,11 @@ from hyperface_jax.typing import Points
 
 @runtime_checkable
 class Manifold(Protocol):
-    """Interface of a model of the manifold. It must be hashable, because it is static in a problem."""
+    """Interface of a model of the manifold: hashable, or a pytree of arrays.
+
+    A hashable one is static in a problem. The arrays of a pytree (of a NamedTuple, for example) are
+    leaves of the problem, so other arrays of the same shapes do not compile again.
+    """
 
     @property
     def num_neighbors(self) -> int:
@@ -93,6 +98,7 @@ class LocalSpan:
         return sphere.normalize(jnp.einsum("nk,nkd->nd", weight, rows, precision="highest"))
 
 
-def manifold_of(num_neighbors: int) -> Manifold:
-    """Return :class:`NearestRow` for one neighbor, else :class:`LocalSpan` of ``num_neighbors``."""
-    return NEAREST_ROW if num_neighbors == 1 else LocalSpan(num_neighbors)
+def split(manifold: Any) -> tuple[Any, Any]:
+    """Return a manifold that is a pytree of arrays as ``(None, manifold)``, any other static, first."""
+    is_static = jax.tree.structure(manifold) == jax.tree.structure(0)
+    return (manifold, None) if is_static else (None, manifold)

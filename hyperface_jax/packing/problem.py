@@ -15,17 +15,19 @@ from jax.sharding import Mesh
 
 from hyperface_jax import meshes, sphere
 from hyperface_jax.errors import InputError
+from hyperface_jax.packing import manifolds
 from hyperface_jax.packing.constraints import gallery_pull, keep_out_push
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, Evaluation
 from hyperface_jax.packing.inputs import real, unit_rows, whole
 from hyperface_jax.packing.manifolds import NEAREST_ROW, Manifold
+from hyperface_jax.packing.subspaces import GallerySubspace
 from hyperface_jax.pairwise import Sweep
 from hyperface_jax.typing import Number, Points, RowsLike, Scalar
 
 _VIOLATION_PENALTY = 10.0
 _SETS = ("gallery", "keep_out", "frozen")
 _LEAVES = (*_SETS, "alpha", "keep_out_cosine")
-_STATIC = ("num_points", "dim", "manifold")
+_STATIC = ("num_points", "dim")
 
 
 class Evaluated(NamedTuple):
@@ -103,19 +105,28 @@ class PackingProblem:
             raise InputError(
                 f"manifold={self.manifold}: the gallery has {_count(self.gallery)} rows, too few for it"
             )
+        if isinstance(self.manifold, GallerySubspace) and len(self.manifold.mean) != self.dim:
+            raise InputError(
+                f"manifold: is a subspace in {len(self.manifold.mean)} dimensions, not {self.dim}"
+            )
         if (self.keep_out is None) != (self.keep_out_cosine is None):
             raise InputError("keep_out and keep_out_cosine go together: give both or neither")
 
     def tree_flatten_with_keys(self):
         """Return the leaves with their names, and the static fields."""
         key = jax.tree_util.GetAttrKey
+        static, traced = manifolds.split(self.manifold)
         leaves = [(key(name), getattr(self, name)) for name in _LEAVES]
-        return leaves, tuple(getattr(self, name) for name in _STATIC)
+        sizes = tuple(getattr(self, name) for name in _STATIC)
+        return [*leaves, (key("manifold"), traced)], (*sizes, static)
 
     @classmethod
     def tree_unflatten(cls, static: tuple[Any, ...], leaves: Any) -> PackingProblem:
         """Rebuild a problem from leaves of any kind, without checks."""
-        return cls._unchecked({**dict(zip(_STATIC, static, strict=True)), **_named(leaves)})
+        *values, traced = leaves
+        *sizes, manifold = static
+        named = zip((*_STATIC, *_LEAVES), (*sizes, *values), strict=True)
+        return cls._unchecked({**dict(named), "manifold": traced if manifold is None else manifold})
 
     @classmethod
     def _unchecked(cls, values: dict[str, Any]) -> PackingProblem:
@@ -209,10 +220,6 @@ def _mean_over_points(x: Points, values: Any) -> Scalar:
 
 def _is_sharded(x: Any) -> bool:
     return isinstance(x, jax.Array) and len(x.sharding.device_set) > 1
-
-
-def _named(leaves: Any) -> dict[str, Any]:
-    return dict(zip(_LEAVES, leaves, strict=True))
 
 
 def _count(rows: Any) -> int:

@@ -18,21 +18,24 @@ from hyperface_jax.codes import SphericalCode
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.inputs import unit_rows
 from hyperface_jax.packing.problem import PackingProblem
+from hyperface_jax.packing.subspaces import FEWEST_ROWS, GallerySubspace, fitted, too_few
 from hyperface_jax.pairwise import Sweep
 from hyperface_jax.typing import Gallery, Indices, Points, PRNGKey, RowsLike
 
-Named = Literal["uniform", "gallery", "farthest"]
+Named = Literal["uniform", "gallery", "farthest", "subspace"]
 Start: TypeAlias = Named | SphericalCode | Callable[[Any, int, int], Any] | RowsLike
 """A name, a spherical code, rows ``[n, d]``, or a function ``(key, num_points, dim) -> rows``.
 
 ``"uniform"`` means independent uniform points. ``"gallery"`` means random gallery rows without
 repetition; when they run out, further points are normalized means of two random rows, which lie between
-faces. ``"farthest"`` means gallery rows far from each other, by farthest-first traversal: it starts with
-a random row and always adds the row farthest from all rows chosen so far. Their smallest distance is at
-least half of the best possible for that many rows (Gonzalez, *Clustering to minimize the maximum
-intercluster distance*, 1985), at a cost of ``2 n m d`` FLOPs in n steps. A code is rotated at random. Of
-the rows given as a start, those that repeat an earlier row are moved by a thousandth of a radian,
-because no force can separate equal points; traced rows are left unchanged.
+faces. ``"farthest"`` means gallery rows far from each other, by farthest-first traversal: it starts
+with a random row and always adds the row farthest from all rows chosen so far. Their smallest distance
+is at least half of the best possible for that many rows (Gonzalez, *Clustering to minimize the maximum
+intercluster distance*, 1985), at a cost of ``2 n m d`` FLOPs in n steps. ``"subspace"`` means draws
+from the problem's :class:`.GallerySubspace`, or from one fitted to the gallery if the manifold is
+another: new faces of a small gallery. A code is rotated at random. Of the rows given as a start, those
+that repeat an earlier row are moved by a thousandth of a radian, because no force can separate equal
+points; traced rows are left unchanged.
 """
 
 _ROWS_AT_ONCE = 32_768
@@ -55,6 +58,8 @@ def checked(start: Any, problem: PackingProblem) -> Any:
             raise InputError(f"start={start!r}: give {names}, a spherical code, rows or a function")
         if start != "uniform" and problem.gallery is None:
             raise InputError(f"start={start!r}: the problem has no gallery")
+        if start == "subspace" and problem.gallery.shape[0] < FEWEST_ROWS:
+            raise InputError(f"start={start!r}: {too_few(problem.gallery.shape[0])}")
         return start
     if isinstance(start, SphericalCode):
         _check_room(start, problem.num_points, problem.dim)
@@ -104,7 +109,7 @@ def points(
         return meshes.pad_rows(jnp.asarray(rows), size)
     shape = problem.num_points, problem.dim, size
     if start not in ("gallery", "farthest") or problem.gallery is None:
-        return _sharded_maker(mesh)(start, shape, key)
+        return _sharded_maker(mesh)(start, shape, key, _source(start, problem))
     gallery, num_faces = problem.gallery, problem.gallery.shape[0]
     if mesh is not None:
         gallery = meshes.shard_rows(gallery, mesh)
@@ -112,10 +117,21 @@ def points(
     return _sharded_gallery_maker(mesh)(order, shape, num_faces, jitter, key, gallery)
 
 
-def _make(start: Any, shape: tuple[int, int, int], key: Any) -> Points:
+def _source(start: Any, problem: PackingProblem) -> Any:
+    """Return what a start in the gallery's subspace is drawn from: its model, or the gallery."""
+    if start != "subspace":
+        return None
+    is_model = isinstance(problem.manifold, GallerySubspace)
+    return problem.manifold if is_model else problem.gallery
+
+
+def _make(start: Any, shape: tuple[int, int, int], key: Any, source: Any) -> Points:
     num_points, dim, size = shape
     if start == "uniform":
         rows = sphere.sample_uniform(key, num_points, dim)
+    elif start == "subspace":
+        is_model = isinstance(source, GallerySubspace)
+        rows = (source if is_model else fitted(jnp.asarray(source))).draw(key, num_points)
     elif isinstance(start, SphericalCode):
         rows = _code_rows(start, key, num_points, dim)
     else:
@@ -136,7 +152,7 @@ _make_on_one = partial(jax.jit, static_argnums=(0, 1))(_make)
 @lru_cache(maxsize=8)
 def _sharded_gallery_maker(mesh: Mesh | None) -> Any:
     make = partial(_gallery_rows, Sweep(mesh).take)
-    shardings = {} if mesh is None else {"out_shardings": meshes.rows(mesh)}
+    shardings: dict[str, Any] = {} if mesh is None else {"out_shardings": meshes.rows(mesh)}
     return jax.jit(make, static_argnums=(0, 1, 2, 3), **shardings)
 
 

@@ -18,7 +18,7 @@ from hyperface_jax.pairwise.reductions import (
     pair_sum,
 )
 from hyperface_jax.pairwise.rows import NumberedRows, first_rows
-from hyperface_jax.pairwise.streamed import RowSource, sweep_streamed
+from hyperface_jax.pairwise.streamed import RowSource, SweepState, SweepStore, sweep_streamed
 
 __all__ = [
     "Implementation",
@@ -30,6 +30,8 @@ __all__ = [
     "Reduction",
     "RowSource",
     "Sweep",
+    "SweepState",
+    "SweepStore",
     "count_above",
     "first_rows",
     "k_nearest",

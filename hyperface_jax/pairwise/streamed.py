@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,37 @@ SYMMETRIC_ROWS = 32_768
 OnBlock = Callable[[int, Any], None]
 """A function called after every pair of blocks, with the number of pairs of rows done so far and the
 statistics of the last block's rows."""
+
+
+class SweepState(NamedTuple):
+    """What an unfinished sweep knows; see :class:`SweepStore`.
+
+    Attributes:
+        num_blocks: number of blocks of ``x`` and of ``y``, which must stay the same.
+        num_done: number of pairs of blocks that are done.
+        statistics: the leaves of the reduction's accumulators so far, with leading axis ``n``; those of
+            rows that met no other yet are zero.
+    """
+
+    num_blocks: tuple[int, int]
+    num_done: int
+    statistics: list[np.ndarray]
+
+
+class SweepStore(Protocol):
+    """Keeps the state of a sweep, so that another call can go on with it."""
+
+    def load(self) -> SweepState | None:
+        """Return the state to go on with; None starts from the beginning."""
+        ...
+
+    def is_due(self, is_last: bool, /) -> bool:
+        """Tell after a pair of blocks, maybe the last one, whether to save the state now."""
+        ...
+
+    def save(self, state: SweepState, /) -> None:
+        """Save the state; an exception that this raises ends the sweep."""
+        ...
 
 
 @runtime_checkable
@@ -54,6 +85,7 @@ def sweep_streamed(
     sweep: Sweep | None = None,
     ids: np.ndarray | None = None,
     on_block: OnBlock | None = None,
+    store: SweepStore | None = None,
 ) -> Any:
     """Reduce the cosines of all pairs to one statistic per row of ``x``, however large the sets are.
 
@@ -67,6 +99,8 @@ def sweep_streamed(
             leaves out no pair.
         on_block: called after every pair of blocks with the number of pairs done and the statistics of
             the rows updated last.
+        store: keeps the state between pairs of blocks and gives it back. It must belong to the same rows
+            and reduction; a state of other blocks is left unused.
 
     Returns:
         The result of the reduction, as NumPy arrays with leading axis ``n``.
@@ -82,15 +116,19 @@ def sweep_streamed(
         [2, 2, 1]
     """
     sweep = sweep or Sweep()
-    progress = _Progress(on_block)
     if y is None:
-        carries = _symmetric(_Blocks(x, SYMMETRIC_ROWS, sweep), sweep, reduction, progress)
+        rows = columns = _Blocks(x, SYMMETRIC_ROWS, sweep)
+        num_pairs = rows.count * (rows.count + 1) // 2
     else:
-        passing, held = _Blocks(x, PASSING_ROWS, sweep), _Blocks(y, HELD_ROWS, sweep)
-        carries = _among(passing, held, ids, sweep, reduction, progress)
-    progress.finish()
-    whole = jax.tree.map(lambda *parts: np.concatenate(parts), *carries)
-    return jax.tree.map(lambda leaf: leaf[: x.shape[0]], whole)
+        rows, columns = _Blocks(x, PASSING_ROWS, sweep), _Blocks(y, HELD_ROWS, sweep)
+        num_pairs = rows.count * columns.count
+    journal = _Journal(rows, columns, num_pairs, reduction, on_block, store)
+    if y is None:
+        _symmetric(rows, sweep, reduction, journal)
+    else:
+        _among(rows, columns, ids, sweep, reduction, journal)
+    journal.finish()
+    return journal.statistics()
 
 
 class _Blocks:
@@ -112,6 +150,11 @@ class _Blocks:
         place = self.place(i)
         return place.stop - place.start
 
+    @property
+    def num_rows_in_all(self) -> int:
+        """Number of rows of the set."""
+        return self._source.shape[0]
+
     def read(self, i: int) -> Points:
         """Bring the rows of a block to the devices."""
         return self.put(np.asarray(self._source[self.place(i)], np.float32))
@@ -127,18 +170,67 @@ class _Blocks:
         return jax.tree.map(lambda leaf: meshes.gathered(leaf)[: self.num_rows(i)], carry)
 
 
-class _Progress:
-    """Report progress; wait for a pair of blocks only after the next one has been dispatched."""
+class _Journal:
+    """The accumulators of each block, what is done, and what the caller hears of it.
 
-    def __init__(self, on_block: OnBlock | None) -> None:
-        self._on_block, self._done = on_block, 0
+    A pair of blocks is waited for only after the next one has been dispatched, or to save the state.
+    """
+
+    def __init__(
+        self,
+        x: _Blocks,
+        y: _Blocks,
+        num_pairs: int,
+        reduction: Reduction,
+        on_block: OnBlock | None,
+        store: SweepStore | None,
+    ) -> None:
+        self._x, self._num_blocks, self._num_pairs = x, (x.count, y.count), num_pairs
+        self._on_block, self._store = on_block, store
+        self._done, self._num_seen = 0, 0
         self._pending: tuple[int, Any] | None = None
+        self.carries: list[Any] = [None] * x.count
+        state = store.load() if store else None
+        is_usable = state is not None and state.num_blocks == self._num_blocks
+        self._num_kept = state.num_done if state is not None and is_usable else 0
+        if state is not None and is_usable:
+            self._restore(state.statistics, reduction)
 
-    def add(self, num_pairs: int, carry: Any) -> None:
+    def _restore(self, statistics: list[np.ndarray], reduction: Reduction) -> None:
+        """Give each block that was visited its accumulators: the first pairs visit one after another."""
+        x = self._x
+        structure = jax.tree.structure(jax.eval_shape(lambda: empty(reduction, jnp.zeros((1, 1)))))
+        for i in range(min(self._num_kept, x.count)):
+            leaves = [x.put(np.ascontiguousarray(leaf[x.place(i)])) for leaf in statistics]
+            self.carries[i] = jax.tree.unflatten(structure, leaves)
+
+    def has(self, num_pairs: int) -> bool:
+        """Tell whether the next pair of blocks was done before, and count it then."""
+        if self._num_seen >= self._num_kept:
+            return False
+        self._num_seen, self._done = self._num_seen + 1, self._done + num_pairs
+        return True
+
+    def add(self, num_pairs: int, i: int) -> None:
+        """Note that a pair of blocks was dispatched, of which block i was updated last."""
         self.finish()
-        self._pending = num_pairs, carry
+        self._num_seen += 1
+        self._pending = num_pairs, self.carries[i]
+        if self._store and self._store.is_due(self._num_seen == self._num_pairs):
+            self.finish()
+            self._store.save(SweepState(self._num_blocks, self._num_seen, self._leaves()))
+
+    def statistics(self) -> Any:
+        """Return the accumulators of all rows."""
+        return jax.tree.unflatten(jax.tree.structure(self.carries[0]), self._leaves())
+
+    def _leaves(self) -> list[np.ndarray]:
+        parts = [self._x.local(i, c) for i, c in enumerate(self.carries) if c is not None]
+        leaves = zip(*map(jax.tree.leaves, parts), strict=True)
+        return [_filled_up(np.concatenate(leaf), self._x.num_rows_in_all) for leaf in leaves]
 
     def finish(self) -> None:
+        """Wait for the last pair of blocks, and report it."""
         if self._pending is None:
             return
         num_pairs, carry = self._pending
@@ -155,34 +247,48 @@ def _among(
     ids: np.ndarray | None,
     sweep: Sweep,
     reduction: Reduction,
-    progress: _Progress,
-) -> list[Any]:
-    carries: list[Any] = [None] * x.count
+    journal: _Journal,
+) -> None:
+    carries = journal.carries
     for j in range(y.count):
-        columns, first = y.read(j), np.int32(y.place(j).start)
+        columns, first = None, np.int32(y.place(j).start)
         for i in range(x.count):
+            num_pairs = x.num_rows(i) * y.num_rows(j)
+            if journal.has(num_pairs):
+                continue
+            columns = y.read(j) if columns is None else columns
             rows = x.read(i)
             own = None if ids is None else x.put(ids[x.place(i)])
             found = _meet(sweep, reduction, rows, own, columns, first)
             carries[i] = found if j == 0 else _merge(reduction, carries[i], found)
-            progress.add(x.num_rows(i) * y.num_rows(j), carries[i])
-    return [x.local(i, carry) for i, carry in enumerate(carries)]
+            journal.add(num_pairs, i)
 
 
-def _symmetric(x: _Blocks, sweep: Sweep, reduction: Reduction, progress: _Progress) -> list[Any]:
-    carries: list[Any] = [None] * x.count
+def _symmetric(x: _Blocks, sweep: Sweep, reduction: Reduction, journal: _Journal) -> None:
+    carries = journal.carries
     for i in range(x.count):
-        rows, first = x.read(i), np.int32(x.place(i).start)
-        found = _within(sweep, reduction, rows, first)
-        carries[i] = found if i == 0 else _merge(reduction, carries[i], found)
-        progress.add(x.num_rows(i) * (x.num_rows(i) - 1) // 2, carries[i])
-        for j in range(i + 1, x.count):
-            columns, start = x.read(j), np.int32(x.place(j).start)
-            own, other = _both(sweep, reduction, rows, first, columns, start)
-            carries[i] = _merge(reduction, carries[i], own)
-            carries[j] = other if i == 0 else _merge(reduction, carries[j], other)
-            progress.add(x.num_rows(i) * x.num_rows(j), carries[j])
-    return [x.local(i, carry) for i, carry in enumerate(carries)]
+        rows, first = None, np.int32(x.place(i).start)
+        for j in range(i, x.count):
+            num_others = x.num_rows(j) if j > i else (x.num_rows(i) - 1) / 2
+            num_pairs = int(x.num_rows(i) * num_others)
+            if journal.has(num_pairs):
+                continue
+            rows = x.read(i) if rows is None else rows
+            if j == i:
+                found = _within(sweep, reduction, rows, first)
+                carries[i] = found if i == 0 else _merge(reduction, carries[i], found)
+            else:
+                columns, start = x.read(j), np.int32(x.place(j).start)
+                own, other = _both(sweep, reduction, rows, first, columns, start)
+                carries[i] = _merge(reduction, carries[i], own)
+                carries[j] = other if i == 0 else _merge(reduction, carries[j], other)
+            journal.add(num_pairs, j)
+
+
+def _filled_up(rows: np.ndarray, num_rows: int) -> np.ndarray:
+    """Add rows of zeros up to a number of rows."""
+    missing = np.zeros((num_rows - len(rows), *rows.shape[1:]), rows.dtype)
+    return np.concatenate([rows, missing]) if len(missing) else rows
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -16,7 +16,13 @@ import optax
 
 from hyperface_jax import sphere
 from hyperface_jax.errors import InputError
-from hyperface_jax.packing import SoftMax, as_objective, default_annealing, riemannian_adam
+from hyperface_jax.packing import (
+    SoftMax,
+    as_objective,
+    default_annealing,
+    manifolds,
+    riemannian_adam,
+)
 from hyperface_jax.packing.constraints import gallery_pull
 from hyperface_jax.packing.energies import DEFAULT_SWEEP, row_max
 from hyperface_jax.packing.inputs import unit_rows
@@ -112,8 +118,10 @@ def pack_through(
     weights = weights or Weights()
     numbers = {name: jnp.float32(value) for name, value in vars(weights).items()}
     offset = jnp.zeros_like(centers) if offset is None else jnp.asarray(offset, centers.dtype)
-    settings = num_steps, manifold, sweep
-    return _pack_through(settings, model, centers, offset, gallery, numbers, jnp.float32(radius))
+    static, traced = manifolds.split(manifold)
+    settings = num_steps, static, sweep
+    near = gallery, traced
+    return _pack_through(settings, model, centers, offset, near, numbers, jnp.float32(radius))
 
 
 def within(x: Points, centers: Points, radius: Any) -> Points:
@@ -130,11 +138,13 @@ def _pack_through(
     model: ResponseModel,
     centers: Points,
     offset: Points,
-    gallery: Gallery | None,
+    near: tuple[Gallery | None, Any],
     weights: dict[str, Any],
     radius: Any,
 ) -> Through:
     num_steps, manifold, sweep = settings
+    gallery, traced = near
+    manifold = traced if manifold is None else manifold
     annealing = default_annealing(centers.shape[1], num_steps)
     objective = as_objective(SoftMax(annealing), sweep=sweep)
     optimizer = riemannian_adam(AnnealedStep(annealing), default_momentum(num_steps))

@@ -19,8 +19,8 @@ from hyperface_jax.errors import InputError, Stopped
 from hyperface_jax.io.files import atomic_write_json, one_line
 from hyperface_jax.io.run_directory import EMBEDDINGS, SUMMARY, RunDirectory
 from hyperface_jax.packing.figures import nearness, nearness_among
-from hyperface_jax.packing.manifolds import manifold_of
-from hyperface_jax.runs.packing.inputs import Inputs, read_inputs
+from hyperface_jax.packing.manifolds import Manifold
+from hyperface_jax.runs.packing.inputs import Inputs, manifold_of, read_inputs
 from hyperface_jax.runs.packing.settings import Pack
 from hyperface_jax.runs.packing.settings import check_settings as check_packing
 from hyperface_jax.runs.packing.stage import pack
@@ -207,7 +207,7 @@ def _run(
 ) -> Result:
     assert inputs.gallery is not None
     rows = inputs.gallery.points
-    manifold = manifold_of(max(config.neighbors))
+    manifold = manifold_of(points[-1], rows)
     found: list[dict[str, Any]] = []
     packed: dict[str, Any] = {}
     for i, point in enumerate(points, start=1):
@@ -225,7 +225,7 @@ def _run(
                 "nearness": float(jnp.mean(near)),
             }
         )
-    yardstick, num_rows = _nearness_of_gallery(rows, max(config.neighbors), config.seed)
+    yardstick, num_rows = _nearness_of_gallery(rows, manifold, config.seed)
     choice = recommend(found, yardstick)
     summary = {
         **circumstances(VERB),
@@ -251,11 +251,11 @@ def _run(
 _NAMES = ("alpha", "neighbors", "folder")
 
 
-def _nearness_of_gallery(rows: np.ndarray, neighbors: int, seed: int) -> tuple[float, int]:
+def _nearness_of_gallery(rows: np.ndarray, manifold: Manifold, seed: int) -> tuple[float, int]:
     """Return the mean nearness of gallery rows to the other rows, and how many were measured."""
     shuffled = np.random.default_rng(seed).permutation(rows)
     near = nearness_among(
-        jnp.asarray(shuffled), manifold=manifold_of(neighbors), num_rows=min(len(rows), _MOST_ROWS)
+        jnp.asarray(shuffled), manifold=manifold, num_rows=min(len(rows), _MOST_ROWS)
     )
     return float(jnp.mean(near)), len(near)
 

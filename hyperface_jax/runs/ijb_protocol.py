@@ -99,7 +99,7 @@ def ijb(config: Ijb, *, watch: Watch = QUIET) -> Result:
     start = time.monotonic()
     templates = embed_templates(config, faces, recognizer, watch)
     seconds = time.monotonic() - start
-    figures = measure(templates, pairs, searches)
+    figures = measure(templates, pairs, searches, watch=watch)
     circumstances = {
         "benchmark": faces.name,
         "model": config.model,
@@ -148,13 +148,22 @@ def embed_templates(
     return sums.templates()
 
 
-def measure(templates: Templates, pairs: TemplatePairs, searches: Searches) -> dict[str, Any]:
+def measure(
+    templates: Templates, pairs: TemplatePairs, searches: Searches, *, watch: Watch = QUIET
+) -> dict[str, Any]:
     """Return the figures of 1:1 verification and, for each gallery, of 1:N identification.
+
+    Args:
+        templates: the templates.
+        pairs: the pairs of 1:1 verification.
+        searches: the galleries and the probes of 1:N identification; None leaves it out.
+        watch: receives the progress.
 
     Raises:
         InputError: a list names a template without a face.
     """
-    separation = verify_templates(templates, *pairs)
+    with watch.progress("comparing templates", "pairs", len(pairs.is_same)) as update:
+        separation = verify_templates(templates, *pairs, progress=update)
     found: dict[str, Any] = {"verification": separation.summary(), "identification": None}
     if searches is None:
         return found

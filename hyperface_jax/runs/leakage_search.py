@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,9 +21,12 @@ from hyperface_jax.runs.support.described_embeddings import (
 )
 from hyperface_jax.runs.support.result import Result
 from hyperface_jax.runs.support.settings import option
+from hyperface_jax.runs.support.sweep_files import SweepFile
 from hyperface_jax.runs.support.watch import QUIET, Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
     from hyperface_jax.evaluation.neighbors import ClosestPairs, NearestPairs, TargetMatch
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
     from hyperface_jax.runs.support.pair_images import RowImages
 
 VERB, NEAREST = "leakage", "nearest.npz"
+UNFINISHED = ("searching.npz", "ranking.npz")
+"""Files that a stopped search leaves: the state of the search, and of the ranking of targets."""
 _TOP = 100
 _PICTURED = 24
 """Number of pairs whose images the report shows."""
@@ -74,7 +80,8 @@ class Leakage:
 def leakage(config: Leakage, *, watch: Watch = QUIET) -> Result:
     """Find the most similar pairs of embeddings between two sets. The search is exact.
 
-    The same call writes the same result again.
+    A search that is stopped saves its state now and then, and the same call goes on with it. For a
+    finished search, the same call writes the same result again.
 
     Args:
         config: the settings.
@@ -85,13 +92,20 @@ def leakage(config: Leakage, *, watch: Watch = QUIET) -> Result:
 
     Raises:
         InputError: a setting or a file cannot be used; nothing was done.
+        Stopped: a stop was requested; the state of the search is saved.
     """
     check_settings(config)
     task = _open_task(config, watch)
     make_folder(config.out)
     has_search = config.against is not None or config.targets is None
-    results = _Results(_searched(task, watch) if has_search else None, _matched(task, watch))
-    return _write_results(config, task, results)
+    with watch.stopping() as is_asked:
+        stores = _stores(config, task, is_asked, watch)
+        search = _searched(task, stores[0], watch) if has_search else None
+        results = _Results(search, _matched(task, stores[1], watch))
+    result = _write_results(config, task, results)
+    for name in UNFINISHED:
+        (config.out / name).unlink(missing_ok=True)
+    return result
 
 
 class _Task(NamedTuple):
@@ -141,7 +155,7 @@ def check_settings(config: Leakage) -> None:
         for name in ("top", "images"):
             if getattr(config, name) is not None:
                 raise InputError(f"`{name}`: is of the pairs with `against`; give that too")
-    check_folder(config.out, VERB)
+    check_folder(config.out, VERB, unfinished=UNFINISHED)
 
 
 def _open_task(config: Leakage, watch: Watch) -> _Task:
@@ -192,22 +206,43 @@ def _own_targets(config: Leakage, x: EmbeddingSet, targets: EmbeddingSet) -> np.
     return own
 
 
-def _searched(task: _Task, watch: Watch) -> NearestPairs:
+def _stores(
+    config: Leakage, task: _Task, is_asked: Callable[[], bool], watch: Watch
+) -> tuple[SweepFile, SweepFile]:
+    """Return where the search and the ranking of targets keep their states."""
+    searching, ranking = (config.out / name for name in UNFINISHED)
+    x, y, targets = (s and s.sha256 for s in (task.x, task.against, task.targets))
+    own = None if task.own is None else hashlib.sha256(task.own.tobytes()).hexdigest()
+    has_more = task.targets is not None
+    return (
+        SweepFile(searching, {"x": x, "y": y}, is_asked, watch, is_result_kept=has_more),
+        SweepFile(ranking, {"x": x, "targets": targets, "own": own}, is_asked, watch),
+    )
+
+
+def _searched(task: _Task, store: SweepFile, watch: Watch) -> NearestPairs:
     from hyperface_jax.evaluation.neighbors import nearest_pairs
 
     with watch.progress("searching", "rows", task.x.shape[0]) as update:
         return nearest_pairs(
-            task.x, task.against, num_pairs=task.top, sweep=task.sweep, progress=update
+            task.x,
+            task.against,
+            num_pairs=task.top,
+            sweep=task.sweep,
+            progress=update,
+            store=store,
         )
 
 
-def _matched(task: _Task, watch: Watch) -> TargetMatch | None:
+def _matched(task: _Task, store: SweepFile, watch: Watch) -> TargetMatch | None:
     if task.targets is None or task.own is None:
         return None
     from hyperface_jax.evaluation.neighbors import target_match
 
     with watch.progress("ranking targets", "rows", task.x.shape[0]) as update:
-        return target_match(task.x, task.targets, task.own, sweep=task.sweep, progress=update)
+        return target_match(
+            task.x, task.targets, task.own, sweep=task.sweep, progress=update, store=store
+        )
 
 
 def _write_results(config: Leakage, task: _Task, results: _Results) -> Result:

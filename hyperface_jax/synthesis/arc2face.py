@@ -25,6 +25,12 @@ from hyperface_jax.errors import InputError
 from hyperface_jax.io.embeddings import file_sha256
 from hyperface_jax.io.files import one_line, read_json
 from hyperface_jax.io.torch_files import read_state_dict
+from hyperface_jax.synthesis.arc2face_adapter import WEIGHTS as ADAPTER
+from hyperface_jax.synthesis.arc2face_adapter import (
+    chosen_rows,
+    load_adapter,
+    read_adapter_inputs,
+)
 from hyperface_jax.synthesis.arc2face_prompt import (
     check_encoder,
     check_reference,
@@ -72,6 +78,11 @@ class Arc2FaceConfig:
         lcm_lora: LCM-LoRA, as a .safetensors file or its folder, for 2 to 4 steps of "lcm" with
             guidance 1.
         tiny_vae: folder of an ``AutoencoderTiny`` (TAESD) to use as the decoder.
+        adapter: weights of an adapter in the layout of IP-Adapter, such as the expression adapter of
+            Arc2Face, or the folder of its ``exp_adapter.bin``.
+        adapter_inputs: file with the vectors that the adapter is told, ``[k, p]``; each image gets the
+            one that its noise chooses.
+        adapter_scale: weight of the adapter.
         compile: whether to compile the UNet.
         channels_last: whether to use the channels-last memory layout.
 
@@ -88,6 +99,9 @@ class Arc2FaceConfig:
     device: str | None = None
     lcm_lora: Path | None = None
     tiny_vae: Path | None = None
+    adapter: Path | None = None
+    adapter_inputs: Path | None = None
+    adapter_scale: float = 1.0
     compile: bool = False
     channels_last: bool = False
 
@@ -100,6 +114,12 @@ class Arc2FaceConfig:
             raise InputError(f"scheduler={self.scheduler!r}: must be dpm, ddim or lcm")
         if self.dtype not in (None, *_DTYPES):
             raise InputError(f"dtype={self.dtype!r}: must be {', '.join(_DTYPES)}")
+        if (self.adapter is None) != (self.adapter_inputs is None):
+            raise InputError("adapter and adapter_inputs go together: give both or neither")
+        if self.adapter is None and self.adapter_scale != 1:
+            raise InputError("adapter_scale is for adapter: give that too, or drop adapter_scale")
+        if not (math.isfinite(self.adapter_scale) and self.adapter_scale >= 0):
+            raise InputError(f"adapter_scale={self.adapter_scale}: must be 0 or more")
 
 
 class _Unwanted(NamedTuple):
@@ -107,6 +127,13 @@ class _Unwanted(NamedTuple):
 
     prompts: list[torch.Tensor]
     weight: float
+
+
+class _Wanted(NamedTuple):
+    """The prompts of the faces, and what the adapter is told of each; None without an adapter."""
+
+    prompts: torch.Tensor
+    inputs: torch.Tensor | None
 
 
 class Arc2Face:
@@ -143,6 +170,10 @@ class Arc2Face:
         self.image_size = self.noise_shape[1] * 2 ** (len(self._vae.config.block_out_channels) - 1)
         if config.lcm_lora:
             _merge_lora(self._unet, self._vae, files["lora"])
+        self._adapter_inputs = None
+        if config.adapter:
+            load_adapter(self._unet, files["adapter"], config.adapter_scale)
+            self._adapter_inputs = read_adapter_inputs(files["adapter inputs"], self._unet)
         self._nobody = None
         if config.guidance > 1:
             self._nobody = unconditional_embedding(self.tokenizer, self.encoder)
@@ -153,7 +184,7 @@ class Arc2Face:
     def name(self) -> str:
         """Name in the manifest and on the card."""
         config = self._config
-        extras = [word for word in ("lcm_lora", "tiny_vae") if getattr(config, word)]
+        extras = [word for word in ("lcm_lora", "tiny_vae", "adapter") if getattr(config, word)]
         drawn = f"{config.scheduler}, {config.steps} steps, guidance {config.guidance:g}"
         return f"Arc2Face ({', '.join([drawn, *extras])})"
 
@@ -197,8 +228,9 @@ class Arc2Face:
             faces = self._tensor(conditions)
             prompts = prompt_embeddings(self.tokenizer, self.encoder, faces)
             unwanted = self._unwanted(prompts, negatives)
+            wanted = _Wanted(prompts, self._inputs(rows))
             generators = [_own_generator(r) for r in rows]
-            latents = self._denoise(prompts, unwanted, self._tensor(rows), generators)
+            latents = self._denoise(wanted, unwanted, self._tensor(rows), generators)
             return self._decode(latents)
 
     def _load_encoder(self, files: dict[str, Path]) -> None:
@@ -231,17 +263,26 @@ class Arc2Face:
 
     def _settings(self) -> dict[str, Any]:
         config = self._config
+        adapter = {"adapter_scale": float(config.adapter_scale)} if config.adapter else {}
         return {
             "steps": config.steps,
             "guidance": float(config.guidance),
             "scheduler": config.scheduler,
             "dtype": str(self._dtype),
+            **adapter,
         }
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         import torch
 
         return torch.from_numpy(np.array(array, np.float32)).to(self._device)
+
+    def _inputs(self, noise: np.ndarray) -> torch.Tensor | None:
+        """Return what the adapter is told of each image, ``[b, p]``."""
+        if self._adapter_inputs is None:
+            return None
+        rows = chosen_rows(noise, len(self._adapter_inputs))
+        return self._tensor(self._adapter_inputs[rows])
 
     def _unwanted(self, prompts: torch.Tensor, negatives: Negatives | None) -> _Unwanted:
         """Return the prompts that guidance leads away from; none if it is off."""
@@ -256,7 +297,7 @@ class Arc2Face:
 
     def _denoise(
         self,
-        prompts: torch.Tensor,
+        wanted: _Wanted,
         unwanted: _Unwanted,
         latents: torch.Tensor,
         generators: list[torch.Generator],
@@ -266,7 +307,7 @@ class Arc2Face:
         latents = latents * scheduler.init_noise_sigma
         for step in scheduler.timesteps:
             scaled = scheduler.scale_model_input(latents, step)
-            noise = self._predict(scaled, step, prompts, unwanted)
+            noise = self._predict(scaled, step, wanted, unwanted)
             latents, *_ = scheduler.step(
                 noise, step, latents, generator=generators, return_dict=False
             )
@@ -276,22 +317,28 @@ class Arc2Face:
         self,
         latents: torch.Tensor,
         step: torch.Tensor,
-        prompts: torch.Tensor,
+        wanted: _Wanted,
         unwanted: _Unwanted,
     ) -> torch.Tensor:
         """Predict the noise in the latents, with guidance if it is on."""
         import torch
 
         if not unwanted.prompts:
-            return self._run_unet(latents, step, prompts)
-        every = [*unwanted.prompts, prompts]
+            return self._run_unet(latents, step, *wanted)
+        every, inputs = [*unwanted.prompts, wanted.prompts], wanted.inputs
         num = len(every)
-        noises = self._run_unet(torch.cat([latents] * num), step, torch.cat(every)).chunk(num)
+        if inputs is not None:
+            inputs = torch.cat([torch.zeros_like(inputs)] * (num - 1) + [inputs])
+        noises = self._run_unet(torch.cat([latents] * num), step, torch.cat(every), inputs)
+        noises = noises.chunk(num)
         return guide(noises, guidance=self._config.guidance, weight=unwanted.weight)
 
-    def _run_unet(self, latents: Any, step: Any, prompts: Any) -> torch.Tensor:
+    def _run_unet(self, latents: Any, step: Any, prompts: Any, inputs: Any) -> torch.Tensor:
         latents, prompts = latents.to(self._dtype), prompts.to(self._dtype)
-        return self._unet(latents, step, prompts, return_dict=False)[0].float()
+        more: dict[str, Any] = {}
+        if inputs is not None:
+            more["added_cond_kwargs"] = {"image_embeds": [inputs[:, None].to(self._dtype)]}
+        return self._unet(latents, step, prompts, return_dict=False, **more)[0].float()
 
     def _decode(self, latents: torch.Tensor) -> np.ndarray:
         import torch
@@ -341,6 +388,9 @@ def _find_files(config: Arc2FaceConfig) -> dict[str, Path]:
     }
     if lora := config.lcm_lora:
         wanted["lora"] = [lora / "pytorch_lora_weights.safetensors" if lora.is_dir() else lora]
+    if (adapter := config.adapter) and (inputs := config.adapter_inputs):
+        wanted["adapter"] = [adapter / ADAPTER if adapter.is_dir() else adapter]
+        wanted["adapter inputs"] = [inputs]
     found = {role: next(filter(Path.is_file, paths), None) for role, paths in wanted.items()}
     if missing := [one_line(wanted[role][0]) for role, path in found.items() if path is None]:
         raise InputError(

@@ -7,7 +7,8 @@ prediction q for a negative, by its weight w. Predictions may be arrays of any l
 References:
     Ho and Salimans, "Classifier-Free Diffusion Guidance", 2022.
     Caldeira, Damer and Boutros, "NegFaceDiff: The Power of Negative Context in Identity-Conditioned
-    Diffusion for Synthetic Face Generation", 2025, arXiv 2508.09661.
+    Diffusion for Synthetic Face Generation", 2025, arXiv 2508.09661. Their best negative was the
+    farthest context, not the nearest.
 """
 
 from __future__ import annotations

@@ -81,6 +81,9 @@ def test_bad_files(tmp_path, capsys, name, flag):
         (["--num-ids", 5, "--dim", 4, "--init", "farthest"], "--gallery"),
         (["--num-ids", 5, "--dim", 4, "--neighbors", 0], "--neighbors"),
         (["--num-ids", 5, "--dim", 4, "--neighbors", 3], "--gallery"),
+        (["--num-ids", 5, "--dim", 4, "--init", "subspace"], "--gallery"),
+        (["--num-ids", 5, "--dim", 4, "--manifold", "subspace"], "--gallery"),
+        (["--num-ids", 5, "--dim", 4, "--subspace-dims", 3], "--manifold subspace"),
         (["--num-ids", 5, "--dim", 4, "--keep-out-cosine", 0.3], "--keep-out"),
         (["--num-ids", 5000, "--dim", 400, "--polish"], "--polish"),
     ],
@@ -102,6 +105,12 @@ def test_dimension_mismatches(tmp_path, capsys):
     assert "30 rows" in error
     error = _error(capsys, "--num-ids", 5, "--gallery", six, "--neighbors", 31, "--out", out)
     assert "six.npy" in error
+    words = ["--num-ids", 5, "--gallery", six, "--manifold", "subspace", "--out", out]
+    assert "does not go with" in _error(capsys, *words, "--neighbors", 3)
+    error = _error(capsys, *words, "--subspace-dims", 6)
+    assert "six.npy: has 6 dimensions, but --subspace-dims is 6" in error
+    few = _save(tmp_path / "few.npy", GOOD[:2])
+    assert "few.npy: has 2 rows" in _error(capsys, *words, "--gallery", few)
 
 
 def test_output_that_cannot_be_written(tmp_path, capsys):

@@ -141,13 +141,35 @@ def test_images_stand_side_by_side(tmp_path, world):
     assert "000002/0001.png" in page
 
 
-def test_images_of_one_side_stand_alone_and_may_be_in_shards(tmp_path, world):
-    (tmp_path / "shards").mkdir()
-    paths = sorted((tmp_path / "people").iterdir())
+def _shards(folder, images):
+    """Pack the images below a folder into two shards."""
+    folder.mkdir()
+    paths = sorted(path for path in images.rglob("*") if path.is_file())
     for number, part in enumerate((paths[:50], paths[50:])):
-        with tarfile.open(tmp_path / "shards" / f"shard-{number}.tar", "w") as tar:
+        with tarfile.open(folder / f"shard-{number}.tar", "w") as tar:
             for path in part:
-                tar.add(path, path.name)
+                tar.add(path, path.relative_to(images))
+
+
+def test_images_of_both_sides_may_be_in_shards(tmp_path, world):
+    words = ["--embeddings", "faces.npz", "--against", "real.npy", "--top", 3]
+    pages = []
+    for kind in ("folder", "shards"):
+        images = ["pictures", "people"]
+        if kind == "shards":
+            for name in images:
+                _shards(tmp_path / f"{name}-shards", tmp_path / name)
+            images = [f"{name}-shards" for name in images]
+        both = ["--images", images[0], "--against-images", images[1]]
+        assert run("leakage", *words, *both, "--out", kind) == 0
+        page = (tmp_path / kind / "report.html").read_text()
+        pages.append(re.findall(r'src="data:image/png;base64,([^"]+)', page))
+    assert len(pages[0]) == 3
+    assert pages[0] == pages[1]
+
+
+def test_images_of_one_side_stand_alone_and_may_be_in_shards(tmp_path, world):
+    _shards(tmp_path / "shards", tmp_path / "people")
     words = ["--embeddings", "faces.npz", "--against", "real.npy", "--out", "out"]
     assert run("leakage", *words, "--against-images", "shards") == 0
     page = (tmp_path / "out" / "report.html").read_text()

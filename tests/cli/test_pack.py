@@ -28,6 +28,7 @@ SUMMARY_FIELDS = [
     "gap",
     "gallery_mean_cosine",
     "gallery_min_cosine",
+    "subspace_dims",
     "keep_out_violations",
     "seconds",
     "pairs_per_second",

@@ -38,6 +38,15 @@ FEATURES = {
             _problem(gallery=f("faces"), manifold=hf.LocalSpan(3)), KEY, num_steps=STEPS
         ),
     ),
+    "subspace": (
+        ("--gallery", "faces.npy", "--init", "subspace", "--manifold", "subspace"),
+        lambda f: hf.solve(
+            _problem(gallery=f("faces"), manifold=hf.GallerySubspace.fit(f("faces"))),
+            KEY,
+            num_steps=STEPS,
+            start="subspace",
+        ),
+    ),
     "farthest": (
         ("--gallery", "faces.npy", "--init", "farthest"),
         lambda f: hf.solve(_problem(gallery=f("faces")), KEY, num_steps=STEPS, start="farthest"),

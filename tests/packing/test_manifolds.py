@@ -13,7 +13,6 @@ from hyperface_jax.packing import (
     solve,
 )
 from hyperface_jax.packing.constraints import gallery_pull
-from hyperface_jax.packing.manifolds import manifold_of
 
 
 @pytest.fixture
@@ -56,8 +55,6 @@ def test_one_neighbor_is_the_nearest_row(sets):
     span = gallery_pull(x, gallery, manifold=LocalSpan(1, ridge=0.0))
     np.testing.assert_allclose(row.cosine, span.cosine, atol=1e-6)
     np.testing.assert_allclose(row.force, span.force, atol=1e-6)
-    assert manifold_of(1) == NearestRow()
-    assert manifold_of(3) == LocalSpan(3)
 
 
 def test_repeated_gallery_rows_and_holes_do_no_harm(sets):

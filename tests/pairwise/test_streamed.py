@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from hyperface_jax import meshes
-from hyperface_jax.pairwise import Sweep, count_above, k_nearest, nearest, streamed, sweep_streamed
+from hyperface_jax.pairwise import (
+    Sweep,
+    SweepState,
+    count_above,
+    k_nearest,
+    nearest,
+    streamed,
+    sweep_streamed,
+)
 
 D = 6
 
@@ -96,3 +104,78 @@ def test_one_block_is_read_at_a_time(tmp_path):
     sweep_streamed(Watched(), unit(100, 1), reduction=nearest())
     assert max(taken) <= 40
     assert sum(taken) == 2 * 137
+
+
+class Killed(Exception):
+    pass
+
+
+class Store:
+    """Keeps the state after a number of pairs of blocks, and ends the sweep then."""
+
+    def __init__(self, steps, state=None):
+        self.steps, self.state, self.lasts = steps, state, []
+
+    def load(self):
+        return self.state
+
+    def is_due(self, is_last, /):
+        self.lasts.append(is_last)
+        return len(self.lasts) == self.steps
+
+    def save(self, state, /):
+        self.state = state
+        raise Killed
+
+
+@pytest.mark.parametrize("name", ["dense", "mesh"])
+@pytest.mark.parametrize("has_other", [False, True])
+@pytest.mark.parametrize("reduction", [nearest(), count_above(0.3)], ids=["nearest", "count"])
+def test_a_sweep_goes_on_where_it_was_killed(name, has_other, reduction):
+    x, y = unit(137, 0), unit(100, 1) if has_other else None
+    num_blocks, num_steps = ((4, 2), 8) if has_other else ((3, 3), 6)
+    num_pairs = 137 * 100 if has_other else 137 * 136 // 2
+    sweep, dones = sweeps()[name], []
+
+    def swept(store):
+        return sweep_streamed(
+            x,
+            y,
+            reduction=reduction,
+            sweep=sweep,
+            store=store,
+            on_block=lambda done, _: dones.append(done),
+        )
+
+    whole, expected = swept(None), list(dones)
+    assert len(expected) == num_steps
+    for steps in (1, 2, 5):
+        store = Store(steps)
+        dones.clear()
+        with pytest.raises(Killed):
+            swept(store)
+        assert (store.state.num_blocks, store.state.num_done) == (num_blocks, steps)
+        again = Store(0, store.state)
+        found = swept(again)
+        assert again.lasts == [False] * (num_steps - steps - 1) + [True]
+        assert dones == expected
+        for one, two in zip(jax.tree.leaves(found), jax.tree.leaves(whole), strict=True):
+            np.testing.assert_array_equal(one, two)
+    assert expected[-1] == num_pairs
+
+
+def test_a_finished_sweep_is_not_done_again_and_one_of_other_blocks_is(monkeypatch):
+    x, y = unit(137, 0), unit(100, 1)
+    whole = sweep_streamed(x, y, reduction=nearest())
+    store = Store(8)
+    with pytest.raises(Killed):
+        sweep_streamed(x, y, reduction=nearest(), store=store)
+    assert store.lasts[-1]
+    again = Store(0, store.state)
+    found = sweep_streamed(x, y, reduction=nearest(), store=again)
+    assert again.lasts == []
+    np.testing.assert_array_equal(found.column, whole.column)
+    other = Store(0, SweepState((5, 2), 3, [np.ones(137, np.float32), np.zeros(137, np.int32)]))
+    found = sweep_streamed(x, y, reduction=nearest(), store=other)
+    assert len(other.lasts) == 8
+    np.testing.assert_array_equal(found.column, whole.column)

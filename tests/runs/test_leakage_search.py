@@ -1,5 +1,7 @@
 """``runs.leakage`` from Python: nearest pairs, own targets, and settings that exclude each other."""
 
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from hyperface_jax import runs
 from hyperface_jax.io.files import read_json
 from hyperface_jax.io.images import encode
+from hyperface_jax.pairwise import streamed
 
 pytest.importorskip("matplotlib")
 
@@ -82,6 +85,53 @@ def test_files_that_are_no_images_are_warned_about(world, tmp_path):
     assert found.summary["nearest"]["pairs"][0]["column_image"] == "011.png"
     assert len(warned) == 1
     assert warned[0].startswith("people: ")
+
+
+def stopping_after(num_questions):
+    """Return a watch that asks to stop at the given question, and the lines that it was told."""
+    asked, said = [], []
+
+    @contextmanager
+    def stopping():
+        yield lambda: asked.append(None) or len(asked) >= num_questions
+
+    return runs.Watch(stopping=stopping, say=said.append, warn=said.append), said
+
+
+@pytest.mark.parametrize("num_questions", [1, 2, 5, 6])
+def test_a_search_goes_on_where_it_was_stopped(world, monkeypatch, num_questions):
+    for name, rows in (("PASSING_ROWS", 10), ("HELD_ROWS", 30)):
+        monkeypatch.setattr(streamed, name, rows)
+    chosen = settings(targets=Path("targets.npy"), top=5)
+    expected = runs.leakage(replace(chosen, out=Path("whole"))).summary
+    watch, _ = stopping_after(num_questions)
+    with pytest.raises(runs.Stopped, match="out: stopped and saved"):
+        runs.leakage(chosen, watch=watch)
+    assert not Path("out/summary.json").exists()
+    left = {path.name for path in Path("out").iterdir()}
+    assert "searching.npz" in left
+    watch, said = stopping_after(1000)
+    assert runs.leakage(chosen, watch=watch).summary == expected
+    assert said[0].startswith("out/searching.npz: going on after ")
+    assert {path.name for path in Path("out").iterdir()} == {
+        path.name for path in Path("whole").iterdir()
+    }
+
+
+def test_the_state_of_another_search_or_a_damaged_one_is_not_used(world):
+    watch, _ = stopping_after(1)
+    with pytest.raises(runs.Stopped):
+        runs.leakage(settings(), watch=watch)
+    watch, said = stopping_after(1000)
+    other = settings(against=Path("targets.npy"))
+    assert runs.leakage(other, watch=watch).summary["nearest"]["num_pairs"] == N * 10
+    assert said == []
+    Path("out/searching.npz").write_bytes(b"PK no")
+    found = runs.leakage(settings(), watch=watch).summary
+    assert found["nearest"]["num_pairs"] == N * M
+    assert len(said) == 1
+    assert said[0].startswith("out/searching.npz: is damaged")
+    assert not Path("out/searching.npz").exists()
 
 
 @pytest.mark.parametrize(

@@ -129,3 +129,34 @@ def write_tiny_vae(path, *, seed=0):
         )
         vae.save_pretrained(path)
     return path
+
+
+INPUTS = 55
+
+
+def write_tiny_adapter(path, kind="IP-Adapter", *, seed=0, width=INPUTS, num_layers=4):
+    """Write an adapter for the model, as the authors of IP-Adapter save theirs.
+
+    The projection of kind "IP-Adapter" is one layer, that of "FaceID" two.
+    """
+    make = torch.Generator().manual_seed(seed)
+
+    def random(*shape):
+        return torch.randn(*shape, generator=make) / shape[-1] ** 0.5
+
+    tokens = 4 * HIDDEN
+    layers = {
+        "IP-Adapter": {"proj": (tokens, width)},
+        "FaceID": {"proj.0": (2 * width, width), "proj.2": (tokens, 2 * width)},
+    }[kind]
+    projection = {f"{name}.weight": 2 * random(*shape) for name, shape in layers.items()}
+    projection |= {f"{name}.bias": random(shape[0]) for name, shape in layers.items()}
+    projection |= {"norm.weight": torch.ones(HIDDEN), "norm.bias": torch.zeros(HIDDEN)}
+    attention = {
+        f"{2 * i + 1}.to_{word}_ip.weight": 8 * random(32, HIDDEN)
+        for i in range(num_layers)
+        for word in "kv"
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"image_proj": projection, "ip_adapter": attention}, path)
+    return path

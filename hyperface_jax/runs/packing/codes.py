@@ -190,6 +190,7 @@ def _summary(
         "threshold": config.threshold,
         "gallery_mean_cosine": None,
         "gallery_min_cosine": None,
+        "subspace_dims": None,
         "keep_out_violations": None,
         "pairs_per_second": None,
         "seconds": seconds,

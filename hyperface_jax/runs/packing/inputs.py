@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from hyperface_jax.errors import InputError
@@ -12,6 +13,8 @@ from hyperface_jax.io.embeddings import Embeddings, check_same_dim, read_embeddi
 from hyperface_jax.io.files import read_json
 from hyperface_jax.io.run_directory import CONFIG
 from hyperface_jax.packing.interior_point import MAX_VARIABLES
+from hyperface_jax.packing.manifolds import NEAREST_ROW, LocalSpan, Manifold
+from hyperface_jax.packing.subspaces import FEWEST_ROWS, GallerySubspace
 from hyperface_jax.runs.packing.settings import ALPHA, LEARNING_RATE, NAMED_STARTS, Pack
 from hyperface_jax.runs.support.settings import command, plain
 from hyperface_jax.runs.support.watch import Watch
@@ -55,6 +58,8 @@ def read_inputs(config: Pack, watch: Watch) -> Inputs:
             f"{gallery.path}: has {gallery.num_points} rows, but `neighbors` is {config.neighbors}: "
             "lower it"
         )
+    if gallery and "subspace" in (config.init, config.manifold):
+        _check_subspace(config, gallery)
     if config.polish and num_variables > MAX_VARIABLES:
         raise InputError(
             f"`polish`: num_ids x (dim - 1) is {num_variables}, but the limit is {MAX_VARIABLES}: "
@@ -68,6 +73,25 @@ def read_inputs(config: Pack, watch: Watch) -> Inputs:
             f"{frozen.path}: was packed near a gallery; without `gallery` the new rows are not"
         )
     return Inputs(dim, gallery, start, frozen, _output_rows(frozen), keep_out)
+
+
+def _check_subspace(config: Pack, gallery: Embeddings) -> None:
+    if gallery.num_points < FEWEST_ROWS:
+        raise InputError(
+            f"{gallery.path}: has {gallery.num_points} rows, but a subspace needs {FEWEST_ROWS}"
+        )
+    if (config.subspace_dims or 1) >= gallery.dim:
+        raise InputError(
+            f"{gallery.path}: has {gallery.dim} dimensions, but `subspace_dims` is "
+            f"{config.subspace_dims}: lower it"
+        )
+
+
+def manifold_of(config: Pack, gallery: Any) -> Manifold:
+    """Return what stands for the face manifold; every process fits the same model to the same rows."""
+    if config.manifold == "subspace":
+        return jax.device_get(GallerySubspace.fit(gallery, num_dims=config.subspace_dims))
+    return NEAREST_ROW if config.neighbors == 1 else LocalSpan(config.neighbors)
 
 
 def _has_gallery(config: Path) -> bool:

@@ -15,7 +15,7 @@ from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.embeddings import write_embeddings
 from hyperface_jax.io.files import atomic_save_npz, atomic_write_json
 from hyperface_jax.io.sharded import write_sharded
-from hyperface_jax.packing import LoopState
+from hyperface_jax.packing import GallerySubspace, LoopState, PackingProblem
 from hyperface_jax.packing.api import polished
 from hyperface_jax.packing.figures import (
     PackingFigures,
@@ -160,6 +160,7 @@ def _summarize(job: Job, packed: Packed, best_step: int, seconds: float) -> dict
         "best_step": best_step,
         "gallery_mean_cosine": None if gallery is None else float(np.mean(gallery)),
         "gallery_min_cosine": None if gallery is None else float(np.min(gallery)),
+        "subspace_dims": _subspace_dims(problem),
         "keep_out_cosine": config.keep_out_cosine,
         "keep_out_violations": violations,
         "keep_out_max_cosine": closest,
@@ -167,6 +168,11 @@ def _summarize(job: Job, packed: Packed, best_step: int, seconds: float) -> dict
         "pairs_per_second": _pairs(job) / seconds if seconds else None,
         **machine(job.loop.sweep.num_devices),
     }
+
+
+def _subspace_dims(problem: PackingProblem) -> int | None:
+    model = problem.manifold
+    return model.num_dims if isinstance(model, GallerySubspace) else None
 
 
 def yardsticks(num_points: int, dim: int, max_cosine: float) -> dict[str, Any]:
@@ -216,6 +222,8 @@ def _in_words(summary: dict[str, Any]) -> list[str]:
     ]
     if summary["gallery_mean_cosine"] is not None:
         lines.append(f"mean cosine to the nearest gallery row {summary['gallery_mean_cosine']:.4f}")
+    if summary.get("subspace_dims") is not None:
+        lines.append(f"the subspace of the gallery has {summary['subspace_dims']} directions")
     if summary["keep_out_violations"] == 0:
         lines.append(
             f"keep-out: no violation, closest approach {summary['keep_out_max_cosine']:.4f}"

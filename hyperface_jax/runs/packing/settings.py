@@ -40,7 +40,9 @@ OF_GENERATOR = (
     "crop",
 )
 """Settings that need a generator to pack through."""
-NAMED_STARTS = ("gallery", "farthest", "uniform", "code")
+NAMED_STARTS = ("gallery", "farthest", "subspace", "uniform", "code")
+OF_GALLERY = ("gallery", "farthest", "subspace")
+"""Starts that are made from the gallery."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +67,20 @@ class Pack:
     neighbors: int = option(1, group="gallery", aliases=("neighbours",))
     """Number of gallery rows that stand for the face manifold near an identity. With 1, the distance is
     measured to the nearest row, as in HyperFace; with more, to the span of the nearest rows."""
-    init: str | None = option(None, group="start", metavar="gallery|farthest|uniform|code|FILE")
+    manifold: Literal["subspace"] | None = option(None, group="gallery")
+    """What stands for the face manifold. subspace: the span of the directions in which the faces of the
+    gallery differ, for small galleries. Default: the nearest gallery rows, as many as neighbors says."""
+    subspace_dims: int | None = option(None, group="gallery")
+    """Number of directions of the subspace. Default: the number under which gallery rows that were left
+    out are most likely."""
+    init: str | None = option(
+        None, group="start", metavar="gallery|farthest|subspace|uniform|code|FILE"
+    )
     """Starting points. gallery: random gallery rows. farthest: gallery rows far from each other.
-    uniform: uniformly random points. code: the best known spherical code, randomly rotated. FILE: the
-    rows of FILE. Default: gallery if there is a gallery, else uniform. With code and 0 steps, the code
-    itself is written, certified by its construction."""
+    subspace: new faces, drawn from a Gaussian model of the gallery (probabilistic PCA). uniform:
+    uniformly random points. code: the best known spherical code, randomly rotated. FILE: the rows of
+    FILE. Default: gallery if there is a gallery, else uniform. With code and 0 steps, the code itself
+    is written, certified by its construction."""
     method: Method = option("annealed", group="method")
     """Packing method. annealed: our method, full batch. stochastic: our method, mini-batches. paper:
     Algorithm 1 of HyperFace."""
@@ -150,7 +161,7 @@ def check_settings(config: Pack) -> None:
     _check_numbers(config)
     if not _has_files(config) and config.dim is None:
         raise InputError("`dim` is missing: give `dim` or `gallery`")
-    if config.init in ("gallery", "farthest") and config.gallery is None:
+    if config.init in OF_GALLERY and config.gallery is None:
         raise InputError(f"`init={config.init}` needs `gallery`")
     if config.init == "code" and config.method != "annealed":
         raise InputError(
@@ -194,9 +205,16 @@ def _refuse_ignored(config: Pack) -> None:
         for name, is_given in (
             ("alpha", config.alpha is not None),
             ("neighbors", config.neighbors > 1),
+            ("manifold", config.manifold is not None),
         ):
             if is_given:
                 raise InputError(f"`{name}` is for a gallery: give `gallery` too, or drop it")
+    if config.manifold is None and config.subspace_dims is not None:
+        raise InputError(
+            "`subspace_dims` is for `manifold=subspace`: give that too, or drop `subspace_dims`"
+        )
+    if config.manifold is not None and config.neighbors > 1:
+        raise InputError("`neighbors` does not go with `manifold=subspace`: drop one of them")
     of_methods = (
         ("batch_size", config.batch_size is not None, "stochastic"),
         ("relax", not config.relax, "stochastic"),
@@ -216,6 +234,7 @@ def _check_numbers(config: Pack) -> None:
         ("dim", config.dim is None or config.dim >= 2, "at least 2"),
         ("alpha", alpha is None or 0 <= alpha < float("inf"), "0 or more"),
         ("neighbors", config.neighbors >= 1, "at least 1"),
+        ("subspace_dims", config.subspace_dims is None or config.subspace_dims >= 1, "at least 1"),
         ("steps", config.steps is None or config.steps >= 0, "0 or more"),
         ("batch_size", size is None or size >= 2, "at least 2"),
         ("coarse_steps", (config.coarse_steps or 0) >= 0, "0 or more"),

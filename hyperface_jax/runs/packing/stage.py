@@ -30,11 +30,10 @@ from hyperface_jax.packing import (
     refining_annealing,
     starts,
 )
-from hyperface_jax.packing.manifolds import manifold_of
 from hyperface_jax.packing.methods import is_measured
 from hyperface_jax.pairwise import Sweep
 from hyperface_jax.runs.packing.codes import pack_code
-from hyperface_jax.runs.packing.inputs import Inputs, read_inputs, resolved_config
+from hyperface_jax.runs.packing.inputs import Inputs, manifold_of, read_inputs, resolved_config
 from hyperface_jax.runs.packing.job import Job
 from hyperface_jax.runs.packing.results import write_results
 from hyperface_jax.runs.packing.settings import (
@@ -134,7 +133,7 @@ def _build(config: Pack, inputs: Inputs, run: RunDirectory) -> Job:
             dim=inputs.dim,
             gallery=_points(inputs.gallery),
             alpha=ALPHA if config.alpha is None else config.alpha,
-            manifold=manifold_of(config.neighbors),
+            manifold=manifold_of(config, _points(inputs.gallery)),
             keep_out=_points(inputs.keep_out),
             keep_out_cosine=config.keep_out_cosine,
             frozen=_points(inputs.frozen),
@@ -203,7 +202,7 @@ def _loop(job: Job, checkpointer: Checkpointer, watch: Watch) -> tuple[LoopState
     else:
         state, seconds = job.initial(), 0.0
     total, done = job.loop.method.steps, _step(state)
-    saving = Saving(checkpointer, job.config.checkpoint_seconds)
+    saving = Saving(checkpointer.save, job.config.checkpoint_seconds)
     opened = watch.progress("packing", "steps", total, done)
     with watch.stopping() as is_asked, _history(job, done) as history, opened as update:
         if done < total:

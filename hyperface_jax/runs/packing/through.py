@@ -24,7 +24,6 @@ from hyperface_jax.io.embeddings import write_embeddings
 from hyperface_jax.io.files import atomic_write_json
 from hyperface_jax.io.run_directory import RunDirectory
 from hyperface_jax.packing.energies import row_max
-from hyperface_jax.packing.manifolds import manifold_of
 from hyperface_jax.response import (
     Probes,
     ResponseModel,
@@ -36,7 +35,7 @@ from hyperface_jax.response import (
     probes_of,
     select,
 )
-from hyperface_jax.runs.packing.inputs import Inputs, read_inputs, resolved_config
+from hyperface_jax.runs.packing.inputs import Inputs, manifold_of, read_inputs, resolved_config
 from hyperface_jax.runs.packing.results import machine
 from hyperface_jax.runs.packing.settings import ALPHA, FREE_TO_CHANGE, OF_GENERATOR, Pack
 from hyperface_jax.runs.support.result import Result
@@ -148,6 +147,7 @@ class _Work:
         self._pack, self._synthesize = pack, synthesize
         assert inputs.gallery is not None
         self._gallery = jnp.asarray(inputs.gallery.points)
+        self._manifold = manifold_of(config, self._gallery)
         self._started = time.perf_counter()
 
     def finish(self) -> Result:
@@ -196,7 +196,7 @@ class _Work:
             centers,
             offset=offset,
             gallery=self._gallery,
-            manifold=manifold_of(config.neighbors),
+            manifold=self._manifold,
             weights=Weights(alpha=ALPHA if config.alpha is None else config.alpha),
             radius=_RADIUS,
         )

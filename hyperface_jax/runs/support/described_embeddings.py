@@ -18,7 +18,7 @@ from hyperface_jax.runs.support.jobs import local_mesh
 from hyperface_jax.runs.support.versions import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from hyperface_jax.io.embedding_sets import EmbeddingSet
 
@@ -28,13 +28,20 @@ THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 _PACKAGES = ("hyperface_jax", "jax", "jaxlib", "numpy")
 
 
-def check_folder(path: Path, verb: str) -> None:
+def check_folder(path: Path, verb: str, *, unfinished: Collection[str] = ()) -> None:
     """Refuse a folder that holds anything but a result of this verb.
+
+    Args:
+        path: the folder; it may be missing.
+        verb: the verb that writes to it.
+        unfinished: names of files that the verb leaves there when it is stopped.
 
     Raises:
         InputError: the folder holds something else, or is a file.
     """
-    refuse_foreign(path, SUMMARY, lambda summary: summary.get("verb") == verb)
+    refuse_foreign(
+        path, SUMMARY, lambda summary: summary.get("verb") == verb, unfinished=unfinished
+    )
 
 
 def make_folder(path: Path) -> None:

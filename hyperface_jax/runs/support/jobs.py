@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from jax.sharding import Mesh
 
-    from hyperface_jax.io.checkpoints import Checkpointer
     from hyperface_jax.runs.support.watch import OpenProgress, Watch
     from hyperface_jax.typing import Update
 
@@ -177,10 +176,15 @@ class Patience:
 
 
 class Saving:
-    """Saves checkpoints at an interval, which is longer if saving itself takes long."""
+    """Saves checkpoints at an interval, which is longer if saving itself takes long.
 
-    def __init__(self, checkpointer: Checkpointer, interval: float) -> None:
-        self._checkpointer, self._interval = checkpointer, interval
+    Args:
+        write: called with the step, the state and the notes of a checkpoint.
+        interval: seconds between checkpoints, at least.
+    """
+
+    def __init__(self, write: Callable[[int, Any, dict[str, Any]], None], interval: float) -> None:
+        self._write, self._interval = write, interval
         self._saved_at, self._took = time.monotonic(), 0.0
 
     @property
@@ -192,6 +196,6 @@ class Saving:
     def save(self, step: int, state: Any, notes: dict[str, Any]) -> None:
         """Save a checkpoint now."""
         start = time.monotonic()
-        self._checkpointer.save(step, state, notes)
+        self._write(step, state, notes)
         self._saved_at = time.monotonic()
         self._took = self._saved_at - start

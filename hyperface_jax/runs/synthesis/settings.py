@@ -35,6 +35,14 @@ class Arc2FaceOptions:
     """LCM-LoRA weights, which make 2 to 4 denoising steps enough."""
     tiny_vae: Path | None = option(None, metavar="FOLDER")
     """Folder of a tiny decoder (TAESD) to use instead of the VAE."""
+    adapter: Path | None = option(None, metavar="FILE|FOLDER")
+    """Adapter of pose, expression or another attribute in the layout of IP-Adapter, such as the
+    exp_adapter of Arc2Face. Needs adapter-inputs."""
+    adapter_inputs: Path | None = option(None, metavar="FILE")
+    """FILE with the vectors that the adapter is told, one per row, such as the 55 expression parameters
+    that SMIRK measures. The noise of an image chooses its row."""
+    adapter_scale: float | None = None
+    """Weight of the adapter. Default: 1."""
     compile: bool = False
     """Compile the denoiser with torch.compile."""
     channels_last: bool = False

@@ -87,7 +87,7 @@ def _train(
 def _loop(job: Job, checkpointer: Checkpointer, watch: Watch) -> tuple[Fitted, Account]:
     """Run to the end, or until a stop is requested."""
     start, account = _start(job, checkpointer, watch)
-    saving = Saving(checkpointer, job.config.checkpoint_seconds)
+    saving = Saving(checkpointer.save, job.config.checkpoint_seconds)
     opened = watch.progress("training", "steps", job.trainer.num_steps, start.step)
     with watch.stopping() as is_asked, Log(job.run, start.step) as log, opened as update:
         update(start.step, "compiling")
