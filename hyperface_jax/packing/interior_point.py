@@ -37,7 +37,7 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 MAX_VARIABLES = 20_000
 """Largest ``(n - num_frozen) (d - 1)`` that is polished at all."""
-MAX_EXACT = 1_600
+MAX_EXACT = 2_000
 """Largest ``(n - num_frozen) (d - 1)`` polished by Newton steps unless these are asked for; a step
 factors one dense matrix of that order."""
 

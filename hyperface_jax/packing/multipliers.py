@@ -2,9 +2,8 @@
 
 The largest cosine is ``max_mu sum mu c`` over weights of the pairs that sum to 1. Subtracting
 ``|mu - multipliers|^2 / (2 stiffness)`` makes it smooth; its gradient is a sum over the few pairs with a
-positive weight. L-BFGS minimizes it, the weights found become the multipliers, and so on. At an optimum
-with more contacts than free coordinates, as in symmetric codes, this ends in the last digits after a few
-rounds.
+positive weight. L-BFGS minimizes it, the weights found become the multipliers, and so on. At the end,
+Gauss-Newton steps make the cosines of the contacts equal: symmetric codes are exact to the last digits.
 
 References:
     R. T. Rockafellar, Augmented Lagrangians and applications of the proximal point algorithm in convex
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from hyperface_jax.packing.contact_pairs import AllPairs, unit_rows
+from hyperface_jax.packing.contact_pairs import AllPairs, slopes, unit_rows
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -26,12 +25,18 @@ _STEPS_A_ROUND = 150
 _MOST_STEPS = 1500
 _MEMORY = 15
 _WINDOW = 0.05
+_STIFF = 3.0
 _STIFFER = 2.0
-_FLAT = 1e-9
+_WORSE = 1.5
+_STIFFEST = 1e-8
+_FLAT = 1e-13
+_ROW_LENGTH = 1000.0
+_EQUALIZING_STEPS = 4
+_LSQR_STEPS = 200
 
 
 class Relaxed(NamedTuple):
-    """Points ``[n, d]``, close pairs with their cosines and multipliers, ``[p]`` each, and L-BFGS steps."""
+    """Points ``[n, d]``; close pairs, their cosines and multipliers, ``[p]`` each; L-BFGS steps."""
 
     x: Array
     rows: Array
@@ -62,20 +67,46 @@ def relax_multipliers(
     num_variables = pairs.num_blocks * (x.shape[1] - 1)
     cosines = _cosines(x, rows, columns)
     now = Relaxed(x, rows, columns, cosines, multipliers / multipliers.sum(), 0)
-    best, worst = now, _mean_slack(now)
-    stiffness = 1 / (num_variables * max(worst, tolerance))
+    best, worst, steps = now, _mean_slack(now), 0
+    stiffness = _STIFF / (num_variables * max(_spread(cosines, num_variables), tolerance))
+    stiffest = max(stiffness, 1 / (num_variables * _STIFFEST))
     for _ in range(_ROUNDS):
         after = _round(now, pairs, stiffness)
-        slack = _mean_slack(after)
+        slack, steps = _mean_slack(after), steps + after.iterations
         if after.cosines.max() < best.cosines.max():
             best = after
-        if slack <= tolerance or after.iterations >= _MOST_STEPS:
-            best = best._replace(iterations=after.iterations)
+        if slack <= tolerance or steps >= _MOST_STEPS:
             break
         if slack > worst / 4:
-            stiffness *= _STIFFER
-        now, worst = after, slack
-    return best
+            stiffness = min(_STIFFER * stiffness, stiffest)
+        if slack < _WORSE * worst:  # otherwise, too soft a maximum let the points drift
+            now, worst = after, slack
+    return _equalized(best, pairs)._replace(iterations=steps)
+
+
+def _equalized(state: Relaxed, pairs: AllPairs) -> Relaxed:
+    """Make the cosines of pairs with a positive multiplier equal, if that lowers the largest."""
+    from scipy.sparse.linalg import LinearOperator, lsqr
+
+    for _ in range(_EQUALIZING_STEPS):
+        top = state.cosines.max()
+        active = np.flatnonzero(state.multipliers)
+        found = slopes(state.x, pairs, state.rows[active], state.columns[active])
+        shape = (len(active), pairs.num_blocks * (state.x.shape[1] - 1) + 1)
+        operator: Any = LinearOperator(shape, matvec=found.pushed, rmatvec=found.pulled)
+        slack = top - state.cosines[active]
+        z = lsqr(operator, -slack, atol=1e-15, btol=1e-15, iter_lim=_LSQR_STEPS)[0]
+        x = pairs.moved(state.x, found.moves(z))
+        if float(pairs.above(x, -2.0)[2].max()) >= top:
+            break
+        state = state._replace(x=x, cosines=_cosines(x, state.rows, state.columns))
+    return state
+
+
+def _spread(cosines: Array, num_variables: int) -> float:
+    """Return how far the cosines of the contacts lie below the largest."""
+    rank = min(num_variables, len(cosines) - 1)
+    return float(cosines.max() + np.partition(-cosines, rank)[rank])
 
 
 def _mean_slack(state: Relaxed) -> float:
@@ -94,7 +125,8 @@ def _round(state: Relaxed, pairs: AllPairs, stiffness: float) -> Relaxed:
     options = {"maxiter": _STEPS_A_ROUND, "maxcor": _MEMORY, "ftol": 0.0, "gtol": _FLAT}
     found = minimize(
         _smooth,
-        state.x[pairs.num_frozen :].ravel(),
+        # The first step has unit length: long rows make it a small angle.
+        _ROW_LENGTH * state.x[pairs.num_frozen :].ravel(),
         (shape, frozen, state, stiffness),
         jac=True,
         method="L-BFGS-B",
@@ -107,7 +139,9 @@ def _round(state: Relaxed, pairs: AllPairs, stiffness: float) -> Relaxed:
     keys, old_keys = rows * len(x) + columns, state.rows * len(x) + state.columns
     place = np.minimum(np.searchsorted(old_keys, keys), len(old_keys) - 1)
     kept = np.where(old_keys[place] == keys, weights[place], 0.0)
-    return Relaxed(x, rows, columns, cosines, kept / kept.sum(), state.iterations + found.nit)
+    total = kept.sum()
+    kept = kept / total if total else np.full(len(kept), 1 / len(kept))
+    return Relaxed(x, rows, columns, cosines, kept, int(found.nit))
 
 
 def _smooth(
@@ -134,7 +168,7 @@ def _smooth(
 
 def _weights(cosines: Array, multipliers: Array, stiffness: float) -> Array:
     """Project ``multipliers + stiffness * cosines`` onto the weights that sum to 1."""
-    scores = multipliers + stiffness * cosines
+    scores = multipliers + stiffness * (cosines - cosines.max())
     level = scores.max() - 1  # its positive parts sum to at least 1
     kept = scores[scores > level]
     while True:

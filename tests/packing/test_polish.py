@@ -142,10 +142,16 @@ def test_e8_with_four_times_more_contacts_than_freedoms():
     assert (result.num_contacts, result.converged) == (6720, True)
 
 
+def test_the_method_of_multipliers_finds_e8_to_the_last_digits():
+    result = polish(perturbed(E8, 1e-3), exact=False)
+    assert result.max_cosine == pytest.approx(0.5, abs=1e-13)
+    assert (result.num_contacts, result.converged) == (6720, True)
+
+
 def test_a_code_too_large_for_newton_steps_is_found_to_the_last_digits():
     code = kerdock(4).with_basis()
     start = perturbed(np.asarray(code.block(0, 288), np.float64), 1e-3)
-    assert 288 * 15 > MAX_EXACT
+    assert MAX_EXACT < 288 * 15
     result = polish(start)
     assert result.max_cosine == pytest.approx(1 / 4, abs=1e-11)
     assert result.converged
