@@ -16,7 +16,7 @@ from hyperface_jax.codes.linear import (
     kerdock,
     quadratic,
 )
-from hyperface_jax.codes.records import Record, record
+from hyperface_jax.codes.records import Record, better_record, record
 from hyperface_jax.codes.sharp import (
     SHARP,
     cameron_goethals_seidel,
@@ -34,6 +34,7 @@ __all__ = [
     "Record",
     "SphericalCode",
     "best_known",
+    "better_record",
     "cameron_goethals_seidel",
     "cross_polytope",
     "delsarte_goethals",

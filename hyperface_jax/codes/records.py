@@ -7,6 +7,10 @@ from functools import cache
 from importlib import resources
 from typing import NamedTuple
 
+from hyperface_jax.codes.best import best_known
+
+_AS_GOOD = 1e-9
+
 
 class Record(NamedTuple):
     """A max cosine that others have reached.
@@ -54,3 +58,18 @@ def record(num_points: int, dim: int) -> Record | None:
     """
     fitting = [row for row in records() if row.num_points >= num_points and row.dim <= dim]
     return min(fitting, key=lambda row: row.max_cosine, default=None)
+
+
+def better_record(num_points: int, dim: int) -> Record | None:
+    """Return the best record for n points in d dimensions if it is below :func:`best_known`.
+
+    Examples:
+        >>> better_record(18, 3).max_cosine
+        0.6486958323674945
+        >>> better_record(24, 3) is None
+        True
+    """
+    listed = record(num_points, dim)
+    if listed and listed.max_cosine < best_known(num_points, dim).max_cosine - _AS_GOOD:
+        return listed
+    return None

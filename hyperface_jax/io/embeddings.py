@@ -128,6 +128,18 @@ def write_embeddings(path: StrPath, points: ArrayLike) -> None:
     atomic_save_npy(path, matrix)
 
 
+def write_coordinates(path: StrPath, points: ArrayLike) -> None:
+    """Write points as text, as tables of spherical codes keep them.
+
+    A line is a point: its coordinates, separated by spaces, with all digits of a float64.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    rows = np.asarray(points, np.float64).tolist()
+    atomic_write_text(path, "".join(" ".join(map(repr, row)) + "\n" for row in rows))
+
+
 def check_same_dim(*files: Embeddings, dim: int | None = None) -> int:
     """Check that several files have the same dimension, which must be ``dim`` if that is given.
 

@@ -23,13 +23,24 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.packing.contact_pairs import (
+    AllPairs,
+    Pairs,
+    Slopes,
+    normal_matrix,
+    slopes,
+    unit_rows,
+)
+from hyperface_jax.packing.multipliers import relax_multipliers
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-MAX_VARIABLES = 5000
-"""Largest ``(n - num_frozen) (d - 1)``; a Newton step factors one dense matrix of that order."""
+MAX_VARIABLES = 20_000
+"""Largest ``(n - num_frozen) (d - 1)`` that is polished at all."""
+MAX_EXACT = 2_000
+"""Largest ``(n - num_frozen) (d - 1)`` polished by Newton steps unless these are asked for; a step
+factors one dense matrix of that order."""
 
-_BLOCK_ROWS = 1024
 _CENTERED = 5.0
 _BOUNDARY = 0.99
 _MULTIPLIER_SPREAD = 1e4
@@ -65,6 +76,7 @@ def polish(
     num_frozen: int = 0,
     max_iterations: int = 300,
     tolerance: float = 1e-12,
+    exact: bool | None = None,
 ) -> PolishResult:
     """Take a nearly optimal configuration to a local minimum of ``max_(i<j) <x_i, x_j>``.
 
@@ -74,8 +86,10 @@ def polish(
     satisfies the first-order conditions of an optimum near the input, but not always the nearest one.
 
     A step costs ``O(((n - num_frozen) d)^3)`` time and ``O(((n - num_frozen) d)^2)`` memory. Symmetric
-    codes take about 15 steps, disordered ones 40 to 150. On one core, E8's 240 roots take 1.5 s,
-    150 points in ``R^16`` take 16 s, and 300 points in ``R^16`` about a second per step.
+    codes take about 15 steps, disordered ones 40 to 150. Above :data:`MAX_EXACT` free coordinates, the
+    method of multipliers takes the place of Newton steps: it needs ``O(n^2 d)`` time a step, finds
+    symmetric codes to the last digits too, and leaves disordered ones about 1e-5 above their optimum,
+    with ``converged`` false.
 
     Args:
         x: ``[n, d]`` unit rows (to 1e-3), ``d >= 2``, no two equal, with a maximum cosine within
@@ -84,6 +98,7 @@ def polish(
             of two frozen rows are not part of the objective.
         max_iterations: Largest number of Newton steps.
         tolerance: Desired accuracy of the cosine, at least 1e-13.
+        exact: Whether to take Newton steps, whatever they cost; None decides by the size.
 
     Returns:
         The polished configuration.
@@ -100,40 +115,64 @@ def polish(
     """
     given = np.array(x, dtype=np.float64)
     _validate(given, num_frozen, max_iterations, tolerance)
-    points = _normalize(given)
-    state = _start(points, num_frozen)
-    num_variables = (len(points) - num_frozen) * (points.shape[1] - 1)
-    damping = 0.1 / (len(points) - num_frozen)
-    best, best_value = points, float(state.cosines.max())
+    pairs = AllPairs(len(given), num_frozen)
+    num_variables = pairs.num_blocks * (given.shape[1] - 1)
+    points = unit_rows(given)
+    if not (num_variables <= MAX_EXACT if exact is None else exact):
+        state = _relaxed(points, pairs, tolerance)
+        return _result(given, state.x, state, pairs, state.iterations, tolerance)
+    best, state = central_path(points, pairs, max_iterations=max_iterations, tolerance=tolerance)
+    return _result(given, best, state, pairs, state.iterations, tolerance)
+
+
+def central_path(
+    x: Array, pairs: Pairs, *, max_iterations: int = 300, tolerance: float = 1e-12
+) -> tuple[Array, State]:
+    """Follow the central path from unit rows.
+
+    Args:
+        x: ``[k, d]`` unit rows, float64; those that ``pairs`` counts as frozen come first.
+        pairs: which cosines count, and how they depend on the rows.
+        max_iterations: Largest number of Newton steps.
+        tolerance: Desired accuracy of the cosine.
+
+    Returns:
+        The best rows seen, ``[k, d]``, and the last iterate.
+
+    Raises:
+        InputError: two points are equal.
+    """
+    state = _start(x, pairs)
+    num_variables = pairs.num_blocks * (x.shape[1] - 1)
+    damping = 0.1 / pairs.num_blocks
+    best, best_value = x, float(state.cosines.max())
     final_gap = 0.1 * tolerance
     gap = state.barrier * len(state.slack)
-    iterations = 0
-    while iterations < max_iterations:
-        iterations += 1
-        step, damping = _newton_step(state, num_frozen, damping)
-        moved, length = _line_search(state, step, num_frozen)
+    while state.iterations < max_iterations:
+        step, damping = _newton_step(state, pairs, damping)
+        moved, length = _line_search(state, step, pairs)
+        moved = moved._replace(iterations=state.iterations + 1)
         value = float(moved.cosines.max())
         if value < best_value:
             best, best_value = moved.x, value
         centered = min(length, step.dual_length) > 0.9 and step.decrement < _CENTERED
         stuck = length == 0
         if gap <= final_gap and (stuck or (centered and step.decrement < 1)):
-            state = moved
-            break
+            return best, moved
         if centered or stuck:
             gap = max(min(0.1 * gap, gap**1.5), final_gap)
         damping *= 1 / 3 if length > 0.9 else 3 if length < 0.3 else 1
         damping = max(damping, 1e-12 / num_variables)
         state = moved._replace(barrier=gap / len(moved.slack))
-    return _result(given, best, state, num_frozen, iterations, tolerance)
+    return best, state
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
     """A strictly feasible point: every listed pair has ``slack = bound - cosine > 0``.
 
-    ``x`` is ``[n, d]``. ``rows`` and ``columns``, ``[p]`` each, are the listed pairs ``i < j``;
-    ``cosines``, ``slack`` and ``multipliers``, ``[p]`` each, belong to these pairs. On the central
-    path, ``multipliers * slack == barrier``.
+    ``x`` is ``[k, d]``. ``rows`` and ``columns``, ``[p]`` each, are the listed pairs; ``cosines``,
+    ``slack`` and ``multipliers``, ``[p]`` each, belong to these pairs. On the central path,
+    ``multipliers * slack == barrier``.
     """
 
     x: Array
@@ -144,6 +183,7 @@ class _State(NamedTuple):
     slack: Array
     multipliers: Array
     barrier: float
+    iterations: int = 0
 
 
 class _Step(NamedTuple):
@@ -180,27 +220,6 @@ def _validate(x: Array, num_frozen: int, max_iterations: int, tolerance: float) 
         )
 
 
-def _normalize(x: Array) -> Array:
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-
-def _pairs_above(x: Array, num_frozen: int, threshold: float) -> tuple[Array, Array, Array]:
-    """Find pairs ``i < j`` with a free point and a cosine above ``threshold``, and their cosines.
-
-    The pairs are in row-major order. The search takes ``O(n^2 d)`` time, one block of rows at a time.
-    """
-    found: list[tuple[Array, Array, Array]] = []
-    for start in range(0, len(x), _BLOCK_ROWS):
-        first = max(start + 1, num_frozen)  # skip pairs of two frozen rows
-        cosines = x[start : start + _BLOCK_ROWS] @ x[first:].T
-        rows, columns = np.nonzero(cosines > threshold)
-        upper = columns + first > rows + start
-        rows, columns = rows[upper], columns[upper]
-        found.append((rows + start, columns + first, cosines[rows, columns]))
-    rows, columns, cosines = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return rows, columns, cosines
-
-
 def _window(bound: float) -> float:
     """Return how far below the bound a pair still enters a Newton step: at most twice the contact angle.
 
@@ -209,27 +228,28 @@ def _window(bound: float) -> float:
     return min(0.2, 3 * (1 - bound))
 
 
-def _start(x: Array, num_frozen: int) -> _State:
+def _start(x: Array, pairs: Pairs) -> State:
     """Start with a bound that exceeds the maximum by about the spread of the input's contacts.
 
     A vertex has one more contact than free coordinates, so the spread is the slack of that rank.
     """
-    top = float(_pairs_above(x, num_frozen, -2.0)[2].max())
+    points = pairs.points(x)
+    top = float(pairs.above(points, -2.0)[2].max())
     if top >= 1 - 1e-9:
         raise InputError("x has two equal rows: move one, since no direction separates them")
-    cosines = _pairs_above(x, num_frozen, top - _window(top))[2]
-    rank = (len(x) - num_frozen) * (x.shape[1] - 1) + 1
+    cosines = pairs.above(points, top - _window(top))[2]
+    rank = pairs.num_blocks * (x.shape[1] - 1) + 1
     spread = min(1e-2, 0.1 * (1 - top))
     if rank < len(cosines):
         contacts_end = -float(np.partition(-cosines, rank - 1)[rank - 1])
         spread = min(max(top - contacts_end, 1e-5 * spread), spread)
-    rows, columns, cosines = _pairs_above(x, num_frozen, top + spread - _window(top))
+    rows, columns, cosines = pairs.above(points, top + spread - _window(top))
     slack = top + spread - cosines
     barrier = float(1 / np.sum(1 / slack))
-    return _State(x, top + spread, rows, columns, cosines, slack, barrier / slack, barrier)
+    return State(x, top + spread, rows, columns, cosines, slack, barrier / slack, barrier)
 
 
-def _newton_step(state: _State, num_frozen: int, damping: float) -> tuple[_Step, float]:
+def _newton_step(state: State, pairs: Pairs, damping: float) -> tuple[_Step, float]:
     """Solve the linearized optimality conditions; return the step and the damping it used.
 
     With ``S`` the derivative of the slacks, ``W = multipliers / slack`` and ``e`` the bound's
@@ -239,57 +259,26 @@ def _newton_step(state: _State, num_frozen: int, damping: float) -> tuple[_Step,
     """
     from scipy.linalg import cho_solve
 
-    bases = _tangent_bases(state.x[num_frozen:])
-    jacobian = _slack_jacobian(state, bases, num_frozen)
+    found = slopes(state.x, pairs, state.rows, state.columns)
     weights = state.multipliers / state.slack
-    factor, damping = _factor(jacobian, weights, damping)
-    downhill = jacobian.T @ (state.barrier / state.slack)
+    factor, damping = _factor(found, weights, damping)
+    downhill = found.pulled(state.barrier / state.slack)
     downhill[-1] -= 1
     z = cho_solve((factor, True), downhill, check_finite=False)
-    slack = jacobian @ z
+    slack = found.pushed(z)
     multipliers = state.barrier / state.slack - state.multipliers - weights * slack
-    moves = np.zeros_like(state.x)
-    moves[num_frozen:] = np.einsum("mdk,mk->md", bases, z[:-1].reshape(len(bases), -1))
     dual_length = _length_to_boundary(state.multipliers, multipliers)
     decrement = float(downhill @ z) / state.barrier
-    return _Step(moves, float(z[-1]), slack, multipliers, dual_length, decrement), damping
+    step = _Step(found.moves(z), float(z[-1]), slack, multipliers, dual_length, decrement)
+    return step, damping
 
 
-def _tangent_bases(x: Array) -> Array:
-    """Return orthonormal tangent bases ``[m, d, d-1]`` from Householder reflections of ``+-e_1``."""
-    normal = x.copy()
-    normal[:, 0] += np.where(x[:, 0] >= 0, 1.0, -1.0)
-    scaled = 2 * normal / np.sum(normal**2, axis=1, keepdims=True)
-    return np.eye(x.shape[1])[:, 1:] - scaled[:, :, None] * normal[:, None, 1:]
-
-
-def _slack_jacobian(state: _State, bases: Array, num_frozen: int) -> Any:
-    """Differentiate the slacks, sparse ``[p, m (d-1) + 1]``: by tangent coordinates, then the bound."""
-    from scipy.sparse import csr_array
-
-    num_free, _, width = bases.shape
-    num_pairs = len(state.slack)
-    pair = np.arange(num_pairs)
-    data, rows, columns = [np.ones(num_pairs)], [pair], [np.full(num_pairs, num_free * width)]
-    for moving, fixed in ((state.rows, state.columns), (state.columns, state.rows)):
-        free = moving >= num_frozen
-        point = moving[free] - num_frozen
-        data.append(-np.einsum("pdk,pd->pk", bases[point], state.x[fixed[free]]).ravel())
-        rows.append(np.repeat(pair[free], width))
-        columns.append((point[:, None] * width + np.arange(width)).ravel())
-    entries = (np.concatenate(data), (np.concatenate(rows), np.concatenate(columns)))
-    return csr_array(entries, shape=(num_pairs, num_free * width + 1))
-
-
-def _factor(jacobian: Any, weights: Array, damping: float) -> tuple[Array, float]:
+def _factor(found: Slopes, weights: Array, damping: float) -> tuple[Array, float]:
     """Factor ``S^T W S + damping`` by Cholesky, with more damping if rounding makes it indefinite."""
     from scipy.linalg import LinAlgError, cholesky
 
-    scaled = jacobian.multiply(np.sqrt(weights)[:, None]).tocsr()
-    diagonal = np.arange(jacobian.shape[1] - 1)  # all but the bound
     while True:
-        normal = (scaled.T @ scaled).toarray()
-        normal[diagonal, diagonal] += damping
+        normal = normal_matrix(found, weights, damping)
         try:
             # The transpose of a symmetric matrix is Fortran-ordered, so LAPACK works in place.
             return cholesky(normal.T, lower=True, overwrite_a=True, check_finite=False), damping
@@ -297,39 +286,40 @@ def _factor(jacobian: Any, weights: Array, damping: float) -> tuple[Array, float
             damping *= 10
 
 
-def _line_search(state: _State, step: _Step, num_frozen: int) -> tuple[_State, float]:
+def _line_search(state: State, step: _Step, pairs: Pairs) -> tuple[State, float]:
     """Backtrack until the barrier function decreases; length 0 and the same state if it never does."""
     longest_move = float(np.linalg.norm(step.moves, axis=1).max())
     length = _length_to_boundary(state.slack, step.slack)
     limit = min(0.025, (1 - state.bound) ** 0.5 / 8)
     length = min(length, limit / max(longest_move, limit))
     for _ in range(25):
-        x = _normalize(state.x + length * step.moves)
-        x[:num_frozen] = state.x[:num_frozen]
-        cosines = np.einsum("pd,pd->p", x[state.rows], x[state.columns])
+        x = pairs.moved(state.x, length * step.moves)
+        points = pairs.points(x)
+        cosines = np.einsum("pd,pd->p", x[state.rows], points[state.columns])
         ratio = 1 + (length * step.bound - (cosines - state.cosines)) / state.slack
         if ratio.min() > 0.2 * (1 - _BOUNDARY):
             change = length * step.bound - state.barrier * np.sum(np.log(ratio))
             if change <= 1e-16 - 1e-4 * length * step.decrement * state.barrier:
-                return _advance(state, step, x, length, num_frozen), length
+                return _advance(state, step, x, length, pairs), length
         length /= 2
     return state, 0.0
 
 
-def _advance(state: _State, step: _Step, x: Array, length: float, num_frozen: int) -> _State:
+def _advance(state: State, step: _Step, x: Array, length: float, pairs: Pairs) -> State:
     """List the pairs of the accepted point again, keeping the multipliers of pairs still listed."""
     bound = state.bound + length * step.bound
-    rows, columns, cosines = _pairs_above(x, num_frozen, bound - _window(bound))
+    points = pairs.points(x)
+    rows, columns, cosines = pairs.above(points, bound - _window(bound))
     slack = np.maximum(bound - cosines, _MIN_SLACK)
     central = state.barrier / slack
-    keys = rows * len(x) + columns
-    old_keys = state.rows * len(x) + state.columns
+    keys = rows * len(points) + columns
+    old_keys = state.rows * len(points) + state.columns
     place = np.minimum(np.searchsorted(old_keys, keys), len(old_keys) - 1)
     multipliers = (state.multipliers + step.dual_length * step.multipliers)[place]
     multipliers = np.where(old_keys[place] == keys, multipliers, central)
     spread = _MULTIPLIER_SPREAD
     multipliers = np.clip(multipliers, central / spread, central * spread)
-    return _State(x, bound, rows, columns, cosines, slack, multipliers, state.barrier)
+    return State(x, bound, rows, columns, cosines, slack, multipliers, state.barrier)
 
 
 def _length_to_boundary(values: Array, changes: Array) -> float:
@@ -340,19 +330,30 @@ def _length_to_boundary(values: Array, changes: Array) -> float:
     return min(1.0, _BOUNDARY * float(np.min(-values[shrinking] / changes[shrinking])))
 
 
+def _relaxed(x: Array, pairs: AllPairs, tolerance: float) -> State:
+    """Return the end of the method of multipliers in the form of the central path's."""
+    start = _start(x, pairs)
+    found = relax_multipliers(x, pairs, start.multipliers, start.rows, start.columns, tolerance)
+    rows, columns, cosines = found.rows, found.columns, found.cosines
+    bound = float(cosines.max())
+    slack = bound - cosines
+    return State(
+        found.x, bound, rows, columns, cosines, slack, found.multipliers, 0.0, found.iterations
+    )
+
+
 def _result(
-    given: Array, best: Array, state: _State, num_frozen: int, iterations: int, tolerance: float
+    given: Array, best: Array, state: State, pairs: AllPairs, iterations: int, tolerance: float
 ) -> PolishResult:
-    bases = _tangent_bases(state.x[num_frozen:])
-    stationarity = _slack_jacobian(state, bases, num_frozen).T @ state.multipliers
+    stationarity = slopes(state.x, pairs, state.rows, state.columns).pulled(state.multipliers)
     stationarity[-1] -= 1
     infeasible = float(np.linalg.norm(stationarity))
     complementarity = float(state.multipliers @ state.slack)
-    cosines = _pairs_above(best, num_frozen, -2.0)[2]
+    cosines = pairs.above(best, -2.0)[2]
     max_cosine = float(cosines.max())
     reached = float(state.cosines.max()) <= max_cosine + tolerance
     x = best.copy()
-    x[:num_frozen] = given[:num_frozen]
+    x[: pairs.num_frozen] = given[: pairs.num_frozen]
     return PolishResult(
         x=x,
         max_cosine=max_cosine,

@@ -55,7 +55,7 @@ NUMBERS_OR_NULL = (
 TEXTS = ("method", "lower_bound_name", "device")
 """Fields of summary.json that must be strings."""
 
-_OF_CODES = ("gap", "best_known", "best_known_name")
+_OF_CODES = ("gap", "best_known", "best_known_name", "record", "record_source")
 """Fields of summary.json that compare a run with codes."""
 _EQUAL = 1e-6
 

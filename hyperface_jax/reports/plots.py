@@ -75,8 +75,8 @@ def convergence_plot(
     Args:
         history: rows with ``step``, ``max_cosine`` and optionally ``gallery_mean_cosine``; null leaves a
             gap in the line.
-        summary: ``lower_bound``, ``lower_bound_name`` and optionally ``best_known``, ``best_step``,
-            ``random_max_cosine`` and ``threshold``.
+        summary: ``lower_bound``, ``lower_bound_name`` and optionally ``best_known``, ``record``,
+            ``best_step``, ``random_max_cosine`` and ``threshold``.
         theme: colors of the figure.
         size: width and height in inches; a gallery panel adds half of the height.
 
@@ -234,6 +234,9 @@ def _levels(summary: Mapping[str, Any], theme: Theme) -> list[_Mark]:
     known = summary.get("best_known")
     if known is not None and is_free(summary):
         found.append(_Mark(known, f"best construction {number(known)}", theme.bound))
+    record = summary.get("record")
+    if record is not None and is_free(summary):
+        found.append(_Mark(record, f"record {number(record)}", theme.bound))
     random = summary.get("random_max_cosine")
     if random is not None:
         found.append(_Mark(random, f"random points {number(random)}", theme.muted, DOTTED))

@@ -14,8 +14,6 @@ from hyperface_jax.runs.support.watch import QUIET, Watch
 if TYPE_CHECKING:
     from hyperface_jax.codes import SphericalCode
 
-_AS_GOOD = 1e-9
-
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
@@ -41,16 +39,14 @@ def bounds(config: Bounds, *, watch: Watch = QUIET) -> Result:
             verified.
     """
     del watch
-    from hyperface_jax.codes import best_known, record
+    from hyperface_jax.codes import best_known, better_record
 
     try:
         bound = tightest(config.num_ids, config.dim)
         code = best_known(config.num_ids, config.dim)
     except ValueError as error:
         raise InputError(f"`num_ids={config.num_ids}` `dim={config.dim}`: {error}") from error
-    listed = record(config.num_ids, config.dim)
-    if listed and listed.max_cosine >= code.max_cosine - _AS_GOOD:
-        listed = None
+    listed = better_record(config.num_ids, config.dim)
     summary: dict[str, Any] = {
         "num_ids": config.num_ids,
         "dim": config.dim,

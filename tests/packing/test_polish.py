@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog, minimize
 
-from hyperface_jax.packing.interior_point import MAX_VARIABLES, polish
+from hyperface_jax.codes import kerdock
+from hyperface_jax.packing.interior_point import MAX_EXACT, MAX_VARIABLES, polish
 
 GOLDEN = (1 + 5**0.5) / 2
 
@@ -141,6 +142,32 @@ def test_e8_with_four_times_more_contacts_than_freedoms():
     assert (result.num_contacts, result.converged) == (6720, True)
 
 
+def test_the_method_of_multipliers_finds_e8_to_the_last_digits():
+    result = polish(perturbed(E8, 1e-3), exact=False)
+    assert result.max_cosine == pytest.approx(0.5, abs=1e-13)
+    assert (result.num_contacts, result.converged) == (6720, True)
+
+
+def test_a_code_too_large_for_newton_steps_is_found_to_the_last_digits():
+    code = kerdock(4).with_basis()
+    start = perturbed(np.asarray(code.block(0, 288), np.float64), 1e-3)
+    assert MAX_EXACT < 288 * 15
+    result = polish(start)
+    assert result.max_cosine == pytest.approx(1 / 4, abs=1e-11)
+    assert result.converged
+
+
+@pytest.mark.parametrize("num_frozen", [0, 30])
+def test_the_method_of_multipliers_comes_close_to_newton_steps(num_frozen):
+    start = soft_max_descent(60, 6, 0, (20, 60, 200))
+    fine = polish(start, num_frozen=num_frozen)
+    coarse = polish(start, num_frozen=num_frozen, exact=False)
+    before = exact_max(start.astype(float), num_frozen)
+    assert coarse.max_cosine == pytest.approx(exact_max(coarse.x, num_frozen), abs=1e-15)
+    assert coarse.max_cosine - fine.max_cosine < 0.2 * (before - fine.max_cosine)
+    assert np.array_equal(coarse.x[:num_frozen], start[:num_frozen])
+
+
 @pytest.mark.parametrize(
     ("num_points", "dim", "betas", "cosine", "accuracy"),
     [
@@ -253,7 +280,7 @@ def test_input_is_not_written_to():
         (np.eye(3), {"num_frozen": -1}, r"^num_frozen must be from 0 to 2"),
         (np.eye(3), {"max_iterations": 0}, r"^max_iterations must be at least 1"),
         (np.eye(3), {"tolerance": 1e-14}, r"^tolerance must be at least 1e-13"),
-        (np.eye(100), {}, rf"^x has 9900 free coordinates.* {MAX_VARIABLES}"),
+        (np.eye(150), {}, rf"^x has 22350 free coordinates.* {MAX_VARIABLES}"),
     ],
 )
 def test_rejects_what_it_cannot_polish(x, settings, message):
@@ -262,5 +289,5 @@ def test_rejects_what_it_cannot_polish(x, settings, message):
 
 
 def test_the_size_limit_counts_free_points_only():
-    start = unit(np.eye(100) + 1e-3 * np.random.default_rng(0).normal(size=(100, 100)))
-    assert polish(start, num_frozen=99, max_iterations=5).iterations == 5
+    start = unit(np.eye(150) + 1e-3 * np.random.default_rng(0).normal(size=(150, 150)))
+    assert polish(start, num_frozen=149, max_iterations=5).iterations == 5

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperface_jax import bounds, meshes, processes
-from hyperface_jax.codes import best_known
+from hyperface_jax.codes import best_known, better_record, record
 from hyperface_jax.io import run_directory as names
-from hyperface_jax.io.embeddings import write_embeddings
+from hyperface_jax.io.embeddings import write_coordinates, write_embeddings
 from hyperface_jax.io.files import atomic_save_npz, atomic_write_json
 from hyperface_jax.io.sharded import write_sharded
 from hyperface_jax.packing import GallerySubspace, LoopState, PackingProblem
@@ -24,6 +24,7 @@ from hyperface_jax.packing.figures import (
     measure_sets,
     random_max_cosine,
 )
+from hyperface_jax.packing.search import measured
 from hyperface_jax.runs.packing.inputs import Inputs
 from hyperface_jax.runs.packing.job import Job
 from hyperface_jax.runs.support.result import Result
@@ -31,9 +32,14 @@ from hyperface_jax.runs.support.versions import versions
 from hyperface_jax.runs.support.watch import Watch
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hyperface_jax.io.run_directory import RunDirectory
 
+COORDINATES = "coordinates.txt"
+"""The points as text, as tables of spherical codes keep them."""
 _MOST_DIAGNOSED = 200_000
+_BELOW = 1e-8  # the angles of some records have seven decimals
 _PACKAGES = ("hyperface_jax", "jax", "jaxlib", "optax", "numpy", "scipy", "orbax-checkpoint")
 
 
@@ -57,7 +63,12 @@ def write_results(
     if not processes.is_first_process():
         return Result(job.run.path, {}, "")
     best_step = best.now.step if best.best is None else best.best.step
+    # Imported late, because this needs the cli extra.
+    from hyperface_jax.reports.plots import is_free
+
     summary = _summarize(job, packed, int(best_step), seconds)
+    if packed.row is None and is_free(summary):
+        summary |= new_record(job.run.path, packed.x)
     summary["initial_max_cosine"] = float(np.max(before.nearest))
     summary["initial_max_cosine_rows"] = len(before.nearest)
     atomic_save_npz(job.run / names.DIAGNOSTICS, **_diagnostics(before, packed.figures))
@@ -176,8 +187,12 @@ def _subspace_dims(problem: PackingProblem) -> int | None:
 
 
 def yardsticks(num_points: int, dim: int, max_cosine: float) -> dict[str, Any]:
-    """Return the max cosine, and what to compare it with: bound, best construction, random points."""
+    """Return the max cosine and what to compare it with.
+
+    That is the lower bound, the best construction, a record that is better than it, and random points.
+    """
     bound, code = bounds.tightest(num_points, dim), best_known(num_points, dim)
+    listed = better_record(num_points, dim)
     return {
         "max_cosine": max_cosine,
         "min_angle_deg": math.degrees(math.acos(max(min(max_cosine, 1.0), -1.0))),
@@ -186,8 +201,30 @@ def yardsticks(num_points: int, dim: int, max_cosine: float) -> dict[str, Any]:
         "gap": max_cosine - bound.value,
         "best_known": code.max_cosine,
         "best_known_name": code.name,
+        "record": listed and listed.max_cosine,
+        "record_source": listed and listed.source,
         "random_max_cosine": random_max_cosine(num_points, dim),
     }
+
+
+def new_record(folder: Path, x: Any) -> dict[str, Any]:
+    """Tell whether points are better than the record of their size, and if so, write them as text.
+
+    Args:
+        folder: where to write them.
+        x: ``[n, d]`` points; their max cosine is computed in float64.
+
+    Returns:
+        The field ``is_new_record``, for the summary.
+    """
+    num_points, dim = x.shape
+    listed = record(num_points, dim)
+    if listed is None or (listed.num_points, listed.dim) != (num_points, dim):
+        return {"is_new_record": False}
+    is_new = measured(np.asarray(x)) < listed.max_cosine - _BELOW
+    if is_new:
+        write_coordinates(folder / COORDINATES, x)
+    return {"is_new_record": is_new}
 
 
 def machine(num_devices: int) -> dict[str, Any]:
@@ -209,17 +246,27 @@ def _pairs(job: Job) -> float:
 
 
 def _in_words(summary: dict[str, Any]) -> list[str]:
+    from hyperface_jax.reports.plots import is_free
+
     of_rows = ""
     if summary.get("certificate"):
         of_rows = ", certified by its construction"
     elif not summary["max_cosine_is_exact"]:
         of_rows = f" over {summary['max_cosine_rows']} rows against all"
-    lines = [
-        f"max cosine {summary['max_cosine']:.6f}{of_rows} (angle {summary['min_angle_deg']:.2f} deg), "
-        f"lower bound {summary['lower_bound']:.6f} ({summary['lower_bound_name']}), "
-        f"best construction {summary['best_known']:.6f} ({summary['best_known_name']}), "
-        f"{summary['seconds']:.1f} s"
+    found = f"max cosine {summary['max_cosine']:.6f}{of_rows}"
+    parts = [
+        f"{found} (angle {summary['min_angle_deg']:.2f} deg)",
+        f"lower bound {summary['lower_bound']:.6f} ({summary['lower_bound_name']})",
     ]
+    if is_free(summary):
+        parts.append(
+            f"best construction {summary['best_known']:.6f} ({summary['best_known_name']})"
+        )
+        if summary["record"] is not None:
+            parts.append(f"record {summary['record']:.6f} ({summary['record_source']})")
+    lines = [", ".join([*parts, f"{summary['seconds']:.1f} s"])]
+    if summary.get("is_new_record"):
+        lines.append(f"new record: below the one of the table; the points are in {COORDINATES}")
     if summary["gallery_mean_cosine"] is not None:
         lines.append(f"mean cosine to the nearest gallery row {summary['gallery_mean_cosine']:.4f}")
     if summary.get("subspace_dims") is not None:

@@ -43,6 +43,20 @@ OF_GENERATOR = (
 NAMED_STARTS = ("gallery", "farthest", "subspace", "uniform", "code")
 OF_GALLERY = ("gallery", "farthest", "subspace")
 """Starts that are made from the gallery."""
+_NOT_SEARCHED = (
+    "gallery",
+    "init",
+    "method",
+    "steps",
+    "iterate",
+    "precision",
+    "frozen",
+    "keep_out",
+    "restarts",
+    "polish",
+    "through",
+    "devices",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +129,10 @@ class Pack:
     """Number of independent packings to run side by side. The best one is kept. For small problems."""
     polish: bool = option(False, group="method")
     """Refine the result to a float64 local optimum. For small problems without gallery and keep-out."""
+    search: float | None = option(None, group="method", metavar="SECONDS")
+    """Search for this many seconds among packings with and without symmetry, instead of a single
+    packing, and keep the best one, refined in float64. For a few hundred points with nothing but each
+    other. An unfinished search may be continued with another time."""
     through: str | None = option(None, group="generator", metavar="FOLDER|MODULE:NAME")
     """Generator to pack through, as for synthesize: the faces that it draws are what is spread. It is
     drawn from in rounds, and the number of images is printed before the first. Needs gallery and
@@ -176,8 +194,17 @@ def check_settings(config: Pack) -> None:
         raise InputError("`restarts` does not go with `method=stochastic`: use annealed or paper")
     if config.polish and (config.gallery or config.keep_out):
         raise InputError("`polish` optimizes only the max cosine: drop `gallery` and `keep_out`")
+    _check_search(config)
     _check_generator(config)
     _refuse_ignored(config)
+
+
+def _check_search(config: Pack) -> None:
+    given = changed(config)
+    if config.search is not None and (
+        other := next((n for n in _NOT_SEARCHED if n in given), None)
+    ):
+        raise InputError(f"`{other}` does not go with `search`: drop one of them")
 
 
 def _check_generator(config: Pack) -> None:
@@ -240,6 +267,7 @@ def _check_numbers(config: Pack) -> None:
         ("coarse_steps", (config.coarse_steps or 0) >= 0, "0 or more"),
         ("learning_rate", rate is None or 0 < rate < float("inf"), "above 0"),
         ("restarts", config.restarts >= 1, "at least 1"),
+        ("search", config.search is None or 0 < config.search < float("inf"), "above 0"),
         ("devices", config.devices is None or config.devices >= 1, "at least 1"),
         ("checkpoint_seconds", config.checkpoint_seconds >= 0, "0 or more"),
         ("stall_seconds", config.stall_seconds > 0, "above 0"),

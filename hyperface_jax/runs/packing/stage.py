@@ -36,6 +36,7 @@ from hyperface_jax.runs.packing.codes import pack_code
 from hyperface_jax.runs.packing.inputs import Inputs, manifold_of, read_inputs, resolved_config
 from hyperface_jax.runs.packing.job import Job
 from hyperface_jax.runs.packing.results import write_results
+from hyperface_jax.runs.packing.searching import pack_by_search
 from hyperface_jax.runs.packing.settings import (
     ALPHA,
     FREE_TO_CHANGE,
@@ -77,6 +78,8 @@ def pack(config: Pack, *, watch: Watch = QUIET) -> Result:
     inputs = read_inputs(config, watch)
     if is_code_alone(config):
         return pack_code(config, inputs, watch)
+    if config.search is not None:
+        return pack_by_search(config, inputs, watch)
     needed = _STATES_ON_DISK * 4 * config.num_ids * inputs.dim * config.restarts
     run = open_run(config.out, needed)
     try:

@@ -1,0 +1,221 @@
+"""Packings with symmetry: points that are the images of a few representatives under a finite group.
+
+A packing of n points with a group of order g has about ``n / g`` representatives. Its max cosine is the
+largest cosine of a representative and any other point, so to optimize the representatives is a packing
+problem of about ``n / g`` points, in which all of their images count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from hyperface_jax.packing.contact_pairs import unit_rows
+from hyperface_jax.packing.interior_point import central_path
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+_MOST_COORDINATES = 2000
+_MOST_TYPES = 8
+_TRIES = 12
+_SAME = 1e-6
+_APART = 1e-10
+
+
+class Orbits(NamedTuple):
+    """How n points follow from k representatives: point q is ``maps[q] @ x[owner[q]]``.
+
+    Attributes:
+        maps: ``[n, d, d]``, each an element of the group after the projection onto the subspace that
+            the stabilizer of the representative leaves fixed.
+        owner: ``[n]``, the representative of each point.
+        first: ``[k]``, the point that is each representative itself.
+        projectors: ``[k, d, d]``, onto the subspace in which each representative moves.
+    """
+
+    maps: Array
+    owner: Array
+    first: Array
+    projectors: Array
+
+    @property
+    def num_representatives(self) -> int:
+        """Number k of representatives."""
+        return len(self.first)
+
+    def points(self, x: Array) -> Array:
+        """Return all points, ``[n, d]``, for representatives ``[k, d]``."""
+        return np.einsum("nab,nb->na", self.maps, x[self.owner])
+
+    def projected(self, x: Array) -> Array:
+        """Project representatives onto their subspaces and normalize them, ``[k, d]``."""
+        return unit_rows(np.einsum("kab,kb->ka", self.projectors, x))
+
+
+def no_symmetry(num_points: int, dim: int) -> Orbits:
+    """Return the orbits of the trivial group: each point is its own representative."""
+    identity = np.broadcast_to(np.eye(dim), (num_points, dim, dim))
+    every = np.arange(num_points)
+    return Orbits(identity, every, every, identity)
+
+
+@dataclass(frozen=True)
+class OrbitPairs:
+    """The pairs of a representative and any point but itself, each pair of orbits once."""
+
+    orbits: Orbits
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of representatives."""
+        return self.orbits.num_representatives
+
+    def points(self, x: Array) -> Array:
+        """Return all points, ``[n, d]``."""
+        return self.orbits.points(x)
+
+    def moved(self, x: Array, moves: Array) -> Array:
+        """Move the representatives within their subspaces."""
+        return self.orbits.projected(x + moves)
+
+    def above(self, points: Array, threshold: float) -> tuple[Array, Array, Array]:
+        """Find pairs above a threshold in O(k n d) time."""
+        first, owner = self.orbits.first, self.orbits.owner
+        cosines = points[first] @ points.T
+        every = np.arange(len(first))
+        counts = owner[None, :] >= every[:, None]
+        counts[every, first] = False
+        rows, columns = np.nonzero((cosines > threshold) & counts)
+        return rows, columns, cosines[rows, columns]
+
+    def sides(self, x: Array, rows: Array, columns: Array) -> tuple[Array, Array, Array, Array]:
+        """Return the representatives of each pair, and gradients in their subspaces."""
+        maps, owner, _, projectors = self.orbits
+        points = self.orbits.points(x)
+        left = np.einsum("pab,pb->pa", projectors[rows], points[columns])
+        right = np.einsum("pba,pb->pa", maps[columns], x[rows])
+        return rows, owner[columns], left, right
+
+
+def polish_orbits(x: Array, orbits: Orbits, *, max_iterations: int = 100) -> tuple[Array, float]:
+    """Take representatives to a local optimum among the packings with their symmetry, in float64.
+
+    Args:
+        x: ``[k, d]``, representatives near an optimum.
+        orbits: how the points follow from them.
+        max_iterations: largest number of Newton steps.
+
+    Returns:
+        The representatives, ``[k, d]``, and the max cosine of the points.
+
+    Raises:
+        InputError: two points are equal.
+
+    Cost: ``O((k d)^3 + k n d)`` a Newton step, of which there are about 40. Above 2,000 coordinates, the
+        representatives are only measured.
+    """
+    pairs = OrbitPairs(orbits)
+    x = orbits.projected(np.asarray(x, np.float64))
+    if x.size <= _MOST_COORDINATES:
+        x, _ = central_path(x, pairs, max_iterations=max_iterations)
+    return x, float(pairs.above(pairs.points(x), -2.0)[2].max())
+
+
+class OrbitType(NamedTuple):
+    """A way to place an orbit: the group elements that give its points, and where it can lie.
+
+    Attributes:
+        elements: ``[s, d, d]``, one for each point of the orbit, the identity first.
+        projector: ``[d, d]``, onto the subspace of representatives.
+        dim: dimension of this subspace.
+    """
+
+    elements: Array
+    projector: Array
+    dim: int
+
+
+def orbit_types(group: Array, rng: np.random.Generator) -> list[OrbitType]:
+    """Find the generic orbits of a group, and some smaller ones with a non-trivial stabilizer.
+
+    Args:
+        group: ``[g, d, d]``, all elements, the identity first.
+        rng: chooses the stabilizers that are tried.
+
+    Returns:
+        At most 8 types, no two with the same size and dimension.
+    """
+    found: dict[tuple[int, int], OrbitType] = {}
+    dim = group.shape[1]
+    for attempt in range(_TRIES):
+        if attempt == 0:
+            projector = np.eye(dim)
+        elif attempt == 1:
+            projector = group.mean(axis=0)
+        else:
+            chosen = group[rng.integers(len(group), size=rng.integers(1, 3))]
+            projector = _fixed_by(chosen)
+        size = round(float(np.trace(projector)))
+        if size == 0:
+            continue
+        images = group @ (projector @ rng.normal(size=dim))
+        elements = group[_distinct(images, rng)]
+        key = (len(elements), size)
+        # Images that meet on the random line by chance would leave an orbit incomplete.
+        if len(group) % len(elements) == 0 and key not in found and len(found) < _MOST_TYPES:
+            found[key] = OrbitType(elements, projector, size)
+    return list(found.values())
+
+
+def _fixed_by(elements: Array) -> Array:
+    """Return the projector onto the vectors that all elements leave fixed."""
+    dim = elements.shape[1]
+    away = np.sum([(g - np.eye(dim)).T @ (g - np.eye(dim)) for g in elements], axis=0)
+    values, vectors = np.linalg.eigh(away)
+    kept = vectors[:, values < _SAME]
+    return kept @ kept.T
+
+
+def _distinct(images: Array, rng: np.random.Generator) -> Array:
+    """Return the first index of each distinct row, in order; rows are told apart on a random line."""
+    places = images @ rng.normal(size=images.shape[1])
+    order = np.argsort(places, kind="stable")
+    is_new = np.concatenate([[True], np.diff(places[order]) > _APART])
+    group = np.cumsum(is_new) - 1
+    firsts = np.full(group[-1] + 1, len(images))
+    np.minimum.at(firsts, group, order)
+    return np.sort(firsts)
+
+
+def composed(
+    types: list[OrbitType], num_points: int, rng: np.random.Generator
+) -> tuple[Orbits, Array] | None:
+    """Choose orbits with exactly n points in all, at random.
+
+    A subspace of one dimension holds two orbits at most, of opposite representatives.
+
+    Returns:
+        The orbits and random representatives, ``[k, d]``; None if the sizes do not add up.
+    """
+    uses, left, chosen = [0] * len(types), num_points, []
+    while left:
+        fitting = [
+            i
+            for i, kind in enumerate(types)
+            if len(kind.elements) <= left and (kind.dim > 1 or uses[i] < 2)
+        ]
+        if not fitting:
+            return None
+        sizes = np.array([len(types[i].elements) for i in fitting], np.float64)
+        i = int(rng.choice(fitting, p=sizes**2 / np.sum(sizes**2)))
+        uses[i] += 1
+        chosen.append(types[i])
+        left -= len(types[i].elements)
+    sizes = [len(kind.elements) for kind in chosen]
+    projectors = np.array([kind.projector for kind in chosen])
+    maps = np.concatenate([kind.elements @ kind.projector for kind in chosen])
+    owner = np.repeat(np.arange(len(chosen)), sizes)
+    orbits = Orbits(maps, owner, np.cumsum([0, *sizes[:-1]]), projectors)
+    return orbits, orbits.projected(rng.normal(size=(len(chosen), maps.shape[1])))

@@ -1,0 +1,374 @@
+"""A search for the best packings of a few hundred points, where independent restarts get stuck.
+
+It spends its time on three kinds of trials, each a batch under one ``vmap``:
+
+* packings with the symmetry of a random finite group, whose representatives are optimized;
+* changes of the best packings so far (a population): moved points, or points removed and put back into
+  the largest holes, with or without the symmetry;
+* independent restarts.
+
+Each trial is an annealed soft maximum. The best of a batch are polished in float64.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from hyperface_jax import sphere
+from hyperface_jax.errors import InputError
+from hyperface_jax.packing.contact_pairs import unit_rows
+from hyperface_jax.packing.groups import random_group
+from hyperface_jax.packing.interior_point import MAX_EXACT, MAX_VARIABLES, polish
+from hyperface_jax.packing.orbits import (
+    Orbits,
+    composed,
+    no_symmetry,
+    orbit_types,
+    polish_orbits,
+)
+from hyperface_jax.packing.transforms import riemannian_adam
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+_STEPS = 500
+_MOMENTUM = 0.9
+_STEP_FACTOR, _MAX_STEP = 4.0, 0.1
+_HOT, _COLD = 1.4, 20_000.0
+_SHARES = {"groups": 0.5, "changes": 0.35, "restarts": 0.15}
+_BATCH, _BATCH_ENTRIES, _ACCELERATOR = 64, 1_500_000, 64
+_STARTS_A_GROUP = 4
+_POPULATION = 8
+_POLISHED = 2
+_PROMISING = 1e-3
+_ALIKE = 1e-5
+_DIFFERENT = 1e-7
+_HOLES = 200
+_APART = 1 - 1e-6
+
+
+class Trial(NamedTuple):
+    """Representatives ``[k, d]``, float64, how the points follow from them, and their max cosine."""
+
+    x: Array
+    orbits: Orbits
+    max_cosine: float
+
+    @property
+    def points(self) -> Array:
+        """All points, ``[n, d]``, unit rows."""
+        return unit_rows(self.orbits.points(self.x))
+
+
+@dataclass
+class Found:
+    """What a search has found so far.
+
+    Attributes:
+        x: ``[n, d]`` float64 unit rows, the best packing; None before the first batch.
+        max_cosine: its max cosine.
+        num_trials: number of packings that were optimized.
+        num_batches: number of batches; batch b of a seed draws the same random numbers in every search.
+        seconds: time spent.
+        origin: kind of trial that gave the best packing, and the number of its representatives.
+    """
+
+    x: Array | None = None
+    max_cosine: float = float("inf")
+    num_trials: int = 0
+    num_batches: int = 0
+    seconds: float = 0.0
+    origin: str = ""
+
+
+@dataclass
+class Search:
+    """A search that can be stopped and continued at any batch.
+
+    Attributes:
+        num_points: number of points n.
+        dim: dimension d.
+        seed: seed of all randomness.
+        found: the best so far; give that of an earlier search to continue it.
+    """
+
+    num_points: int
+    dim: int
+    seed: int = 0
+    found: Found = field(default_factory=Found)
+
+    def __post_init__(self) -> None:
+        n, d = self.num_points, self.dim
+        if n < 2 or d < 2:
+            raise InputError(f"num_points={n}, dim={d}: both must be at least 2")
+        if n * (d - 1) > MAX_VARIABLES:
+            raise InputError(
+                f"num_points={n}, dim={d}: a search takes at most {MAX_VARIABLES} for num_points x "
+                "(dim - 1); use fewer points"
+            )
+        self._spent = dict.fromkeys(_SHARES, 0.0)
+        self._waiting: dict[int, list[Trial]] = {}
+        self._population: list[Trial] = []
+        self._polished: list[float] = []
+        if self.found.x is not None:
+            plain = no_symmetry(n, d)
+            self._population = [Trial(self.found.x, plain, self.found.max_cosine)]
+
+    def advance(self) -> None:
+        """Optimize one batch of trials, of the kind that is the furthest behind its share of time."""
+        started = time.perf_counter()
+        rng = np.random.default_rng((self.seed, self.found.num_batches))
+        kind = min(self._spent, key=lambda kind: self._spent[kind] / _SHARES[kind])
+        if kind == "changes" and not self._population:
+            kind = "groups"
+        trials, heat = self._batch(kind, rng)
+        reached = _annealed(trials, heat)
+        self.found.num_trials += len(trials)
+        self.found.num_batches += 1
+        self._keep(reached, kind)
+        took = time.perf_counter() - started
+        self._spent[kind] += took
+        self.found.seconds += took
+
+    def _batch(self, kind: str, rng: np.random.Generator) -> tuple[list[Trial], Array]:
+        """Return trials with about as many representatives, and how hot each begins, from 0 to 1."""
+        if kind == "groups":
+            trials = self._with_symmetry(rng)
+            return trials, np.ones(len(trials))
+        n, d = self.num_points, self.dim
+        if kind == "restarts":
+            plain = no_symmetry(n, d)
+            trials = [
+                Trial(unit_rows(rng.normal(size=(n, d))), plain, 2.0) for _ in range(_size(n, n))
+            ]
+            return trials, np.ones(len(trials))
+        return self._changed(rng)
+
+    def _with_symmetry(self, rng: np.random.Generator) -> list[Trial]:
+        """Draw groups until a batch of about as many representatives is full."""
+        while True:
+            group = random_group(rng, self.dim, 2 * self.num_points)
+            types = orbit_types(group, rng)
+            for _ in range(_STARTS_A_GROUP):
+                placed = composed(types, self.num_points, rng)
+                if placed is None:
+                    break
+                orbits, x = placed
+                bucket = _bucket(len(x), self.num_points)
+                waiting = self._waiting.setdefault(bucket, [])
+                waiting.append(Trial(x, orbits, 2.0))
+                if len(waiting) >= _size(bucket, self.num_points):
+                    return self._waiting.pop(bucket)
+
+    def _changed(self, rng: np.random.Generator) -> tuple[list[Trial], Array]:
+        """Change packings of the population; half of the time, the symmetry is given up."""
+        place = min(int(rng.geometric(0.4)) - 1, len(self._population) - 1)
+        parent = self._population[place]
+        if rng.random() < 0.5:
+            plain = no_symmetry(self.num_points, self.dim)
+            parent = Trial(parent.points, plain, parent.max_cosine)
+        count = _size(_bucket(len(parent.x), self.num_points), self.num_points)
+        trials, heat = [], rng.uniform(0.1, 0.7, size=count)
+        for i in range(count):
+            if rng.random() < 0.5:
+                noise = rng.normal(size=parent.x.shape) / self.dim**0.5
+                x = parent.x + 10 ** rng.uniform(-1.5, -0.3) * noise
+                heat[i] = max(heat[i], 0.3)
+            else:
+                x = _put_back(parent, rng)
+            trials.append(Trial(parent.orbits.projected(x), parent.orbits, 2.0))
+        return trials, heat
+
+    def _keep(self, reached: list[Trial], kind: str) -> None:
+        """Polish the best of a batch, and take them into the population if they are new."""
+        best = sorted(reached, key=lambda trial: trial.max_cosine)[:_POLISHED]
+        for trial in best:
+            rough = trial.max_cosine
+            is_new = all(abs(rough - other) > _ALIKE for other in self._polished)
+            if is_new and rough < min(self.found.max_cosine + _PROMISING, _APART):
+                self._polished.append(rough)
+                self._take(_polished(trial), kind)
+
+    def _take(self, trial: Trial, kind: str) -> None:
+        if trial.max_cosine < self.found.max_cosine - 1e-12:
+            self._take_best(trial, f"{kind}, {len(trial.x)} representatives")
+            trial = self._without_symmetry(trial)
+        if any(abs(trial.max_cosine - other.max_cosine) < _DIFFERENT for other in self._population):
+            return
+        self._population = sorted([*self._population, trial], key=lambda t: t.max_cosine)
+        del self._population[_POPULATION:]
+
+    def _without_symmetry(self, trial: Trial) -> Trial:
+        """Lower the max cosine further by giving up the symmetry, if that is possible."""
+        if len(trial.x) == self.num_points or self.num_points * (self.dim - 1) > MAX_EXACT:
+            return trial
+        if measured(trial.points) > _APART:
+            return trial
+        rng = np.random.default_rng(self.found.num_batches)
+        start = unit_rows(trial.points + 1e-4 * rng.normal(size=(self.num_points, self.dim)))
+        result = polish(start)
+        if result.max_cosine > trial.max_cosine - _DIFFERENT:
+            return trial
+        plain = no_symmetry(self.num_points, self.dim)
+        trial = Trial(result.x, plain, result.max_cosine)
+        self._take_best(trial, f"{self.found.origin}, then without symmetry")
+        return trial
+
+    def _take_best(self, trial: Trial, origin: str) -> None:
+        x = trial.points
+        cosine = measured(x)
+        if cosine < self.found.max_cosine:
+            self.found.x, self.found.max_cosine, self.found.origin = x, cosine, origin
+
+
+def search(
+    num_points: int,
+    dim: int,
+    *,
+    seconds: float,
+    seed: int = 0,
+    callback: Callable[[Found], Any] | None = None,
+) -> Found:
+    """Search for the packing of n points in ``R^d`` with the smallest max cosine.
+
+    Args:
+        num_points: number of points n.
+        dim: dimension d.
+        seconds: time to spend, compilations included; at least one batch is finished.
+        seed: seed of all randomness. How far a search comes depends on the machine too.
+        callback: called after every batch with what was found so far.
+
+    Returns:
+        The best packing, in float64.
+
+    Raises:
+        InputError: a size is too small, or ``num_points (dim - 1)`` is above 20,000.
+
+    Examples:
+        >>> found = search(12, 3, seconds=1)
+        >>> round(found.max_cosine, 9)  # the icosahedron
+        0.447213595
+    """
+    running = Search(num_points, dim, seed)
+    while running.found.x is None or running.found.seconds < seconds:
+        running.advance()
+        if callback:
+            callback(running.found)
+    return running.found
+
+
+def measured(x: Array) -> float:
+    """Return the max cosine of rows ``[n, d]`` in float64, over all pairs."""
+    x = unit_rows(np.asarray(x, np.float64))
+    cosines = x @ x.T
+    np.fill_diagonal(cosines, -1.0)
+    return float(cosines.max())
+
+
+def _polished(trial: Trial) -> Trial:
+    try:
+        if len(trial.x) == len(trial.orbits.owner) and trial.x.size > MAX_EXACT:
+            result = polish(trial.x)
+            return Trial(result.x, trial.orbits, result.max_cosine)
+        x, cosine = polish_orbits(trial.x, trial.orbits)
+    except InputError:  # two points are equal: orbits that cannot be separated
+        return trial
+    return Trial(x, trial.orbits, cosine)
+
+
+def _put_back(parent: Trial, rng: np.random.Generator) -> Array:
+    """Remove one to three representatives, and put them where they are far from all other points."""
+    x, orbits = parent.x.copy(), parent.orbits
+    count = min(len(x), int(rng.integers(1, 4)))
+    for i in rng.choice(len(x), size=count, replace=False):
+        others = orbits.points(x)[orbits.owner != i]
+        drawn = rng.normal(size=(_HOLES, x.shape[1])) @ orbits.projectors[i].T
+        drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+        if len(others):
+            ranks = np.argsort((drawn @ others.T).max(axis=1))
+            x[i] = drawn[ranks[int(rng.integers(4))]]
+        else:
+            x[i] = drawn[0]
+    return x
+
+
+def _bucket(count: int, num_points: int) -> int:
+    """Round a number of representatives up to a power of 4 or n, so that few sizes are compiled."""
+    bucket = 4
+    while bucket < count:
+        bucket *= 4
+    return min(bucket, num_points)
+
+
+def _size(bucket: int, num_points: int) -> int:
+    """Return the number of trials of a batch."""
+    more = 1 if jax.default_backend() == "cpu" else _ACCELERATOR
+    return max(1, min(more * _BATCH, more * _BATCH_ENTRIES // (bucket * num_points)))
+
+
+def _annealed(trials: list[Trial], heat: Array) -> list[Trial]:
+    """Optimize a batch of trials side by side."""
+    num_points, dim = trials[0].orbits.maps.shape[:2]
+    bucket = _bucket(max(len(trial.x) for trial in trials), num_points)
+    count = len(trials)
+    x = np.zeros((count, bucket, dim), np.float32)
+    x[:, :, 0] = 1.0
+    first = np.zeros((count, bucket), np.int32)
+    sizes = np.zeros((count, bucket), np.float32)
+    for i, trial in enumerate(trials):
+        k = len(trial.x)
+        x[i, :k], first[i, :k] = trial.x, trial.orbits.first
+        sizes[i, :k] = np.bincount(trial.orbits.owner, minlength=k)
+    maps = np.stack([trial.orbits.maps for trial in trials]).astype(np.float32)
+    owner = np.stack([trial.orbits.owner for trial in trials]).astype(np.int32)
+    hot = _HOT * dim**0.5
+    start = (hot ** np.asarray(heat) * _COLD ** (1 - np.asarray(heat))).astype(np.float32)
+    found, cosines = _descend(x, maps, owner, first, sizes, start)
+    rows, values = np.asarray(found, np.float64), np.asarray(cosines, np.float64)
+    return [
+        Trial(trial.orbits.projected(rows[i, : len(trial.x)]), trial.orbits, float(values[i]))
+        for i, trial in enumerate(trials)
+    ]
+
+
+@jax.jit
+@partial(jax.vmap, in_axes=0)
+def _descend(x: Any, maps: Any, owner: Any, first: Any, sizes: Any, start: Any) -> tuple[Any, Any]:
+    """Anneal one trial: representatives ``[K, d]``, of which those of size 0 are padding."""
+    num_points = maps.shape[0]
+    is_own = first[:, None] == jnp.arange(num_points)[None, :]
+    counts = (sizes[:, None] > 0) & ~is_own
+    log_sizes = jnp.log(jnp.maximum(sizes, 1.0))[:, None]
+
+    def cosines(x: Any) -> Any:
+        # In a subspace of one dimension, the direction of a gradient is noise that leads out of it.
+        points = sphere.normalize(jnp.einsum("nab,nb->na", maps, x[owner]))
+        return jnp.where(counts, points[first] @ points.T, -2.0)
+
+    def beta(step: Any) -> Any:
+        progress = step.astype(jnp.float32) / (_STEPS - 1)
+        return start * (_COLD / start) ** (progress**2)
+
+    def energy(x: Any, at: Any) -> Any:
+        return jax.nn.logsumexp(at * cosines(x) + log_sizes) / at
+
+    optimizer = riemannian_adam(
+        lambda step: jnp.minimum(_MAX_STEP, _STEP_FACTOR / beta(step)), _MOMENTUM
+    )
+
+    def advance(carry: Any, step: Any) -> tuple[Any, None]:
+        x, state = carry
+        updates, state = optimizer.update(jax.grad(energy)(x, beta(step)), state, x)
+        x = optax.apply_updates(x, updates)
+        return (x, state), None
+
+    (x, _), _ = jax.lax.scan(advance, (x, optimizer.init(x)), jnp.arange(_STEPS))
+    return x, jnp.max(cosines(x))
