@@ -574,6 +574,8 @@ def closed_loop_differences(figures: dict[str, Any]) -> str:
         ("packed", "through"),
         ("unpacked", "through"),
         ("real", "farthest-real"),
+        ("unpacked-short-start", "packed-short-start"),
+        ("real-short-start", "farthest-real-short-start"),
     )
     columns = ("eer", "tar_at_far_1e-3", "rank_1")
     rows = [
