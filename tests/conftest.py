@@ -4,11 +4,21 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 HASTE = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+# Half of the time of a compilation on a CPU is that of the fusion emitters, which users have.
+# Without haste, level 1 runs nearly as fast as the level 3 of users and compiles in half the time.
+OF_USERS = {"xla_cpu_use_fusion_emitters": True, "xla_backend_optimization_level": 3}
+QUICK_COMPILER = (
+    "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1"
+    " --xla_cpu_parallel_codegen_split_count=1"
+)
+LAST_WITH_THE_CHOICE = (0, 10)  # Later versions of jaxlib end at a flag that they do not know.
+OPTIMIZED = ("fully_optimized", "long_running")
 MAPPINGS = Path("/proc/self/maps")
 MOST_MAPPINGS = 20_000  # Linux allows 65,530
 RECORDER = """#!/bin/sh
@@ -29,19 +39,31 @@ def _stay_on_one_core():
 # Thread pools are made as numpy and JAX are imported.
 _stay_on_one_core()
 os.environ.setdefault(HASTE, "1")
+HASTE_IS_ALLOWED = os.environ[HASTE] == "1"
+if HASTE_IS_ALLOWED and (*map(int, version("jaxlib").split(".")[:2]),) <= LAST_WITH_THE_CHOICE:
+    os.environ.setdefault("XLA_FLAGS", QUICK_COMPILER)
+IS_QUICK = os.getenv("XLA_FLAGS") == QUICK_COMPILER
 
 import jax  # noqa: E402
 
 from hyperface_jax import meshes  # noqa: E402
 
-HASTE_IS_ALLOWED = os.environ[HASTE] == "1"
+_compile = jax.stages.Lowered.compile
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)
 
 
 def pytest_collection_modifyitems(items):
-    """Let tests that build on each other come first: idle workers take the last ones."""
-    items.sort(key=lambda item: item.get_closest_marker("in_order") is None)
+    """Let tests that build on each other come first, and those compiled without haste at the end.
+
+    Idle workers take the last ones, and a switch of the compiler drops what is compiled.
+    """
+
+    def place(item):
+        has = item.get_closest_marker
+        return has("in_order") is None, any(map(has, OPTIMIZED))
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -57,14 +79,28 @@ def pytest_runtest_protocol(item):
         os.sched_setaffinity(0, own)
 
 
+def _compile_as_for_users(lowered, compiler_options=None, **settings):
+    return _compile(lowered, OF_USERS | (compiler_options or {}), **settings)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """Compile with all optimizations where a test is about them."""
-    is_hasty = HASTE_IS_ALLOWED and not item.get_closest_marker("fully_optimized")
+    """Compile with all optimizations where a test is about them, and with some where it runs long."""
+    is_hasty = HASTE_IS_ALLOWED and not any(map(item.get_closest_marker, OPTIMIZED))
     if is_hasty != (os.environ[HASTE] == "1"):
         os.environ[HASTE] = "1" if is_hasty else "0"
         jax.config.update("jax_disable_most_optimizations", is_hasty)
+        if IS_QUICK:
+            jax.stages.Lowered.compile = _compile if is_hasty else _compile_as_for_users
         jax.clear_caches()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def small_batches_of_toy_faces():
+    """Draw one block at a time: the last batch is filled up, and what haste compiles draws slowly."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hyperface_jax.toyfaces.renderer._BATCH", 64)
+        yield
 
 
 @pytest.fixture(scope="session")

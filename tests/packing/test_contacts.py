@@ -13,26 +13,30 @@ from hyperface_jax.pairwise import Sweep
 N, D = 600, 16
 
 
-@pytest.fixture
-def x(key):
-    return sphere.sample_uniform(key, N, D)
+@pytest.fixture(scope="module")
+def x():
+    return sphere.sample_uniform(jax.random.key(0), N, D)
 
 
-@pytest.fixture(params=[None, 77], ids=["free", "frozen"])
+@pytest.fixture(scope="module", params=[None, 77], ids=["free", "frozen"])
 def frozen(request):
     return request.param and sphere.sample_uniform(jax.random.key(1), request.param, D)
 
 
-def relaxed_of(x, frozen=None, **settings):
+@partial(jax.jit, static_argnames=("share", "num_points", "sweep"))
+def relaxed_of(x, frozen=None, *, sweep=Sweep(), **settings):  # noqa: B008
     """Measure and relax, as the loop does."""
-    sweep = settings.get("sweep", Sweep())
-    nearest = row_max(x, frozen, sweep=sweep)
-    return relax_contacts(x, nearest, frozen, **settings)
+    return relax_contacts(x, row_max(x, frozen, sweep=sweep), frozen, sweep=sweep, **settings)
 
 
-def test_the_closest_pairs_part_and_no_other_point_moves(x, frozen):
+@pytest.fixture(scope="module")
+def relaxed(x, frozen):
+    return relaxed_of(x, frozen, share=0.1)
+
+
+def test_the_closest_pairs_part_and_no_other_point_moves(x, frozen, relaxed):
     before = np.asarray(row_max(x, frozen))
-    relaxed, nearest = relaxed_of(x, frozen, share=0.1)
+    relaxed, nearest = relaxed
     level = np.sort(before)[-N // 10 - 1]
     assert level < before.max() - 0.05
     assert level - 1e-6 <= nearest.max() < level + 0.02
@@ -42,18 +46,16 @@ def test_the_closest_pairs_part_and_no_other_point_moves(x, frozen):
     np.testing.assert_allclose(np.linalg.norm(relaxed, axis=1), 1, atol=1e-6)
 
 
-def test_the_cosines_it_returns_are_exact(x, frozen):
-    relaxed, nearest = relaxed_of(x, frozen, share=0.1)
+def test_the_cosines_it_returns_are_exact(frozen, relaxed):
+    relaxed, nearest = relaxed
     np.testing.assert_allclose(nearest, row_max(relaxed, frozen), atol=1e-6)
 
 
-def test_any_mesh_gives_the_same_points(x, frozen, mesh):
-    expected, nearest = relaxed_of(x, frozen, share=0.1)
+def test_any_mesh_gives_the_same_points(x, frozen, relaxed, mesh):
+    expected, nearest = relaxed
     parts = [a if a is None else meshes.shard_rows(a, mesh) for a in (x, frozen)]
-    relaxed, found = jax.jit(partial(relaxed_of, share=0.1, num_points=N, sweep=Sweep(mesh)))(
-        *parts
-    )
-    np.testing.assert_allclose(relaxed[:N], expected, atol=1e-5)
+    found_points, found = relaxed_of(*parts, share=0.1, num_points=N, sweep=Sweep(mesh))
+    np.testing.assert_allclose(found_points[:N], expected, atol=1e-5)
     np.testing.assert_allclose(found[:N], nearest, atol=1e-5)
     assert np.all(found[N:] == -np.inf)
 

@@ -42,9 +42,12 @@ WITHIN = [
     for j, num_devices in enumerate(MESHES)
 ]
 BETWEEN = [
-    (name, *case)
-    for name, case in zip(
-        itertools.cycle(REDUCTIONS), itertools.product(MESHES, SHAPES, [3, 333]), strict=False
+    (name, *case, num_columns)
+    for name, case, num_columns in zip(
+        itertools.cycle(REDUCTIONS),
+        itertools.product(MESHES, SHAPES),
+        itertools.cycle([3, 333, 333, 3]),
+        strict=False,
     )
 ]
 

@@ -77,10 +77,14 @@ def test_parity(key, implementation, name, num_points, block_size, num_columns):
 
 
 @pytest.mark.parametrize(
-    ("implementation", "num_points", "block_size"),
-    [(implementation, *size) for implementation, sizes in SIZES.items() for size in sizes],
+    ("implementation", "num_points", "block_size", "num_columns"),
+    [
+        (implementation, *size, num_columns)
+        for implementation, sizes in SIZES.items()
+        for i, size in enumerate(sizes)
+        for num_columns in (None, (3, 333)[i % 2])
+    ],
 )
-@pytest.mark.parametrize("num_columns", [None, 3, 333])
 def test_k_nearest(key, implementation, num_points, block_size, num_columns):
     x = sphere.sample_uniform(key, num_points, 6)
     y = x if num_columns is None else sphere.sample_uniform(jax.random.key(1), num_columns, 6)

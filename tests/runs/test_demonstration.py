@@ -5,6 +5,7 @@ import re
 import shutil
 from contextlib import chdir, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ from hyperface_jax.runs.demonstration.settings import Demo, folder_of, size_of
 from hyperface_jax.runs.demonstration.sizes import DEFAULT, FULL, QUICK
 from hyperface_jax.runs.demonstration.stage import open_loop
 
-pytestmark = pytest.mark.in_order
+pytestmark = [pytest.mark.in_order, pytest.mark.long_running]
 ROOT = Path(__file__).parents[2]
 SMALL = {
     "quick": True,
@@ -135,6 +136,14 @@ class Undisturbed:
         )
         shutil.rmtree(folder / "demo" / without / way)
         return loop
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_batches():
+    """The last batch is filled up, and there are few pairs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "Evaluate", partial(runs.Evaluate, batch_size=64))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,7 @@ def settings(tmp_path_factory):
             "candidates": 2.0,
             "learning_steps": 50,
             "crop": "none",
+            "devices": 1,
             "out": tmp_path / "whole",
         }
         return runs.Pack(**(chosen | changes))
@@ -131,6 +132,7 @@ def test_arc2face_can_be_packed_through(tmp_path):
             probe_images=2,
             candidates=0.0,
             learning_steps=20,
+            devices=1,
             out=tmp_path / "run",
         )
     )
