@@ -217,15 +217,18 @@ def frontier(figures: dict[str, Any]) -> str:
 
 def choosing_alpha(figures: dict[str, Any]) -> str:
     """What alpha and neighbors do to identities and to their faces."""
-    yardstick = [f"{figures['gallery_nearness']:.3f}", ""]
-    rows = [["gallery rows", "", *_identities(figures["rows"], yardstick)]]
+    rows = [["gallery rows", "", *_identities(figures["rows"], ["", ""])]]
     for r in figures["points"]:
         is_chosen = all(r[name] == value for name, value in figures["recommended"].items())
         near = [f"{r[name]:.3f}" for name in ("nearness", "gallery_mean_cosine")]
         alpha = f"**{r['alpha']:g}**" if is_chosen else f"{r['alpha']:g}"
         rows.append([alpha, str(r["neighbors"]), *_identities(r, near)])
     header = ["alpha", "neighbors", "nearest, embeddings", "to the span", "to the nearest row"]
-    return _table([*header, "nearest, faces", "face to target"], rows)
+    told = (
+        f"Gallery rows to the span of four others: {figures['gallery_nearness']:.3f}; "
+        f"at half that angle, which the rule asks for: {figures['needed_nearness']:.3f}."
+    )
+    return _table([*header, "nearest, faces", "face to target"], rows) + f"\n\n{told}"
 
 
 def _identities(row: dict[str, Any], near: list[str]) -> list[str]:

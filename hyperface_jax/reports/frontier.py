@@ -39,12 +39,12 @@ def frontier_plot(
 ) -> Figure:
     """Draw separation against nearness to the gallery, with the value of alpha at each packing.
 
-    A ring marks the recommended packing, and a vertical line how near the rows of the gallery are to
-    one another. A verification threshold is drawn where the packings come near it.
+    A ring marks the recommended packing, and a vertical line how near a packing must be to be
+    recommended. A verification threshold is drawn where the packings come near it.
 
     Args:
         summary: ``points`` with ``alpha``, ``neighbors``, ``nearness``, ``max_cosine`` and
-            ``mean_nearest_cosine``; ``recommended`` with ``chosen``; ``gallery_nearness``,
+            ``mean_nearest_cosine``; ``recommended`` with ``chosen``; ``needed_nearness``,
             ``neighbors`` and ``threshold``.
         theme: colors of the figure.
         size: width and height of a panel, in inches.
@@ -93,8 +93,8 @@ def _mark(axes: Axes, summary: Mapping[str, Any], name: str, theme: Theme) -> No
         markeredgewidth=1.6,
         label="recommended",
     )
-    near = summary["gallery_nearness"]
-    label = f"gallery rows to one another {number(near)}"
+    near = summary["needed_nearness"]
+    label = f"near enough from {number(near)}"
     axes.axvline(near, color=theme.bound, linewidth=1.2, linestyle=DASHED, label=label)
     threshold, highest = summary["threshold"], max(point[name] for point in summary["points"])
     if threshold is not None and threshold <= 1.5 * highest:
