@@ -130,12 +130,14 @@ def test_the_plot_names_alphas_rule_and_threshold():
         "packed near the nearest gallery row",
         "packed near the span of the nearest 4 gallery rows",
         "recommended",
-        "near enough from 0.8000",
+        "near enough up to 36.9°",
         "threshold 0.2000",
     ]
     looks = {(line.get_color(), line.get_linestyle()) for line in upper.lines[:2]}
     assert len(looks) == 2
     assert "span of the nearest 4" in lower.get_xlabel()
+    left, right = lower.get_xlim()
+    assert left > 60 > 18.2 > right > 0  # degrees, the nearer the farther to the right
     far = frontier_plot(summary | {"neighbors": 4, "threshold": 0.9})
     assert not any(
         line.get_color() == LIGHT.warning and line.get_linestyle() == ":"
