@@ -54,6 +54,7 @@ def figures(work: Path) -> dict[str, Any]:
         "steps": STEPS,
         "images_per_id": IMAGES_PER_ID,
         "gallery_nearness": found["gallery_nearness"],
+        "needed_nearness": found["needed_nearness"],
         "recommended": {name: found["recommended"][name] for name in ("alpha", "neighbors")},
         "rows": _with_faces(unpacked, work / "rows", work, watch),
         "points": points,

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from benchmarks.closed_loop import difference, table_of
 from benchmarks.closed_loop import parts as closed_loop_parts
 from benchmarks.common import PICTURES, ROOT, read_result
+from hyperface_jax.reports.frontier import frontier_plot
 
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
@@ -217,21 +218,33 @@ def frontier(figures: dict[str, Any]) -> str:
 
 def choosing_alpha(figures: dict[str, Any]) -> str:
     """What alpha and neighbors do to identities and to their faces."""
-    yardstick = [f"{figures['gallery_nearness']:.3f}", ""]
-    rows = [["gallery rows", "", *_identities(figures["rows"], yardstick)]]
+    rows = [["gallery rows", "", *_identities(figures["rows"], ["", ""])]]
     for r in figures["points"]:
         is_chosen = all(r[name] == value for name, value in figures["recommended"].items())
         near = [f"{r[name]:.3f}" for name in ("nearness", "gallery_mean_cosine")]
         alpha = f"**{r['alpha']:g}**" if is_chosen else f"{r['alpha']:g}"
         rows.append([alpha, str(r["neighbors"]), *_identities(r, near)])
     header = ["alpha", "neighbors", "nearest, embeddings", "to the span", "to the nearest row"]
-    return _table([*header, "nearest, faces", "face to target"], rows)
+    told = (
+        f"Gallery rows to the span of four others: {figures['gallery_nearness']:.3f}; "
+        f"at half that angle, which the rule asks for: {figures['needed_nearness']:.3f}."
+    )
+    return _table([*header, "nearest, faces", "face to target"], rows) + f"\n\n{told}"
 
 
 def _identities(row: dict[str, Any], near: list[str]) -> list[str]:
     names = ("mean_nearest_cosine", "nearest_after_mean", "target_cosine")
     nearest, faces, target = (f"{row[name]:.3f}" for name in names)
     return [nearest, *near, faces, target]
+
+
+def draw_choosing_alpha(figures: dict[str, Any]) -> Figure:
+    """Draw the frontier as the report of ``hyperface frontier`` does."""
+    points, recommended = figures["points"], figures["recommended"]
+    is_chosen = [all(r[name] == value for name, value in recommended.items()) for r in points]
+    most = max(r["neighbors"] for r in points)
+    drawn = {"recommended": {"chosen": is_chosen.index(True)}, "neighbors": most, "threshold": None}
+    return frontier_plot(figures | drawn)
 
 
 def codes(figures: dict[str, Any]) -> str:
@@ -840,7 +853,11 @@ def _style(name: str) -> dict[str, Any]:
 
 
 _BESIDE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7}
-DRAWINGS = {"rivals": draw_rivals, "closed_loop": draw_closed_loop}
+DRAWINGS = {
+    "rivals": draw_rivals,
+    "closed_loop": draw_closed_loop,
+    "choosing_alpha": draw_choosing_alpha,
+}
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hyperface_jax.io.files import atomic_write_text, plain_json, read_json
 from hyperface_jax.io.run_directory import CONFIG, REPORT
 from hyperface_jax.reports.page import both_sizes, render_page, told
@@ -37,14 +39,15 @@ _PANELS = {
 def frontier_plot(
     summary: Mapping[str, Any], *, theme: Theme = LIGHT, size: tuple[float, float] = WIDE
 ) -> Figure:
-    """Draw separation against nearness to the gallery, with the value of alpha at each packing.
+    """Draw separation against the angle to the gallery, with the value of alpha at each packing.
 
-    A ring marks the recommended packing, and a vertical line how near the rows of the gallery are to
-    one another. A verification threshold is drawn where the packings come near it.
+    The angle is the one whose cosine is the mean nearness; it falls from left to right. A ring marks the
+    recommended packing, and a vertical line how near a packing must be to be recommended. A verification
+    threshold is drawn where the packings come near it.
 
     Args:
         summary: ``points`` with ``alpha``, ``neighbors``, ``nearness``, ``max_cosine`` and
-            ``mean_nearest_cosine``; ``recommended`` with ``chosen``; ``gallery_nearness``,
+            ``mean_nearest_cosine``; ``recommended`` with ``chosen``; ``needed_nearness``,
             ``neighbors`` and ``threshold``.
         theme: colors of the figure.
         size: width and height of a panel, in inches.
@@ -60,7 +63,9 @@ def frontier_plot(
         _mark(panel, summary, name, theme)
         _name_alphas(panel, points, name, theme)
         panel.margins(0.07, 0.14)
-    label_axes(axes[-1], f"mean cosine to {manifold_in_words(summary['neighbors'])}", "", theme)
+    axes[-1].invert_xaxis()
+    axes[-1].xaxis.set_major_formatter("{x:g}°")
+    label_axes(axes[-1], f"angle to {manifold_in_words(summary['neighbors'])}", "", theme)
     legend(figure, theme)
     return figure
 
@@ -72,19 +77,25 @@ def manifold_in_words(neighbors: int) -> str:
     return f"the span of the nearest {neighbors} gallery rows"
 
 
+def _angle(cosine: float) -> float:
+    """Return an angle in degrees."""
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
 def _curves(points: Sequence[Mapping[str, Any]], name: str) -> list[tuple[str, Any, Any]]:
     curves = []
     for count in sorted({point["neighbors"] for point in points}):
         chosen = [point for point in points if point["neighbors"] == count]
         label = f"packed near {manifold_in_words(count)}"
-        curves.append((label, [p["nearness"] for p in chosen], [p[name] for p in chosen]))
+        angles = [_angle(p["nearness"]) for p in chosen]
+        curves.append((label, angles, [p[name] for p in chosen]))
     return curves
 
 
 def _mark(axes: Axes, summary: Mapping[str, Any], name: str, theme: Theme) -> None:
     chosen = summary["points"][summary["recommended"]["chosen"]]
     axes.plot(
-        [chosen["nearness"]],
+        [_angle(chosen["nearness"])],
         [chosen[name]],
         "o",
         markersize=13,
@@ -93,9 +104,9 @@ def _mark(axes: Axes, summary: Mapping[str, Any], name: str, theme: Theme) -> No
         markeredgewidth=1.6,
         label="recommended",
     )
-    near = summary["gallery_nearness"]
-    label = f"gallery rows to one another {number(near)}"
-    axes.axvline(near, color=theme.bound, linewidth=1.2, linestyle=DASHED, label=label)
+    limit = _angle(summary["needed_nearness"])
+    label = f"near enough up to {limit:.1f}°"
+    axes.axvline(limit, color=theme.bound, linewidth=1.2, linestyle=DASHED, label=label)
     threshold, highest = summary["threshold"], max(point[name] for point in summary["points"])
     if threshold is not None and threshold <= 1.5 * highest:
         label = f"threshold {number(threshold)}"
@@ -109,7 +120,7 @@ def _name_alphas(axes: Axes, points: Sequence[Mapping[str, Any]], name: str, the
         is_above = point["neighbors"] == fewest
         axes.annotate(
             f"{point['alpha']:g}",
-            (point["nearness"], point[name]),
+            (_angle(point["nearness"]), point[name]),
             xytext=(-6, 5) if is_above else (6, -5),
             textcoords="offset points",
             ha="right" if is_above else "left",

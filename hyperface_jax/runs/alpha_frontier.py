@@ -6,6 +6,7 @@ summary.json, report.html       their figures, and the recommended one
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -80,8 +81,8 @@ class Frontier:
     is ready to be used. Run the same command again to resume, or with more values of alpha to add
     packings.
 
-    The rule: of the packings whose mean cosine to the gallery is at least that of the gallery's own
-    rows to its other rows, the one with the smallest max cosine.
+    The rule: of the packings that are at most half as far from the gallery, in angle, as the gallery's
+    rows are from one another, the one with the smallest max cosine.
     """
 
     num_ids: int
@@ -226,7 +227,8 @@ def _run(
             }
         )
     yardstick, num_rows = _nearness_of_gallery(rows, manifold, config.seed)
-    choice = recommend(found, yardstick)
+    needed = needed_nearness(yardstick)
+    choice = recommend(found, needed)
     summary = {
         **circumstances(VERB),
         "num_ids": config.num_ids,
@@ -238,6 +240,7 @@ def _run(
         "neighbors": max(config.neighbors),
         "gallery_nearness": yardstick,
         "gallery_nearness_rows": num_rows,
+        "needed_nearness": needed,
         "threshold": config.threshold,
         "lower_bound": packed["lower_bound"],
         "random_max_cosine": packed["random_max_cosine"],
@@ -260,12 +263,29 @@ def _nearness_of_gallery(rows: np.ndarray, manifold: Manifold, seed: int) -> tup
     return float(jnp.mean(near)), len(near)
 
 
+def needed_nearness(gallery_nearness: float) -> float:
+    """Return the mean cosine to the gallery that identities need: half of the angle of gallery rows.
+
+    Gallery rows differ from one another along the manifold, where faces lie. Identities leave it across,
+    where none do, so they must stay nearer. That half of the angle is enough is a choice, made by the
+    faces that were drawn in the toy world: see ``benchmarks/choosing_alpha.py``.
+
+    Args:
+        gallery_nearness: mean cosine of a gallery row to the manifold of the others.
+
+    Examples:
+        >>> round(needed_nearness(math.cos(math.radians(40))), 6) == round(math.cos(math.radians(20)), 6)
+        True
+    """
+    return math.sqrt((1 + gallery_nearness) / 2)
+
+
 class Recommendation(NamedTuple):
     """Which packing of a frontier to take.
 
     Attributes:
         chosen: its place among the packings.
-        is_near_enough: whether it is as near to the gallery as the gallery's rows are to one another.
+        is_near_enough: whether it is as near to the gallery as the rule asks.
         try_alpha: values of alpha that are worth adding.
     """
 
@@ -274,17 +294,16 @@ class Recommendation(NamedTuple):
     try_alpha: tuple[float, ...]
 
 
-def recommend(points: Sequence[Mapping[str, Any]], gallery_nearness: float) -> Recommendation:
+def recommend(points: Sequence[Mapping[str, Any]], needed: float) -> Recommendation:
     """Recommend a packing of a frontier by its nearness and its separation.
 
-    Of the packings at least as near to the gallery as the gallery's rows are to one another, it is the
-    one with the smallest max cosine. If there is none, it is the nearest one. Nearness is a weak test
-    of being a face, so what is drawn has the last word.
+    Of the packings that are near enough, it is the one with the smallest max cosine. If there is none,
+    it is the nearest one. Nearness is a weak test of being a face, so what is drawn has the last word.
 
     Args:
         points: rows with ``alpha``, ``neighbors``, ``max_cosine`` and ``nearness``, by neighbors and
             then by alpha.
-        gallery_nearness: mean nearness of a gallery row to the others.
+        needed: mean nearness that is enough, from :func:`needed_nearness`.
 
     Examples:
         >>> rows = [(0.5, 0.1, 0.6), (2.0, 0.3, 0.9), (8.0, 0.5, 0.99)]
@@ -295,7 +314,7 @@ def recommend(points: Sequence[Mapping[str, Any]], gallery_nearness: float) -> R
         >>> recommend(points, 0.995)
         Recommendation(chosen=2, is_near_enough=False, try_alpha=(16.0, 32.0))
     """
-    near = [i for i, point in enumerate(points) if point["nearness"] >= gallery_nearness]
+    near = [i for i, point in enumerate(points) if point["nearness"] >= needed]
     if not near:
         best = max(range(len(points)), key=lambda i: points[i]["nearness"])
         alpha = points[best]["alpha"] or 0.25
@@ -344,8 +363,8 @@ def _in_words(summary: Mapping[str, Any]) -> list[str]:
     is_near = summary["recommended"]["is_near_enough"]
     return [
         *lines,
-        f"gallery rows to one another: {summary['gallery_nearness']:.4f}; recommended is the smallest "
-        "max cosine among the packings that are as near to the gallery"
-        + ("" if is_near else ": none is, so the nearest one; larger values of alpha may be"),
+        f"gallery rows to one another: {summary['gallery_nearness']:.4f}, at half that angle "
+        f"{summary['needed_nearness']:.4f}; recommended is the smallest max cosine among the packings "
+        "that are as near" + ("" if is_near else ": none is, so the nearest one; try larger alpha"),
         *(f"next: {line}" for line in summary["next"]),
     ]

@@ -121,7 +121,7 @@ def test_the_rule_takes_the_farthest_apart_of_those_that_are_near_enough():
 def test_the_plot_names_alphas_rule_and_threshold():
     rows = _points((1, 0.5, 0.1, 0.6), (1, 2, 0.3, 0.9), (4, 0.5, 0.05, 0.5), (4, 2, 0.25, 0.95))
     points = [row | {"mean_nearest_cosine": row["max_cosine"] - 0.01} for row in rows]
-    summary = {"points": points, "recommended": {"chosen": 3}, "gallery_nearness": 0.8}
+    summary = {"points": points, "recommended": {"chosen": 3}, "needed_nearness": 0.8}
     figure = frontier_plot(summary | {"neighbors": 4, "threshold": 0.2})
     upper, lower = figure.axes
     assert [text.get_text() for text in upper.texts] == ["0.5", "2", "0.5", "2"]
@@ -130,12 +130,14 @@ def test_the_plot_names_alphas_rule_and_threshold():
         "packed near the nearest gallery row",
         "packed near the span of the nearest 4 gallery rows",
         "recommended",
-        "gallery rows to one another 0.8000",
+        "near enough up to 36.9°",
         "threshold 0.2000",
     ]
     looks = {(line.get_color(), line.get_linestyle()) for line in upper.lines[:2]}
     assert len(looks) == 2
     assert "span of the nearest 4" in lower.get_xlabel()
+    left, right = lower.get_xlim()
+    assert left > 60 > 18.2 > right > 0  # degrees, the nearer the farther to the right
     far = frontier_plot(summary | {"neighbors": 4, "threshold": 0.9})
     assert not any(
         line.get_color() == LIGHT.warning and line.get_linestyle() == ":"
