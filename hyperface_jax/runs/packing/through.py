@@ -35,7 +35,7 @@ from hyperface_jax.response import (
     probes_of,
     select,
 )
-from hyperface_jax.runs.packing.inputs import Inputs, read_inputs, resolved_config
+from hyperface_jax.runs.packing.inputs import Inputs, manifold_of, read_inputs, resolved_config
 from hyperface_jax.runs.packing.results import machine
 from hyperface_jax.runs.packing.settings import ALPHA, FREE_TO_CHANGE, OF_GENERATOR, Pack
 from hyperface_jax.runs.support.result import Result
