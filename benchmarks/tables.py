@@ -181,6 +181,26 @@ def pairwise(figures: dict[str, Any]) -> str:
     return _table(header, rows)
 
 
+def ijb(figures: dict[str, Any]) -> str:
+    """Time and memory of the protocol of IJB-C, without the recognizer."""
+    rows = [
+        [
+            f"{r['num_faces']:,}, {r['num_templates']:,}, {r['num_pairs']:,}, {r['dim']}",
+            *(f"{r[f'{part}_cpu_seconds']:.0f}" for part in ("read", "fuse", "score")),
+            f"{r['peak_mib']:.0f}",
+        ]
+        for r in figures["rows"]
+    ]
+    header = [
+        "faces, templates, pairs, dimension",
+        "reading, CPU seconds",
+        "fusing, CPU seconds",
+        "1:1 and 1:N, CPU seconds",
+        "memory, MiB",
+    ]
+    return _table(header, rows)
+
+
 def leakage(figures: dict[str, Any]) -> str:
     """Rate of the search for similar pairs."""
     rows = [
@@ -735,6 +755,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "milestones": ("milestones", milestones),
     "pairwise": ("pairwise", pairwise),
     "leakage": ("leakage", leakage),
+    "ijb": ("ijb", ijb),
     "codes": ("codes", codes),
     "code_names": ("codes", code_names),
     "code_words": ("codes", code_words),

@@ -58,8 +58,9 @@ def checked(start: Any, problem: PackingProblem) -> Any:
             raise InputError(f"start={start!r}: give {names}, a spherical code, rows or a function")
         if start != "uniform" and problem.gallery is None:
             raise InputError(f"start={start!r}: the problem has no gallery")
-        if start == "subspace" and problem.gallery.shape[0] < FEWEST_ROWS:
-            raise InputError(f"start={start!r}: {too_few(problem.gallery.shape[0])}")
+        num_rows = 0 if problem.gallery is None else problem.gallery.shape[0]
+        if start == "subspace" and num_rows < FEWEST_ROWS:
+            raise InputError(f"start={start!r}: {too_few(num_rows)}")
         return start
     if isinstance(start, SphericalCode):
         _check_room(start, problem.num_points, problem.dim)

@@ -98,7 +98,7 @@ def stopping_after(num_questions):
     return runs.Watch(stopping=stopping, say=said.append, warn=said.append), said
 
 
-@pytest.mark.parametrize("num_questions", [1, 2, 5, 6])
+@pytest.mark.parametrize("num_questions", [2, 8])
 def test_a_search_goes_on_where_it_was_stopped(world, monkeypatch, num_questions):
     for name, rows in (("PASSING_ROWS", 10), ("HELD_ROWS", 30)):
         monkeypatch.setattr(streamed, name, rows)
