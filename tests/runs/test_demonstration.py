@@ -37,7 +37,7 @@ from hyperface_jax.runs.demonstration.settings import Demo, folder_of, size_of
 from hyperface_jax.runs.demonstration.sizes import DEFAULT, FULL, QUICK
 from hyperface_jax.runs.demonstration.stage import open_loop
 
-pytestmark = [pytest.mark.in_order, pytest.mark.long_running]
+pytestmark = pytest.mark.in_order
 ROOT = Path(__file__).parents[2]
 SMALL = {
     "quick": True,
