@@ -21,7 +21,7 @@ from hyperface_jax.packing import Annealed, Method, MiniBatch, PackingProblem, s
 from hyperface_jax.packing.figures import measure
 
 NUM_POINTS, NUM_GALLERY, ALPHA, BATCH = 2000, 10_000, 0.5, 250
-SEARCHES = (1, 3, 10, 20, 40)
+SEARCHES = (1, 10, 50)
 
 
 def main() -> None:

@@ -463,9 +463,9 @@ def rehearsal(figures: dict[str, Any]) -> str:
     header = ["run", "", "GiB a device", "time", "of it searches of the gallery"]
     summary = figures["summary"]
     reached = (
-        f"The rehearsal took the mean cosine to the nearest other identity to "
-        f"{summary['mean_nearest_cosine']:.4f} and left that to the gallery at "
-        f"{summary['gallery_mean_cosine']:.4f}, in {summary['steps']} steps."
+        f"The rehearsal is about memory: {summary['steps']} steps are too few to spread the identities "
+        f"(max cosine {summary['max_cosine']:.4f}, mean cosine to the nearest other identity "
+        f"{summary['mean_nearest_cosine']:.4f}, to the gallery {summary['gallery_mean_cosine']:.4f})."
     )
     return f"{_table(header, rows)}\n\n{reached}"
 
