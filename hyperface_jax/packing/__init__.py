@@ -34,6 +34,7 @@ from hyperface_jax.packing.schedules import (
     default_annealing,
     refining_annealing,
 )
+from hyperface_jax.packing.search import Found, search
 from hyperface_jax.packing.starts import Start
 from hyperface_jax.packing.transforms import (
     add_dispersion,
@@ -52,6 +53,7 @@ __all__ = [
     "Custom",
     "Energy",
     "Evaluation",
+    "Found",
     "Hinge",
     "LocalSpan",
     "Loop",
@@ -89,6 +91,7 @@ __all__ = [
     "row_max",
     "run",
     "scale_by_riemannian_adam",
+    "search",
     "solve",
     "solve_restarts",
 ]

@@ -39,18 +39,20 @@ from hyperface_jax.packing.transforms import riemannian_adam
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-_STEPS = 500
+_STEPS, _STEPS_OF_FEW = 500, 300
 _MOMENTUM = 0.9
 _STEP_FACTOR, _MAX_STEP = 4.0, 0.1
 _HOT, _COLD = 1.4, 20_000.0
 _SHARES = {"groups": 0.5, "changes": 0.35, "restarts": 0.15}
+_FEW = 16
 _BATCH, _BATCH_ENTRIES, _ACCELERATOR = 64, 1_500_000, 64
-_STARTS_A_GROUP = 4
+_STARTS_A_GROUP = 12
 _POPULATION = 8
 _POLISHED = 2
-_PROMISING = 1e-3
+_PROMISING = 3e-4
 _ALIKE = 1e-5
 _DIFFERENT = 1e-7
+_NOISE = 1e-4
 _HOLES = 200
 _APART = 1 - 1e-6
 
@@ -117,7 +119,7 @@ class Search:
         self._spent = dict.fromkeys(_SHARES, 0.0)
         self._waiting: dict[int, list[Trial]] = {}
         self._population: list[Trial] = []
-        self._polished: list[float] = []
+        self._rough: list[float] = []
         if self.found.x is not None:
             plain = no_symmetry(n, d)
             self._population = [Trial(self.found.x, plain, self.found.max_cosine)]
@@ -192,35 +194,30 @@ class Search:
         best = sorted(reached, key=lambda trial: trial.max_cosine)[:_POLISHED]
         for trial in best:
             rough = trial.max_cosine
-            is_new = all(abs(rough - other) > _ALIKE for other in self._polished)
-            if is_new and rough < min(self.found.max_cosine + _PROMISING, _APART):
-                self._polished.append(rough)
+            is_new = all(abs(rough - other) > _ALIKE for other in self._rough)
+            if is_new and rough < min([*self._rough, _APART]) + _PROMISING:
+                self._rough.append(rough)
                 self._take(_polished(trial), kind)
 
     def _take(self, trial: Trial, kind: str) -> None:
         if trial.max_cosine < self.found.max_cosine - 1e-12:
             self._take_best(trial, f"{kind}, {len(trial.x)} representatives")
-            trial = self._without_symmetry(trial)
         if any(abs(trial.max_cosine - other.max_cosine) < _DIFFERENT for other in self._population):
             return
         self._population = sorted([*self._population, trial], key=lambda t: t.max_cosine)
         del self._population[_POPULATION:]
 
-    def _without_symmetry(self, trial: Trial) -> Trial:
-        """Lower the max cosine further by giving up the symmetry, if that is possible."""
-        if len(trial.x) == self.num_points or self.num_points * (self.dim - 1) > MAX_EXACT:
-            return trial
-        if measured(trial.points) > _APART:
-            return trial
-        rng = np.random.default_rng(self.found.num_batches)
-        start = unit_rows(trial.points + 1e-4 * rng.normal(size=(self.num_points, self.dim)))
-        result = polish(start)
-        if result.max_cosine > trial.max_cosine - _DIFFERENT:
-            return trial
-        plain = no_symmetry(self.num_points, self.dim)
-        trial = Trial(result.x, plain, result.max_cosine)
-        self._take_best(trial, f"{self.found.origin}, then without symmetry")
-        return trial
+    def finish(self) -> None:
+        """Lower the best max cosine by giving up the symmetry, if that is possible."""
+        x = self.found.x
+        if x is None or self.num_points * (self.dim - 1) > MAX_EXACT:
+            return
+        rng = np.random.default_rng(self.seed)
+        result = polish(unit_rows(x + _NOISE * rng.normal(size=x.shape)))
+        if result.max_cosine < self.found.max_cosine - _DIFFERENT:
+            plain = no_symmetry(self.num_points, self.dim)
+            origin = f"{self.found.origin}, then without symmetry"
+            self._take_best(Trial(result.x, plain, result.max_cosine), origin)
 
     def _take_best(self, trial: Trial, origin: str) -> None:
         x = trial.points
@@ -262,6 +259,7 @@ def search(
         running.advance()
         if callback:
             callback(running.found)
+    running.finish()
     return running.found
 
 
@@ -302,7 +300,7 @@ def _put_back(parent: Trial, rng: np.random.Generator) -> Array:
 
 def _bucket(count: int, num_points: int) -> int:
     """Round a number of representatives up to a power of 4 or n, so that few sizes are compiled."""
-    bucket = 4
+    bucket = _FEW
     while bucket < count:
         bucket *= 4
     return min(bucket, num_points)
@@ -331,7 +329,8 @@ def _annealed(trials: list[Trial], heat: Array) -> list[Trial]:
     owner = np.stack([trial.orbits.owner for trial in trials]).astype(np.int32)
     hot = _HOT * dim**0.5
     start = (hot ** np.asarray(heat) * _COLD ** (1 - np.asarray(heat))).astype(np.float32)
-    found, cosines = _descend(x, maps, owner, first, sizes, start)
+    num_steps = _STEPS_OF_FEW if bucket <= _FEW else _STEPS
+    found, cosines = _descend(num_steps, x, maps, owner, first, sizes, start)
     rows, values = np.asarray(found, np.float64), np.asarray(cosines, np.float64)
     return [
         Trial(trial.orbits.projected(rows[i, : len(trial.x)]), trial.orbits, float(values[i]))
@@ -339,9 +338,14 @@ def _annealed(trials: list[Trial], heat: Array) -> list[Trial]:
     ]
 
 
-@jax.jit
-@partial(jax.vmap, in_axes=0)
-def _descend(x: Any, maps: Any, owner: Any, first: Any, sizes: Any, start: Any) -> tuple[Any, Any]:
+@partial(jax.jit, static_argnums=0)
+def _descend(num_steps: int, *trials: Any) -> tuple[Any, Any]:
+    return jax.vmap(partial(_descend_one, num_steps))(*trials)
+
+
+def _descend_one(
+    num_steps: int, x: Any, maps: Any, owner: Any, first: Any, sizes: Any, start: Any
+) -> tuple[Any, Any]:
     """Anneal one trial: representatives ``[K, d]``, of which those of size 0 are padding."""
     num_points = maps.shape[0]
     is_own = first[:, None] == jnp.arange(num_points)[None, :]
@@ -354,7 +358,7 @@ def _descend(x: Any, maps: Any, owner: Any, first: Any, sizes: Any, start: Any) 
         return jnp.where(counts, points[first] @ points.T, -2.0)
 
     def beta(step: Any) -> Any:
-        progress = step.astype(jnp.float32) / (_STEPS - 1)
+        progress = step.astype(jnp.float32) / (num_steps - 1)
         return start * (_COLD / start) ** (progress**2)
 
     def energy(x: Any, at: Any) -> Any:
@@ -370,5 +374,5 @@ def _descend(x: Any, maps: Any, owner: Any, first: Any, sizes: Any, start: Any) 
         x = optax.apply_updates(x, updates)
         return (x, state), None
 
-    (x, _), _ = jax.lax.scan(advance, (x, optimizer.init(x)), jnp.arange(_STEPS))
+    (x, _), _ = jax.lax.scan(advance, (x, optimizer.init(x)), jnp.arange(num_steps))
     return x, jnp.max(cosines(x))

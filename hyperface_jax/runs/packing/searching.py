@@ -81,6 +81,7 @@ def _advance(running: Search, config: Pack, run: RunDirectory, watch: Watch) -> 
                 saved, saved_at = found.max_cosine, time.monotonic()
             if is_asked():
                 raise Stopped(run.path)
+    running.finish()
 
 
 def _history_row(found: Found) -> dict[str, Any]:
