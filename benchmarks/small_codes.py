@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.common import SHARED, read_own_result, write_result
 from hyperface_jax import bounds
-from hyperface_jax.packing.search import search
+from hyperface_jax.packing.searching import search
 
 TOLERANCES = (1e-6, 1e-3)
 _MOST_POINTS, _MOST_DIM = 700, 16

@@ -34,7 +34,7 @@ from hyperface_jax.packing.schedules import (
     default_annealing,
     refining_annealing,
 )
-from hyperface_jax.packing.search import Found, search
+from hyperface_jax.packing.searching import Found, search
 from hyperface_jax.packing.starts import Start
 from hyperface_jax.packing.transforms import (
     add_dispersion,

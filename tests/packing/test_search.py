@@ -13,7 +13,7 @@ from hyperface_jax.packing.orbits import (
     orbit_types,
     polish_orbits,
 )
-from hyperface_jax.packing.search import Found, Search, Trial, measured, search
+from hyperface_jax.packing.searching import Found, Search, Trial, measured, search
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_search_goes_on_from_what_it_found_and_never_gets_worse():
 
 
 def test_points_that_are_put_back_leave_the_others_alone(rng):
-    from hyperface_jax.packing.search import _put_back
+    from hyperface_jax.packing.searching import _put_back
 
     x = unit_rows(rng.normal(size=(20, 5)))
     changed = _put_back(Trial(x, no_symmetry(20, 5), 1.0), rng)

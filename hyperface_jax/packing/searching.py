@@ -27,7 +27,7 @@ from hyperface_jax import sphere
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.contact_pairs import unit_rows
 from hyperface_jax.packing.groups import random_group
-from hyperface_jax.packing.interior_point import MAX_EXACT, MAX_VARIABLES, polish
+from hyperface_jax.packing.interior_point import MAX_VARIABLES, polish
 from hyperface_jax.packing.orbits import (
     Orbits,
     composed,
@@ -45,13 +45,15 @@ _STEP_FACTOR, _MAX_STEP = 4.0, 0.1
 _HOT, _COLD = 1.4, 20_000.0
 _SHARES = {"groups": 0.5, "changes": 0.35, "restarts": 0.15}
 _FEW = 16
-_BATCH, _BATCH_ENTRIES, _ACCELERATOR = 64, 1_500_000, 64
+_BATCH, _BATCH_ENTRIES, _ACCELERATOR = 64, 500_000, 64
 _STARTS_A_GROUP = 12
+_QUICK = 500
+_SEARCHED = 0.9
 _POPULATION = 8
 _POLISHED = 2
-_PROMISING = 3e-4
+_PROMISING = 1e-4
 _ALIKE = 1e-5
-_DIFFERENT = 1e-7
+_DIFFERENT, _LOWER = 1e-7, 1e-12
 _NOISE = 1e-4
 _HOLES = 200
 _APART = 1 - 1e-6
@@ -200,23 +202,27 @@ class Search:
                 self._take(_polished(trial), kind)
 
     def _take(self, trial: Trial, kind: str) -> None:
-        if trial.max_cosine < self.found.max_cosine - 1e-12:
+        if trial.max_cosine < self.found.max_cosine - _LOWER:
             self._take_best(trial, f"{kind}, {len(trial.x)} representatives")
         if any(abs(trial.max_cosine - other.max_cosine) < _DIFFERENT for other in self._population):
             return
         self._population = sorted([*self._population, trial], key=lambda t: t.max_cosine)
         del self._population[_POPULATION:]
 
+    def is_short_of(self, seconds: float) -> bool:
+        """Tell whether there is time for another batch in a search of so many seconds."""
+        return self.found.x is None or self.found.seconds < _SEARCHED * seconds
+
     def finish(self) -> None:
-        """Lower the best max cosine by giving up the symmetry, if that is possible."""
+        """Polish the best packing, without its symmetry."""
         x = self.found.x
-        if x is None or self.num_points * (self.dim - 1) > MAX_EXACT:
+        if x is None:
             return
         rng = np.random.default_rng(self.seed)
         result = polish(unit_rows(x + _NOISE * rng.normal(size=x.shape)))
-        if result.max_cosine < self.found.max_cosine - _DIFFERENT:
+        if result.max_cosine < self.found.max_cosine - _LOWER:
             plain = no_symmetry(self.num_points, self.dim)
-            origin = f"{self.found.origin}, then without symmetry"
+            origin = f"{self.found.origin}, then all points polished"
             self._take_best(Trial(result.x, plain, result.max_cosine), origin)
 
     def _take_best(self, trial: Trial, origin: str) -> None:
@@ -239,7 +245,8 @@ def search(
     Args:
         num_points: number of points n.
         dim: dimension d.
-        seconds: time to spend, compilations included; at least one batch is finished.
+        seconds: time to spend, compilations included; at least one batch is finished. The last tenth is
+            kept for polishing the best packing, which takes up to ten seconds.
         seed: seed of all randomness. How far a search comes depends on the machine too.
         callback: called after every batch with what was found so far.
 
@@ -255,7 +262,7 @@ def search(
         0.447213595
     """
     running = Search(num_points, dim, seed)
-    while running.found.x is None or running.found.seconds < seconds:
+    while running.is_short_of(seconds):
         running.advance()
         if callback:
             callback(running.found)
@@ -272,10 +279,10 @@ def measured(x: Array) -> float:
 
 
 def _polished(trial: Trial) -> Trial:
+    """Polish a trial if that takes less time than to optimize a batch."""
+    if trial.x.size > _QUICK:
+        return trial
     try:
-        if len(trial.x) == len(trial.orbits.owner) and trial.x.size > MAX_EXACT:
-            result = polish(trial.x)
-            return Trial(result.x, trial.orbits, result.max_cosine)
         x, cosine = polish_orbits(trial.x, trial.orbits)
     except InputError:  # two points are equal: orbits that cannot be separated
         return trial
@@ -347,22 +354,25 @@ def _descend_one(
     num_steps: int, x: Any, maps: Any, owner: Any, first: Any, sizes: Any, start: Any
 ) -> tuple[Any, Any]:
     """Anneal one trial: representatives ``[K, d]``, of which those of size 0 are padding."""
-    num_points = maps.shape[0]
-    is_own = first[:, None] == jnp.arange(num_points)[None, :]
+    is_own = first[:, None] == jnp.arange(maps.shape[0])[None, :]
     counts = (sizes[:, None] > 0) & ~is_own
-    log_sizes = jnp.log(jnp.maximum(sizes, 1.0))[:, None]
 
-    def cosines(x: Any) -> Any:
-        # In a subspace of one dimension, the direction of a gradient is noise that leads out of it.
-        points = sphere.normalize(jnp.einsum("nab,nb->na", maps, x[owner]))
-        return jnp.where(counts, points[first] @ points.T, -2.0)
+    def cosines(x: Any) -> tuple[Any, Any]:
+        points = jnp.einsum("nab,nb->na", maps, x[owner])
+        return jnp.where(counts, points[first] @ points.T, -2.0), points
 
     def beta(step: Any) -> Any:
         progress = step.astype(jnp.float32) / (num_steps - 1)
         return start * (_COLD / start) ** (progress**2)
 
-    def energy(x: Any, at: Any) -> Any:
-        return jax.nn.logsumexp(at * cosines(x) + log_sizes) / at
+    def slope(x: Any, step: Any) -> Any:
+        """Return the gradient of the soft maximum, up to the length of each row, which is not used.
+
+        Its two parts are equal: a group takes the pairs that end in a representative to pairs that
+        start there.
+        """
+        found, points = cosines(x)
+        return jax.nn.softmax(beta(step) * found, axis=1) @ points
 
     optimizer = riemannian_adam(
         lambda step: jnp.minimum(_MAX_STEP, _STEP_FACTOR / beta(step)), _MOMENTUM
@@ -370,9 +380,10 @@ def _descend_one(
 
     def advance(carry: Any, step: Any) -> tuple[Any, None]:
         x, state = carry
-        updates, state = optimizer.update(jax.grad(energy)(x, beta(step)), state, x)
-        x = optax.apply_updates(x, updates)
-        return (x, state), None
+        updates, state = optimizer.update(slope(x, step), state, x)
+        # Where a gradient is zero, its direction is noise that leads out of the subspace.
+        moved = jnp.einsum("kab,kb->ka", maps[first], optax.apply_updates(x, updates))
+        return (sphere.normalize(moved), state), None
 
     (x, _), _ = jax.lax.scan(advance, (x, optimizer.init(x)), jnp.arange(num_steps))
-    return x, jnp.max(cosines(x))
+    return x, jnp.max(cosines(x)[0])
