@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperface_jax.errors import InputError
-from hyperface_jax.io.files import atomic_save_npy, one_line, os_input_error
+from hyperface_jax.io.files import (
+    atomic_save_npy,
+    atomic_write_text,
+    one_line,
+    os_input_error,
+)
 from hyperface_jax.io.formats import read_array, split_key
 
 if TYPE_CHECKING:

@@ -35,6 +35,7 @@ from hyperface_jax.packing.schedules import (
     default_annealing,
     refining_annealing,
 )
+from hyperface_jax.packing.searching import Found, search
 from hyperface_jax.packing.starts import Start
 from hyperface_jax.packing.subspaces import GallerySubspace
 from hyperface_jax.packing.transforms import (
@@ -54,6 +55,7 @@ __all__ = [
     "Custom",
     "Energy",
     "Evaluation",
+    "Found",
     "GallerySubspace",
     "Hinge",
     "LocalSpan",
@@ -92,6 +94,7 @@ __all__ = [
     "row_max",
     "run",
     "scale_by_riemannian_adam",
+    "search",
     "solve",
     "solve_restarts",
 ]

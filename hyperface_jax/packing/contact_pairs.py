@@ -26,8 +26,10 @@ class Pairs(Protocol):
     a row that moves; blocks have the order of the rows.
     """
 
-    num_blocks: int
-    """Number of rows that move."""
+    @property
+    def num_blocks(self) -> int:
+        """Number of rows that move."""
+        ...
 
     def points(self, x: Array) -> Array:
         """Return all points, ``[n, d]``, for the rows ``x``, ``[k, d]``."""

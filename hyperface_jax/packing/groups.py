@@ -15,7 +15,7 @@ import numpy as np
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-_SAME = 1e-6
+_SAME = 1e-9
 _QUOTIENTS = (1, 1, 1, 2, 2, 3, 4, 5, 6, 8, 10, 12)
 _GOLDEN = (1 + 5**0.5) / 2
 _MOST_TRIES = 50
@@ -47,14 +47,15 @@ def generated(generators: Iterable[Array], max_order: int) -> Array | None:
     """Return all products of matrices, ``[g, d, d]``, the identity first; None if there are too many."""
     steps = np.stack(list(generators))
     dim = steps.shape[1]
-    mark = np.cos(np.arange(1, dim + 1) * 1.7)  # in no subspace that a small group leaves fixed
+    left, right = np.random.default_rng(0).normal(
+        size=(2, dim)
+    )  # tell elements apart by one number
     elements, new = np.eye(dim)[None], np.eye(dim)[None]
-    known = {_key(mark)}
+    known = set(_keys(new, left, right))
     while len(new):
         products = (steps[:, None] @ new[None]).reshape(-1, dim, dim)
         fresh = []
-        for product, image in zip(products, products @ mark, strict=True):
-            key = _key(image)
+        for product, key in zip(products, _keys(products, left, right), strict=True):
             if key not in known:
                 known.add(key)
                 fresh.append(product)
@@ -65,8 +66,8 @@ def generated(generators: Iterable[Array], max_order: int) -> Array | None:
     return elements
 
 
-def _key(image: Array) -> bytes:
-    return np.round(image / _SAME / 10 + 0.123).astype(np.int64).tobytes()
+def _keys(matrices: Array, left: Array, right: Array) -> list[int]:
+    return np.round(matrices @ right @ left / _SAME).astype(np.int64).tolist()
 
 
 def _metacyclic(rng: np.random.Generator, dim: int, max_order: int) -> list[Array]:

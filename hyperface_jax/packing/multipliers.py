@@ -93,7 +93,8 @@ def _equalized(state: Relaxed, pairs: AllPairs) -> Relaxed:
         active = np.flatnonzero(state.multipliers)
         found = slopes(state.x, pairs, state.rows[active], state.columns[active])
         shape = (len(active), pairs.num_blocks * (state.x.shape[1] - 1) + 1)
-        operator: Any = LinearOperator(shape, matvec=found.pushed, rmatvec=found.pulled)
+        products: dict[str, Any] = {"matvec": found.pushed, "rmatvec": found.pulled}
+        operator: Any = LinearOperator(shape, **products)
         slack = top - state.cosines[active]
         z = lsqr(operator, -slack, atol=1e-15, btol=1e-15, iter_lim=_LSQR_STEPS)[0]
         x = pairs.moved(state.x, found.moves(z))

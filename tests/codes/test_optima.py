@@ -14,10 +14,17 @@ from hyperface_jax.codes.kissing import (
     leech_section,
     quadruples,
 )
+from hyperface_jax.codes.quaternary import hexacode_words, hill_words, quaternary_codes
 from hyperface_jax.codes.solids import in_contact, solids
 from hyperface_jax.optima import KISSING_BOUNDS, OPTIMAL_CODES
 
-BUILT = (*solids(), *graph_codes(), *kissing_configurations(), *derived_codes())
+BUILT = (
+    *solids(),
+    *graph_codes(),
+    *kissing_configurations(),
+    *derived_codes(),
+    *quaternary_codes(),
+)
 
 
 def _closest(rows):
@@ -89,3 +96,13 @@ def test_two_quadruples_have_at_most_two_coordinates_in_common(dim):
 @pytest.mark.parametrize(("dim", "size"), [(21, 27720), (20, 17400), (19, 10668)])
 def test_sections_of_the_leech_lattice_have_the_sizes_of_conway_and_sloane(dim, size):
     assert leech_section(dim).shape == (size, dim)
+
+
+@pytest.mark.parametrize(
+    ("words", "weights"), [(hexacode_words, {4: 45, 6: 18}), (hill_words, {56: 2808, 64: 1287})]
+)
+def test_quaternary_codes_have_two_weights(words, weights):
+    rows = words()
+    assert len(np.unique(rows, axis=0)) == len(rows)
+    found, counts = np.unique((rows != 0).sum(axis=1), return_counts=True)
+    assert dict(zip(found.tolist(), counts.tolist(), strict=True)) == {0: 1, **weights}

@@ -44,3 +44,15 @@ def test_bounds_tells_a_record_where_it_is_better():
     assert "record:" in better.text
     assert none.summary["record"] is None
     assert "record:" not in none.text
+
+
+def test_the_table_of_codes_names_nothing_that_a_record_contradicts():
+    from benchmarks.common import read_result
+
+    cells = read_result("codes")["cells"]
+    assert len(cells) > 10
+    for row in cells:
+        listed = codes.record(row["n"], row["d"])
+        reached = [row[name]["max_cosine"] for name in ("uniform", "refined") if name in row]
+        if listed:
+            assert min([row["best_known"], *reached]) <= listed.max_cosine + 1e-9, row

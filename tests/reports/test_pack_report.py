@@ -199,6 +199,9 @@ def test_text_is_escaped(make_run):
         ({}, "Lower panel: higher", "near to the bound as possible"),
         ({"best_known": 0.2, "best_known_name": "x"}, "Lower bound", "Best construction"),
         ({"gallery": False, "best_known": 0.3, "best_known_name": "x"}, "Best c", "better than"),
+        ({"gallery": False, "record": 0.3, "record_source": "a table"}, "Record", "new record"),
+        ({"record": 0.3, "record_source": "a table"}, "Lower bound", "a table"),
+        ({"gallery": False, "is_new_record": True}, "a new record", "better than"),
         (
             {"gallery": False, "num_frozen": 3},
             "also keep to the frozen points.",

@@ -24,7 +24,7 @@ from hyperface_jax.packing.figures import (
     measure_sets,
     random_max_cosine,
 )
-from hyperface_jax.packing.search import measured
+from hyperface_jax.packing.searching import measured
 from hyperface_jax.runs.packing.inputs import Inputs
 from hyperface_jax.runs.packing.job import Job
 from hyperface_jax.runs.support.result import Result

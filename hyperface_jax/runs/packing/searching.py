@@ -16,7 +16,7 @@ from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.embeddings import write_coordinates, write_embeddings
 from hyperface_jax.io.files import JsonLines, atomic_save_npz, writing
 from hyperface_jax.packing import row_max
-from hyperface_jax.packing.search import Found, Search
+from hyperface_jax.packing.searching import Found, Search
 from hyperface_jax.runs.packing.inputs import Inputs, resolved_config
 from hyperface_jax.runs.packing.results import (
     COORDINATES,
@@ -70,7 +70,7 @@ def _advance(running: Search, config: Pack, run: RunDirectory, watch: Watch) -> 
     opened = watch.progress("searching", "seconds", seconds, min(found.seconds, seconds))
     saved, saved_at = found.max_cosine, time.monotonic()
     with watch.stopping() as is_asked, JsonLines(run / names.HISTORY) as log, opened as update:
-        while found.x is None or found.seconds < seconds:
+        while running.is_short_of(seconds):
             running.advance()
             log.append(_history_row(found))
             figure = f"max cosine {found.max_cosine:.9f} after {found.num_trials} packings"
@@ -81,6 +81,7 @@ def _advance(running: Search, config: Pack, run: RunDirectory, watch: Watch) -> 
                 saved, saved_at = found.max_cosine, time.monotonic()
             if is_asked():
                 raise Stopped(run.path)
+    running.finish()
 
 
 def _history_row(found: Found) -> dict[str, Any]:

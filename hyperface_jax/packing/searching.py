@@ -27,7 +27,7 @@ from hyperface_jax import sphere
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.contact_pairs import unit_rows
 from hyperface_jax.packing.groups import random_group
-from hyperface_jax.packing.interior_point import MAX_EXACT, MAX_VARIABLES, polish
+from hyperface_jax.packing.interior_point import MAX_VARIABLES, polish
 from hyperface_jax.packing.orbits import (
     Orbits,
     composed,
@@ -39,18 +39,22 @@ from hyperface_jax.packing.transforms import riemannian_adam
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-_STEPS = 500
+_STEPS, _STEPS_OF_FEW = 500, 300
 _MOMENTUM = 0.9
 _STEP_FACTOR, _MAX_STEP = 4.0, 0.1
 _HOT, _COLD = 1.4, 20_000.0
 _SHARES = {"groups": 0.5, "changes": 0.35, "restarts": 0.15}
-_BATCH, _BATCH_ENTRIES, _ACCELERATOR = 64, 1_500_000, 64
-_STARTS_A_GROUP = 4
+_FEW = 16
+_BATCH, _BATCH_ENTRIES, _ACCELERATOR = 64, 500_000, 64
+_STARTS_A_GROUP = 12
+_QUICK = 500
+_SEARCHED = 0.9
 _POPULATION = 8
 _POLISHED = 2
-_PROMISING = 1e-3
+_PROMISING = 1e-4
 _ALIKE = 1e-5
-_DIFFERENT = 1e-7
+_DIFFERENT, _LOWER = 1e-7, 1e-12
+_NOISE = 1e-4
 _HOLES = 200
 _APART = 1 - 1e-6
 
@@ -117,7 +121,7 @@ class Search:
         self._spent = dict.fromkeys(_SHARES, 0.0)
         self._waiting: dict[int, list[Trial]] = {}
         self._population: list[Trial] = []
-        self._polished: list[float] = []
+        self._rough: list[float] = []
         if self.found.x is not None:
             plain = no_symmetry(n, d)
             self._population = [Trial(self.found.x, plain, self.found.max_cosine)]
@@ -192,35 +196,34 @@ class Search:
         best = sorted(reached, key=lambda trial: trial.max_cosine)[:_POLISHED]
         for trial in best:
             rough = trial.max_cosine
-            is_new = all(abs(rough - other) > _ALIKE for other in self._polished)
-            if is_new and rough < min(self.found.max_cosine + _PROMISING, _APART):
-                self._polished.append(rough)
+            is_new = all(abs(rough - other) > _ALIKE for other in self._rough)
+            if is_new and rough < min([*self._rough, _APART]) + _PROMISING:
+                self._rough.append(rough)
                 self._take(_polished(trial), kind)
 
     def _take(self, trial: Trial, kind: str) -> None:
-        if trial.max_cosine < self.found.max_cosine - 1e-12:
+        if trial.max_cosine < self.found.max_cosine - _LOWER:
             self._take_best(trial, f"{kind}, {len(trial.x)} representatives")
-            trial = self._without_symmetry(trial)
         if any(abs(trial.max_cosine - other.max_cosine) < _DIFFERENT for other in self._population):
             return
         self._population = sorted([*self._population, trial], key=lambda t: t.max_cosine)
         del self._population[_POPULATION:]
 
-    def _without_symmetry(self, trial: Trial) -> Trial:
-        """Lower the max cosine further by giving up the symmetry, if that is possible."""
-        if len(trial.x) == self.num_points or self.num_points * (self.dim - 1) > MAX_EXACT:
-            return trial
-        if measured(trial.points) > _APART:
-            return trial
-        rng = np.random.default_rng(self.found.num_batches)
-        start = unit_rows(trial.points + 1e-4 * rng.normal(size=(self.num_points, self.dim)))
-        result = polish(start)
-        if result.max_cosine > trial.max_cosine - _DIFFERENT:
-            return trial
-        plain = no_symmetry(self.num_points, self.dim)
-        trial = Trial(result.x, plain, result.max_cosine)
-        self._take_best(trial, f"{self.found.origin}, then without symmetry")
-        return trial
+    def is_short_of(self, seconds: float) -> bool:
+        """Tell whether there is time for another batch in a search of so many seconds."""
+        return self.found.x is None or self.found.seconds < _SEARCHED * seconds
+
+    def finish(self) -> None:
+        """Polish the best packing, without its symmetry."""
+        x = self.found.x
+        if x is None:
+            return
+        rng = np.random.default_rng(self.seed)
+        result = polish(unit_rows(x + _NOISE * rng.normal(size=x.shape)))
+        if result.max_cosine < self.found.max_cosine - _LOWER:
+            plain = no_symmetry(self.num_points, self.dim)
+            origin = f"{self.found.origin}, then all points polished"
+            self._take_best(Trial(result.x, plain, result.max_cosine), origin)
 
     def _take_best(self, trial: Trial, origin: str) -> None:
         x = trial.points
@@ -242,7 +245,8 @@ def search(
     Args:
         num_points: number of points n.
         dim: dimension d.
-        seconds: time to spend, compilations included; at least one batch is finished.
+        seconds: time to spend, compilations included; at least one batch is finished. The last tenth is
+            kept for polishing the best packing, which takes up to ten seconds.
         seed: seed of all randomness. How far a search comes depends on the machine too.
         callback: called after every batch with what was found so far.
 
@@ -258,10 +262,11 @@ def search(
         0.447213595
     """
     running = Search(num_points, dim, seed)
-    while running.found.x is None or running.found.seconds < seconds:
+    while running.is_short_of(seconds):
         running.advance()
         if callback:
             callback(running.found)
+    running.finish()
     return running.found
 
 
@@ -274,10 +279,10 @@ def measured(x: Array) -> float:
 
 
 def _polished(trial: Trial) -> Trial:
+    """Polish a trial if that takes less time than to optimize a batch."""
+    if trial.x.size > _QUICK:
+        return trial
     try:
-        if len(trial.x) == len(trial.orbits.owner) and trial.x.size > MAX_EXACT:
-            result = polish(trial.x)
-            return Trial(result.x, trial.orbits, result.max_cosine)
         x, cosine = polish_orbits(trial.x, trial.orbits)
     except InputError:  # two points are equal: orbits that cannot be separated
         return trial
@@ -302,7 +307,7 @@ def _put_back(parent: Trial, rng: np.random.Generator) -> Array:
 
 def _bucket(count: int, num_points: int) -> int:
     """Round a number of representatives up to a power of 4 or n, so that few sizes are compiled."""
-    bucket = 4
+    bucket = _FEW
     while bucket < count:
         bucket *= 4
     return min(bucket, num_points)
@@ -331,7 +336,8 @@ def _annealed(trials: list[Trial], heat: Array) -> list[Trial]:
     owner = np.stack([trial.orbits.owner for trial in trials]).astype(np.int32)
     hot = _HOT * dim**0.5
     start = (hot ** np.asarray(heat) * _COLD ** (1 - np.asarray(heat))).astype(np.float32)
-    found, cosines = _descend(x, maps, owner, first, sizes, start)
+    num_steps = _STEPS_OF_FEW if bucket <= _FEW else _STEPS
+    found, cosines = _descend(num_steps, x, maps, owner, first, sizes, start)
     rows, values = np.asarray(found, np.float64), np.asarray(cosines, np.float64)
     return [
         Trial(trial.orbits.projected(rows[i, : len(trial.x)]), trial.orbits, float(values[i]))
@@ -339,26 +345,34 @@ def _annealed(trials: list[Trial], heat: Array) -> list[Trial]:
     ]
 
 
-@jax.jit
-@partial(jax.vmap, in_axes=0)
-def _descend(x: Any, maps: Any, owner: Any, first: Any, sizes: Any, start: Any) -> tuple[Any, Any]:
-    """Anneal one trial: representatives ``[K, d]``, of which those of size 0 are padding."""
-    num_points = maps.shape[0]
-    is_own = first[:, None] == jnp.arange(num_points)[None, :]
-    counts = (sizes[:, None] > 0) & ~is_own
-    log_sizes = jnp.log(jnp.maximum(sizes, 1.0))[:, None]
+@partial(jax.jit, static_argnums=0)
+def _descend(num_steps: int, *trials: Any) -> tuple[Any, Any]:
+    return jax.vmap(partial(_descend_one, num_steps))(*trials)
 
-    def cosines(x: Any) -> Any:
-        # In a subspace of one dimension, the direction of a gradient is noise that leads out of it.
-        points = sphere.normalize(jnp.einsum("nab,nb->na", maps, x[owner]))
-        return jnp.where(counts, points[first] @ points.T, -2.0)
+
+def _descend_one(
+    num_steps: int, x: Any, maps: Any, owner: Any, first: Any, sizes: Any, start: Any
+) -> tuple[Any, Any]:
+    """Anneal one trial: representatives ``[K, d]``, of which those of size 0 are padding."""
+    is_own = first[:, None] == jnp.arange(maps.shape[0])[None, :]
+    counts = (sizes[:, None] > 0) & ~is_own
+
+    def cosines(x: Any) -> tuple[Any, Any]:
+        points = jnp.einsum("nab,nb->na", maps, x[owner])
+        return jnp.where(counts, points[first] @ points.T, -2.0), points
 
     def beta(step: Any) -> Any:
-        progress = step.astype(jnp.float32) / (_STEPS - 1)
+        progress = step.astype(jnp.float32) / (num_steps - 1)
         return start * (_COLD / start) ** (progress**2)
 
-    def energy(x: Any, at: Any) -> Any:
-        return jax.nn.logsumexp(at * cosines(x) + log_sizes) / at
+    def slope(x: Any, step: Any) -> Any:
+        """Return the gradient of the soft maximum, up to the length of each row, which is not used.
+
+        Its two parts are equal: a group takes the pairs that end in a representative to pairs that
+        start there.
+        """
+        found, points = cosines(x)
+        return jax.nn.softmax(beta(step) * found, axis=1) @ points
 
     optimizer = riemannian_adam(
         lambda step: jnp.minimum(_MAX_STEP, _STEP_FACTOR / beta(step)), _MOMENTUM
@@ -366,9 +380,10 @@ def _descend(x: Any, maps: Any, owner: Any, first: Any, sizes: Any, start: Any) 
 
     def advance(carry: Any, step: Any) -> tuple[Any, None]:
         x, state = carry
-        updates, state = optimizer.update(jax.grad(energy)(x, beta(step)), state, x)
-        x = optax.apply_updates(x, updates)
-        return (x, state), None
+        updates, state = optimizer.update(slope(x, step), state, x)
+        # Where a gradient is zero, its direction is noise that leads out of the subspace.
+        moved = jnp.einsum("kab,kb->ka", maps[first], optax.apply_updates(x, updates))
+        return (sphere.normalize(moved), state), None
 
-    (x, _), _ = jax.lax.scan(advance, (x, optimizer.init(x)), jnp.arange(_STEPS))
-    return x, jnp.max(cosines(x))
+    (x, _), _ = jax.lax.scan(advance, (x, optimizer.init(x)), jnp.arange(num_steps))
+    return x, jnp.max(cosines(x)[0])

@@ -1,0 +1,131 @@
+"""The search for small codes: groups, orbits, their polish, and what it finds."""
+
+import numpy as np
+import pytest
+
+from hyperface_jax.errors import InputError
+from hyperface_jax.packing.contact_pairs import unit_rows
+from hyperface_jax.packing.groups import generated, random_group
+from hyperface_jax.packing.interior_point import polish
+from hyperface_jax.packing.orbits import (
+    composed,
+    no_symmetry,
+    orbit_types,
+    polish_orbits,
+)
+from hyperface_jax.packing.searching import Found, Search, Trial, measured, search
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def _nearest(points, others):
+    return (points @ others.T).max(axis=1)
+
+
+@pytest.mark.parametrize("dim", [2, 3, 6, 8, 13])
+def test_a_random_group_is_a_group_of_orthogonal_matrices(rng, dim):
+    for _ in range(8):
+        group = random_group(rng, dim, 100)
+        assert 2 <= len(group) <= 100
+        np.testing.assert_allclose(group[0], np.eye(dim), atol=1e-12)
+        products = group[rng.integers(len(group), size=5)] @ group[-1]
+        np.testing.assert_allclose(
+            products @ products.transpose(0, 2, 1), [np.eye(dim)] * 5, atol=1e-9
+        )
+        apart = np.abs(products[:, None] - group[None]).max(axis=(2, 3))
+        assert apart.min(axis=1).max() < 1e-9
+
+
+def test_a_group_that_is_too_large_is_refused():
+    turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+    found = generated([turn], 4)
+    assert found is not None
+    assert len(found) == 4
+    assert generated([turn], 3) is None
+
+
+def _drawn(rng, num_points, dim):
+    while True:
+        group = random_group(rng, dim, 2 * num_points)
+        placed = composed(orbit_types(group, rng), num_points, rng)
+        if placed and len(placed[1]) < num_points:
+            return group, *placed
+
+
+@pytest.mark.parametrize(("num_points", "dim"), [(24, 3), (50, 4), (59, 13)])
+def test_orbits_have_as_many_points_as_asked_and_are_closed_under_the_group(rng, num_points, dim):
+    for _ in range(10):
+        group, orbits, x = _drawn(rng, num_points, dim)
+        points = orbits.points(x)
+        assert points.shape == (num_points, dim)
+        np.testing.assert_allclose(points[orbits.first], x, atol=1e-12)
+        np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1, atol=1e-9)
+        for g in group[rng.integers(len(group), size=3)]:
+            assert _nearest(points @ g.T, points).min() > 1 - 1e-9
+
+
+def test_polished_orbits_keep_their_symmetry_and_are_measured_over_all_pairs(rng):
+    for _ in range(6):
+        group, orbits, x = _drawn(rng, 24, 4)
+        if measured(orbits.points(x)) > 0.999:
+            continue
+        polished, cosine = polish_orbits(x, orbits)
+        points = orbits.points(polished)
+        assert cosine <= measured(orbits.points(x)) + 1e-12
+        assert cosine == pytest.approx(measured(points), abs=1e-12)
+        assert _nearest(points @ group[-1].T, points).min() > 1 - 1e-9
+
+
+def test_without_symmetry_it_is_the_polish_of_all_points(rng):
+    x = polish(unit_rows(rng.normal(size=(14, 4))), max_iterations=20).x
+    plain = no_symmetry(14, 4)
+    assert polish_orbits(x, plain)[1] == pytest.approx(polish(x).max_cosine, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("num_points", "dim", "cosine"),
+    [(40, 5, 1 / 2), (72, 6, 1 / 2)],
+    ids=["D5 roots", "E6 roots"],
+)
+def test_symmetry_finds_root_systems(num_points, dim, cosine):
+    """Independent restarts hardly ever find them."""
+    running = Search(num_points, dim, seed=1)
+    while running.found.max_cosine > cosine + 1e-9 and running.found.num_batches < 40:
+        running._spent["groups"] = -1.0
+        running.advance()
+    assert running.found.max_cosine == pytest.approx(cosine, abs=1e-9)
+    assert measured(running.found.x) == running.found.max_cosine
+
+
+def test_a_search_goes_on_from_what_it_found_and_never_gets_worse():
+    first = search(40, 5, seconds=0.01)
+    assert first.x is not None
+    going_on = Search(40, 5, found=Found(first.x, first.max_cosine, num_batches=first.num_batches))
+    for kind in ("changes", "restarts", "changes"):
+        before = going_on.found.max_cosine
+        going_on._spent[kind] = -1.0
+        going_on.advance()
+        going_on._spent[kind] = 100.0
+        assert going_on.found.max_cosine <= before
+    assert going_on.found.num_batches == first.num_batches + 3
+    assert 0.5 - 1e-9 < going_on.found.max_cosine < 0.52
+
+
+def test_points_that_are_put_back_leave_the_others_alone(rng):
+    from hyperface_jax.packing.searching import _put_back
+
+    x = unit_rows(rng.normal(size=(20, 5)))
+    changed = _put_back(Trial(x, no_symmetry(20, 5), 1.0), rng)
+    moved = np.any(changed != x, axis=1)
+    assert 1 <= moved.sum() <= 3
+
+
+@pytest.mark.parametrize(
+    ("size", "message"), [((1, 3), "at least 2"), ((3, 1), "at least 2"), ((5000, 20), "at most")]
+)
+def test_sizes_that_cannot_be_searched_are_refused(size, message):
+    with pytest.raises(InputError, match=message):
+        Search(*size)
