@@ -8,7 +8,7 @@ import pytest
 
 from hyperface_jax.cli.main import main
 
-pytestmark = [pytest.mark.in_order, pytest.mark.long_running]
+pytestmark = pytest.mark.in_order
 ROOT = Path(__file__).parents[1]
 STAGES = ("pack", "synthesize", "train", "evaluate", "leakage", "diversity")
 
