@@ -158,3 +158,18 @@ def test_a_shape_takes_over_the_best_settings_of_the_one_before():
     assert [shape["n"] for shape in figures["shapes"]] == [500, 2000]
     assert command.best_settings(figures["shapes"], "time", 10_000) == {"koleo": {"lr": 0.1}}
     assert command.best_settings(figures["shapes"], "flops", 10_000) == {}
+
+
+def test_the_protocol_of_ijb_runs_at_a_small_size(tmp_path, capsys):
+    from benchmarks import ijb, tables
+
+    ijb.write_lists(tmp_path, num_faces=400, num_templates=40, num_pairs=900)
+    row = ijb.run(tmp_path, dim=16)
+    assert (row["num_faces"], row["num_templates"], row["num_pairs"]) == (400, 40, 900)
+    assert 0 < row["eer"] < 0.3
+    printed = capsys.readouterr().out
+    assert "fusing: 400 of 400 faces" in printed
+    assert "comparing templates: 900 of 900 pairs" in printed
+    cells = [" 400, 40, 900, 16 ", " 1024 "]
+    table = tables.ijb({"rows": [row | {"peak_mib": 1024}]})
+    assert all(cell in table for cell in cells)

@@ -115,11 +115,11 @@ class Arc2FaceConfig:
         if self.dtype not in (None, *_DTYPES):
             raise InputError(f"dtype={self.dtype!r}: must be {', '.join(_DTYPES)}")
         if (self.adapter is None) != (self.adapter_inputs is None):
-            raise InputError("adapter and adapter_inputs go together: give both or neither")
+            raise InputError("`adapter` and `adapter_inputs` go together: give both or neither")
         if self.adapter is None and self.adapter_scale != 1:
-            raise InputError("adapter_scale is for adapter: give that too, or drop adapter_scale")
+            raise InputError("`adapter_scale` is for `adapter`: give that too, or drop it")
         if not (math.isfinite(self.adapter_scale) and self.adapter_scale >= 0):
-            raise InputError(f"adapter_scale={self.adapter_scale}: must be 0 or more")
+            raise InputError(f"`adapter_scale={self.adapter_scale}`: must be 0 or more")
 
 
 class _Unwanted(NamedTuple):

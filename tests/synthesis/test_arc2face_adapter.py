@@ -1,5 +1,6 @@
 """Adapters in the layout of IP-Adapter, against the pipeline of diffusers."""
 
+import json
 import runpy
 import types
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hyperface_jax.cli.main import main
 from hyperface_jax.errors import InputError
 from hyperface_jax.synthesis import Negatives
 from hyperface_jax.synthesis.arc2face import Arc2Face, Arc2FaceConfig
@@ -150,6 +152,19 @@ def test_the_rows_of_many_images_are_spread_evenly():
     np.testing.assert_array_equal(rows, np.concatenate([chosen_rows(noise[:9], 8), rows[9:]]))
     counts = np.bincount(rows, minlength=8)
     assert np.all(np.abs(counts - 500) < 5 * np.sqrt(500 * 7 / 8))
+
+
+def test_the_command_draws_with_an_adapter(folder, draws, tmp_path, capsys):
+    np.save(tmp_path / "run.npy", draws[0])
+    words = ["synthesize", "--embeddings", tmp_path / "run.npy", "--generator", folder]
+    words += ["--images-per-id", 1, "--steps", 1, "--device", "cpu", "--crop", "none"]
+    words += ["--adapter", folder / "exp_adapter", "--out", tmp_path / "data"]
+    assert main([str(word) for word in words]) == 2
+    assert "--adapter and --adapter-inputs go together" in capsys.readouterr().err
+    words += ["--adapter-inputs", folder / "expressions.npy"]
+    assert main([str(word) for word in words]) == 0
+    stored = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    assert "guidance 3, adapter)" in json.dumps(stored)
 
 
 def _refusal(folder, **settings):
