@@ -49,12 +49,13 @@ def main() -> None:
     parser.add_argument("--late-shares", nargs="+", type=float, default=(1.0, 0.2))
     parser.add_argument("--work", type=Path, help="folder to keep, and to go on in")
     options = parser.parse_args()
-    size, steps, seeds = tuple(options.size), options.steps, options.seeds
+    n, d = size = tuple(options.size)
+    steps, seeds = options.steps, options.seeds
     if "coarse" in options.parts:
         write_result("precision", {"rows": coarse(size, steps, seeds)})
     if "three_pass" in options.parts:
         ends = [
-            End(*size, steps, round(share * steps), early, seed)
+            End(n, d, steps, round(share * steps), early, seed)
             for share in options.late_shares
             for early in (EARLY if share < 1 else EARLY[:1])
             for seed in range(seeds)
@@ -128,7 +129,7 @@ def three_pass(ends: list[End], work: Path) -> list[dict[str, Any]]:
         row = next((r for r in rows if all(r[k] == v for k, v in end._asdict().items())), None)
         if row is None:
             rows.append(row := end._asdict())
-        for precision in (p for p in FINE if p not in row):
+        for precision in (p for p in FINE if row.get(p) is None):
             row[precision] = _ended(end, precision, work)
             atomic_write_json(done, {"rows": rows})
         print(row, flush=True)

@@ -153,8 +153,10 @@ _make_on_one = partial(jax.jit, static_argnums=(0, 1))(_make)
 @lru_cache(maxsize=8)
 def _sharded_gallery_maker(mesh: Mesh | None) -> Any:
     make = partial(_gallery_rows, Sweep(mesh).take)
-    shardings: dict[str, Any] = {} if mesh is None else {"out_shardings": meshes.rows(mesh)}
-    return jax.jit(make, static_argnums=(0, 1, 2, 3), **shardings)
+    statics = (0, 1, 2, 3)
+    if mesh is None:
+        return jax.jit(make, static_argnums=statics)
+    return jax.jit(make, static_argnums=statics, out_shardings=meshes.rows(mesh))
 
 
 def _function_rows(start: Any, key: PRNGKey, num_points: int, dim: int) -> Points:

@@ -168,7 +168,7 @@ def _annealed(
         coarse_step=coarse,
         num_measurements=0,
         measured_rows=None,
-        num_searches=searches.count(0, steps),
+        num_searches=searches.number(0, steps),
         search_seconds=searching,
         measurement_seconds=measuring,
         checkpoint_bytes=machine.num_devices * fine.memory.state,
@@ -223,7 +223,7 @@ def _stochastic(
         coarse_step=coarse,
         num_measurements=checks,
         measured_rows=rows,
-        num_searches=searches.count(0, steps),
+        num_searches=searches.number(0, steps),
         search_seconds=searching,
         measurement_seconds=measuring,
         checkpoint_bytes=machine.num_devices * step.memory.state,
@@ -239,7 +239,7 @@ class _Searches(NamedTuple):
     num_gallery: int
     every: int
 
-    def count(self, first: int, stop: int) -> int:
+    def number(self, first: int, stop: int) -> int:
         """Count the searches in a range of steps."""
         if not self.num_gallery:
             return 0
@@ -253,7 +253,7 @@ class _Searches(NamedTuple):
 
     def of_steps(self, first: int, stop: int, precision: Precision) -> float:
         """Return the time of the searches in a range of steps."""
-        return self.seconds(self.count(first, stop), precision)
+        return self.seconds(self.number(first, stop), precision)
 
 
 def _block_steps(
