@@ -1,6 +1,6 @@
 """Kissing configurations: points with a max cosine of 1/2, in 9 to 23 dimensions.
 
-In 9 to 13 dimensions they are the unit vectors, and all signs on quadruples of coordinates; two
+In 9 to 14 dimensions they are the unit vectors, and all signs on quadruples of coordinates; two
 quadruples have at most two coordinates in common. In 19 to 21 dimensions they come from the Golay code,
 with an odd number of minus signs on each octad, which leaves room for more points. The others are
 sections of the Leech lattice.
@@ -43,8 +43,9 @@ _QUADRUPLES = {
         "012c 0139 015a 0167 018b 0346 0357 038c 03ab 0458 047b 04ac 056c 069b 079c 089a 349a 34bc 367b"
         " 3689 378a 678c 69ac",
     ),
+    14: ((7, 7), "013c 0125 017d 0189 01ab 789b 09bc 0279 039d 02ac 028d 038b 037a"),
 }
-_NUM_QUADRUPLES = {9: 18, 10: 30, 11: 35, 12: 51, 13: 65}
+_NUM_QUADRUPLES = {9: 18, 10: 30, 11: 35, 12: 51, 13: 65, 14: 91}
 _SECTIONS = {23: 93150, 22: 49896, 18: 7398, 17: 5346, 16: 4320, 15: 2340}
 
 # Each minimal vector has the cosine -1/2 to one before it (by number): A1, A2, A3, D4, D5, E6, E7, E8.
@@ -107,7 +108,7 @@ def _signed_quadruples(dim: int) -> NDArray:
 
 
 def quadruples(dim: int) -> set[tuple[int, ...]]:
-    """Return quadruples of ``dim`` coordinates, 9 to 13, of which two have at most two in common."""
+    """Return quadruples of ``dim`` coordinates, 9 to 14, of which two have at most two in common."""
     if dim == 9:
         return {quadruple for quadruple in quadruples(10) if 9 not in quadruple}
     cycles, words = _QUADRUPLES[dim]

@@ -33,13 +33,13 @@ _CAP_STEP, _CAP_CLASSES = 35, (0, 7)  # unions of two orbits of order 39 were tr
 def quaternary_codes() -> tuple[SphericalCode, ...]:
     """Return the codes of the hexacode [6, 3, 4] and of Hill's cap [78, 6, 56], also shortened.
 
-    That is 64 points in 18 dimensions with max cosine 1/9, and 4,096 points in 234 dimensions with
-    max cosine 5/117; shortened once and twice, 1,024 and 256 points at 1/33 and 1/57.
+    That is 64 points in 18 dimensions with max cosine 1/9, 4,096 points in 234 dimensions with max
+    cosine 5/117, and 1,024 points in 231 dimensions with max cosine 1/33.
     """
     cap = "Hill's cap [78, 6, 56] over GF(4)"
     return (
         _code("hexacode", "Conway and Sloane 1999", hexacode_words, (6, 3, 4)),
-        *(_code(cap, "Hill 1976", hill_words, (78, 6, 56), gone) for gone in range(3)),
+        *(_code(cap, "Hill 1976", hill_words, (78, 6, 56), gone) for gone in range(2)),
     )
 
 

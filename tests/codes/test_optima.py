@@ -87,7 +87,7 @@ def test_no_kissing_configuration_has_more_points_than_are_allowed(dim):
     assert max(code.num_points for code in found) <= KISSING_BOUNDS[dim][0]
 
 
-@pytest.mark.parametrize("dim", [9, 10, 11, 12, 13])
+@pytest.mark.parametrize("dim", [9, 10, 11, 12, 13, 14])
 def test_two_quadruples_have_at_most_two_coordinates_in_common(dim):
     sets = [frozenset(quadruple) for quadruple in quadruples(dim)]
     assert max(len(a & b) for a, b in itertools.combinations(sets, 2)) == 2

@@ -85,18 +85,14 @@ def test_without_symmetry_it_is_the_polish_of_all_points(rng):
     assert polish_orbits(x, plain)[1] == pytest.approx(polish(x).max_cosine, abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("num_points", "dim", "cosine"),
-    [(40, 5, 1 / 2), (72, 6, 1 / 2)],
-    ids=["D5 roots", "E6 roots"],
-)
-def test_symmetry_finds_root_systems(num_points, dim, cosine):
+def test_symmetry_finds_the_roots_of_d5():
     """Independent restarts hardly ever find them."""
-    running = Search(num_points, dim, seed=1)
-    while running.found.max_cosine > cosine + 1e-9 and running.found.num_batches < 40:
+    running = Search(40, 5)
+    while running.found.max_cosine > 0.5 + 1e-9 and running.found.num_batches < 20:
         running._spent["groups"] = -1.0
         running.advance()
-    assert running.found.max_cosine == pytest.approx(cosine, abs=1e-9)
+    assert running.found.max_cosine == pytest.approx(0.5, abs=1e-9)
+    assert running.found.origin.startswith("groups")
     assert measured(running.found.x) == running.found.max_cosine
 
 
