@@ -129,9 +129,10 @@ def three_pass(ends: list[End], work: Path) -> list[dict[str, Any]]:
         row = next((r for r in rows if all(r[k] == v for k, v in end._asdict().items())), None)
         if row is None:
             rows.append(row := end._asdict())
-        for precision in (p for p in FINE if row.get(p) is None):
-            row[precision] = _ended(end, precision, work)
-            atomic_write_json(done, {"rows": rows})
+        for precision in FINE:
+            if precision not in row:
+                row[precision] = _ended(end, precision, work)
+                atomic_write_json(done, {"rows": rows})
         print(row, flush=True)
     asked = [end._asdict() for end in ends]
     found = [row for row in rows if {k: row[k] for k in End._fields} in asked]
