@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.common import write_result
@@ -88,7 +89,7 @@ def filled(shape: Any) -> Any:
     rng = np.random.default_rng(0)
 
     def fill(leaf: Any) -> Any:
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.device_put(jax.random.key(0), leaf.sharding)
         values = rng.random(leaf.shape, np.float32)
         return jax.device_put(values.astype(leaf.dtype), leaf.sharding)

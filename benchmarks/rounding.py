@@ -54,7 +54,7 @@ def main() -> None:
         write_result("precision", {"rows": coarse(size, steps, seeds)})
     if "three_pass" in options.parts:
         ends = [
-            End(*size, steps, round(share * steps), early, seed)
+            End(size[0], size[1], steps, round(share * steps), early, seed)
             for share in options.late_shares
             for early in (EARLY if share < 1 else EARLY[:1])
             for seed in range(seeds)
@@ -123,12 +123,14 @@ class End(NamedTuple):
 def three_pass(ends: list[End], work: Path) -> list[dict[str, Any]]:
     """End runs with three-pass products and with float32, unless a folder holds them already."""
     done = work / "rows.json"
-    rows = read_json(done)["rows"] if done.exists() else []
+    rows: list[dict[str, Any]] = read_json(done)["rows"] if done.exists() else []
     for end in ends:
         row = next((r for r in rows if all(r[k] == v for k, v in end._asdict().items())), None)
         if row is None:
             rows.append(row := end._asdict())
-        for precision in (p for p in FINE if p not in row):
+        for precision in FINE:
+            if str(precision) in row:
+                continue
             row[precision] = _ended(end, precision, work)
             atomic_write_json(done, {"rows": rows})
         print(row, flush=True)
