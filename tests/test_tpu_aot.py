@@ -146,7 +146,7 @@ def test_transfers_of_the_ring_overlap_with_its_products(step):
 @tpu
 @pytest.mark.parametrize(
     ("precision", "track_best", "passes"),
-    [("float32", True, 6), ("bf16_x3", True, 3), ("bf16", False, 1)],
+    [("float32", True, 6), ("bf16_x3", True, 3), ("bf16", True, 1)],
 )
 def test_precisions_take_their_passes(compiled, precision, track_best, passes):
     traffic = compiled("v5e:2x4", precision=precision, track_best=track_best).traffic
@@ -221,8 +221,8 @@ def are_hops_asynchronous(mesh):
 
 
 @tpu
-@pytest.mark.parametrize(("precision", "track_best"), [("float32", True), ("bf16", False)])
-def test_memory_is_that_of_the_sharded_arrays(compiled, precision, track_best):
-    step = compiled("v5e:2x4", precision=precision, track_best=track_best)
+@pytest.mark.parametrize("track_best", [True, False])
+def test_memory_is_that_of_the_sharded_arrays(compiled, track_best):
+    step = compiled("v5e:2x4", track_best=track_best)
     points = 4 * step.dim * SHAPES["v5e:2x4"] / step.num_devices
     assert step.memory_bytes <= 1.3 * step.arrays * points

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -19,6 +19,7 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 _BLOCK_ROWS = 1024
 
 
+@runtime_checkable
 class Pairs(Protocol):
     """Which pairs count, and which rows move.
 

@@ -31,6 +31,8 @@ _LEAST_LENGTH = 1e-3
 """Share of the mean outside the other directions below which it is taken to lie within them."""
 _LEAST_VARIANCE = 1e-7
 """Variance of unit rows that float32 cannot tell from none."""
+_ALIKE = 2.0
+"""Difference in -2 log likelihood that one more parameter makes by chance."""
 
 
 class GallerySubspace(NamedTuple):
@@ -144,7 +146,7 @@ def fitted(gallery: Gallery, num_dims: int | None = None) -> GallerySubspace:
     everything = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), folds)
     found = covariance(everything)
     most = gallery.shape[1] - 1 if num_dims is None else num_dims
-    chosen = most if num_dims is not None else 1 + jnp.argmin(_left_out_costs(folds, everything))
+    chosen = most if num_dims is not None else _least_costly(_left_out_costs(folds, everything))
     is_used = jnp.arange(most) < chosen
     noise = _noises(found.shrunk)[chosen - 1]
     deviations = jnp.sqrt(jnp.maximum(found.shrunk[:most] - noise, 0))
@@ -181,6 +183,16 @@ def covariance(moments: Moments) -> Covariance:
     distance = jnp.sum((raw - average) ** 2)
     share = jnp.clip(error / jnp.maximum(distance, jnp.finfo(raw.dtype).tiny), 0, 1)
     return Covariance(mean, directions[:, ::-1], raw, (1 - share) * raw + share * average)
+
+
+def _least_costly(costs: Any) -> Any:
+    """Return the smallest number of directions that no other is told apart from: ``costs[q - 1]``.
+
+    In a gallery of few directions, the costs beyond them differ by rounding alone.
+    """
+    least = jnp.min(costs)
+    rounding = 8 * jnp.finfo(costs.dtype).eps * jnp.abs(least)
+    return 1 + jnp.argmax(costs <= least + jnp.maximum(_ALIKE, rounding))
 
 
 def _noises(variances: Any) -> Any:

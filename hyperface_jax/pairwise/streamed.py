@@ -47,6 +47,7 @@ class SweepState(NamedTuple):
     statistics: list[np.ndarray]
 
 
+@runtime_checkable
 class SweepStore(Protocol):
     """Keeps the state of a sweep, so that another call can go on with it."""
 
