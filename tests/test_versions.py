@@ -59,3 +59,10 @@ def test_the_citation_names_the_version_and_the_license():
     assert cited["title"] == PROJECT["name"]
     (paper,) = cited["references"]
     assert paper["title"].replace("HyperFace", "{HyperFace}") in (ROOT / "README.md").read_text()
+
+
+def test_the_tests_that_other_versions_run_exist():
+    listed = [line for line in (ROOT / ".ci/core.txt").read_text().splitlines() if "::" in line]
+    assert listed
+    for path, _, name in (line.partition("::") for line in listed):
+        assert f"def {name}(" in (ROOT / path).read_text(), name
