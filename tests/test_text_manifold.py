@@ -23,7 +23,7 @@ def files(tmp_path_factory):
     return folder
 
 
-def _pack(files, out, *words):
+def _pack(files, out, *words, steps):
     command = [
         "pack",
         "--num-ids",
@@ -31,7 +31,7 @@ def _pack(files, out, *words):
         "--init",
         str(files / "start.npy"),
         "--steps",
-        "120",
+        str(steps),
         "--devices",
         "1",
     ]
@@ -40,14 +40,16 @@ def _pack(files, out, *words):
 
 
 def test_far_apart_and_near_the_manifold(files, tmp_path):
-    figures = _pack(files, tmp_path / "run", "--gallery", str(files / "gallery.npy"))
+    nearby = ["--gallery", str(files / "gallery.npy")]
+    figures = _pack(files, tmp_path / "run", *nearby, steps=120)
     assert figures["max_cosine"] <= 0.08
     assert figures["gallery_mean_cosine"] >= 0.755
 
 
 def test_nobody_near_the_keep_out_people(files, tmp_path):
     keep_out = ["--keep-out", str(files / "real.npy"), "--keep-out-cosine", "0.391"]
-    figures = _pack(files, tmp_path / "run", "--gallery", str(files / "rest.npy"), *keep_out)
+    nearby = ["--gallery", str(files / "rest.npy"), *keep_out]
+    figures = _pack(files, tmp_path / "run", *nearby, steps=50)
     assert figures["keep_out_violations"] == 0
     assert figures["keep_out_max_cosine"] <= 0.391
     real = np.load(files / "real.npy").astype(np.float64)
