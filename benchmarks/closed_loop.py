@@ -121,6 +121,9 @@ def parts() -> dict[str, list[Entry]]:
             Entry(packed),
             Entry(Arm(name="span-16", neighbors=16)),
             Entry(Arm(name="farthest-rows", packing=FARTHEST | UNPACKED)),
+        ],
+        "subspace": [
+            Entry(packed),
             Entry(Arm(name="ppca-unpacked", packing=DRAWN | UNPACKED)),
             Entry(Arm(name="ppca", **SUBSPACE)),
         ],
