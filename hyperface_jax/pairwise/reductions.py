@@ -105,23 +105,21 @@ def pair_sum(
     def tile(scores):
         return (*pair(scores), scores)
 
+    def folded(carry: PairSum, tile, axis: int, force):
+        phi, _, scores = tile
+        return PairSum(
+            carry.value + jnp.sum(phi, axis=axis),
+            carry.force + force,
+            jnp.maximum(carry.max_cosine, jnp.max(scores, axis=axis)),
+        )
+
     def update(carry: PairSum, tile, y, column):
         del column
-        phi, weight, scores = tile
-        return PairSum(
-            carry.value + jnp.sum(phi, axis=1),
-            carry.force + weighted_sum(weight, y, precision),
-            jnp.maximum(carry.max_cosine, jnp.max(scores, axis=1)),
-        )
+        return folded(carry, tile, 1, weighted_sum(tile[1], y, precision))
 
     def fold_columns(carry: PairSum, tile, x, row):
         del row
-        phi, weight, scores = tile
-        return PairSum(
-            carry.value + jnp.sum(phi, axis=0),
-            carry.force + weighted_sum_of_columns(weight, x, precision),
-            jnp.maximum(carry.max_cosine, jnp.max(scores, axis=0)),
-        )
+        return folded(carry, tile, 0, weighted_sum_of_columns(tile[1], x, precision))
 
     def merge(a: PairSum, b: PairSum):
         return PairSum(
