@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperface_jax.io.files import atomic_write_text, plain_json
-from hyperface_jax.io.run_directory import REPORT
-from hyperface_jax.reports.page import Draw, both_sizes, one_size, render_page
+from hyperface_jax.io.files import plain_json
+from hyperface_jax.reports.page import Draw, both_sizes, one_size, write_page
 from hyperface_jax.reports.style import (
     DOTTED,
     LIGHT,
@@ -184,15 +183,14 @@ def write_comparison_report(
     if summary["kind"] == "evaluate":
         figures = _accuracy_figures(summary)
         curves = one_size({f"roc-{i}": _roc(item) for i, item in enumerate(drawn.items())}, SMALL)
-    page = render_page(
+    return write_page(
+        folder,
         "compare.html.j2",
         s=summary,
         figures={**both_sizes(figures), **curves},
         names=list(next(iter(summary["groups"].values()))["mean"]),
         benchmarks=list(drawn) if curves else [],
     )
-    atomic_write_text(folder / REPORT, page)
-    return folder / REPORT
 
 
 def _pack_figures(summary: Mapping[str, Any], drawn: Mapping[str, Any]) -> dict[str, Draw]:

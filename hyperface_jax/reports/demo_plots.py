@@ -19,6 +19,7 @@ from hyperface_jax.reports.style import (
     line_styles,
     new_plot,
     set_title,
+    stacked_panels,
     style_axes,
 )
 
@@ -124,8 +125,7 @@ def leakage_plot(
         ("With keep-out", with_keep_out, theme.after),
     )
     values = [np.asarray(part) for _, part, _ in parts]
-    figure = new_plot(theme, size)
-    panels = figure.subplots(2, 1, sharex=True)
+    figure, panels = stacked_panels(theme, size, [1] * len(parts))
     bins = np.linspace(min(v.min() for v in values), max(threshold, *(v.max() for v in values)), 40)
     for axes, (title, part, color) in zip(panels, parts, strict=True):
         axes.hist(np.asarray(part), bins=bins.tolist(), color=color, histtype="stepfilled")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hyperface_jax.io.files import atomic_write_text
-from hyperface_jax.io.run_directory import REPORT
 from hyperface_jax.reports.leakage import histogram_draw
-from hyperface_jax.reports.page import both_sizes, render_page
+from hyperface_jax.reports.page import both_sizes, write_page
 from hyperface_jax.reports.verification import score_histogram
 
 if TYPE_CHECKING:
@@ -39,6 +37,4 @@ def write_diversity_report(folder: Path, summary: Mapping[str, Any]) -> Path:
     for key, title in _TITLES.items():
         if summary["diversity"][key] is not None:
             draw[key] = histogram_draw(summary["diversity"][key], title)
-    page = render_page("diversity.html.j2", s=summary, figures=both_sizes(draw))
-    atomic_write_text(folder / REPORT, page)
-    return folder / REPORT
+    return write_page(folder, "diversity.html.j2", s=summary, figures=both_sizes(draw))

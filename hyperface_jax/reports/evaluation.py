@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hyperface_jax.io.files import atomic_write_text, plain_json
-from hyperface_jax.io.run_directory import REPORT
-from hyperface_jax.reports.page import one_size, render_page
+from hyperface_jax.io.files import plain_json
+from hyperface_jax.reports.page import one_size, write_page
 from hyperface_jax.reports.style import SMALL
 from hyperface_jax.reports.verification import det_plot, roc_plot, score_histogram
 
@@ -37,14 +36,13 @@ def write_evaluation_report(folder: Path, summary: Mapping[str, Any]) -> Path:
         "det": lambda size: det_plot(results, size=size),
     }
     draw |= {f"scores-{i}": _scores(name, row) for i, (name, row) in enumerate(results.items())}
-    page = render_page(
+    return write_page(
+        folder,
         "evaluate.html.j2",
         s=summary,
         fars=_rates_told(results),
         figures=one_size(draw, SMALL),
     )
-    atomic_write_text(folder / REPORT, page)
-    return folder / REPORT
 
 
 def _scores(name: str, result: Mapping[str, Any]) -> Draw:

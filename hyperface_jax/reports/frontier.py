@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperface_jax.io.files import atomic_write_text, plain_json, read_json
-from hyperface_jax.io.run_directory import CONFIG, REPORT
-from hyperface_jax.reports.page import both_sizes, render_page, told
+from hyperface_jax.io.files import plain_json, read_json
+from hyperface_jax.io.run_directory import CONFIG
+from hyperface_jax.reports.page import both_sizes, told, write_page
 from hyperface_jax.reports.style import (
     DASHED,
     DOTTED,
@@ -19,8 +19,8 @@ from hyperface_jax.reports.style import (
     draw_curves,
     label_axes,
     legend,
-    new_plot,
     number,
+    stacked_panels,
 )
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def frontier_plot(
     Returns:
         A figure outside of matplotlib's global state.
     """
-    figure = new_plot(theme, (size[0], 0.85 * size[1] * len(_PANELS)))
-    axes = figure.subplots(len(_PANELS), 1, sharex=True)
+    height = 0.85 * size[1] * len(_PANELS)
+    figure, axes = stacked_panels(theme, (size[0], height), [1] * len(_PANELS))
     points = summary["points"]
     for panel, (name, title) in zip(axes, _PANELS.items(), strict=True):
         draw_curves(panel, title, _curves(points, name), theme)
@@ -145,7 +145,8 @@ def write_frontier_report(run_dir: Path, summary: Mapping[str, Any]) -> Path:
     """
     summary = plain_json(summary)
     draw = {"frontier": lambda size: frontier_plot(summary, size=size)}
-    page = render_page(
+    return write_page(
+        run_dir,
         "frontier.html.j2",
         s=summary,
         chosen=summary["points"][summary["recommended"]["chosen"]],
@@ -154,5 +155,3 @@ def write_frontier_report(run_dir: Path, summary: Mapping[str, Any]) -> Path:
         figures=both_sizes(draw),
         **told(read_json(run_dir / CONFIG)),
     )
-    atomic_write_text(run_dir / REPORT, page)
-    return run_dir / REPORT

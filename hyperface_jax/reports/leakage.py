@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperface_jax.io.files import atomic_write_text
-from hyperface_jax.io.run_directory import REPORT
-from hyperface_jax.reports.page import both_sizes, data_uri, render_page
+from hyperface_jax.reports.page import both_sizes, data_uri, write_page
 from hyperface_jax.reports.style import (
     DASHED,
     DOTTED,
@@ -110,12 +108,11 @@ def write_leakage_report(
     }
     found = summary["nearest"]
     shown = [] if found is None else zip(found["pairs"], map(data_uri, pictures), strict=False)
-    page = render_page(
+    return write_page(
+        folder,
         "leakage.html.j2",
         s=summary,
         figures=both_sizes(draw),
         pictures=list(shown),
         has_one_side=bool(pictures) and found is not None and _has_one_side(found["pairs"]),
     )
-    atomic_write_text(folder / REPORT, page)
-    return folder / REPORT

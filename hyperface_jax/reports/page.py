@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.io.files import atomic_write_text
+from hyperface_jax.io.run_directory import REPORT
 from hyperface_jax.reports.style import DARK, LIGHT, NARROW, WIDE, number
 
 if TYPE_CHECKING:
@@ -38,6 +40,16 @@ def render_page(template: str, **context: Any) -> str:
     """
     page = _environment().get_template(template)
     return page.render(light=asdict(LIGHT), dark=asdict(DARK), **context)
+
+
+def write_page(folder: Path, template: str, **context: Any) -> Path:
+    """Write a page by :func:`render_page` as the ``report.html`` of a folder, and return its path.
+
+    Raises:
+        InputError: the page cannot be written, or a library of the ``cli`` extra is not installed.
+    """
+    atomic_write_text(folder / REPORT, render_page(template, **context))
+    return folder / REPORT
 
 
 def _environment() -> Any:

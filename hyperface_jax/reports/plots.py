@@ -22,9 +22,9 @@ from hyperface_jax.reports.style import (
     Theme,
     count_axis,
     label_axes,
-    new_plot,
     number,
     set_title,
+    stacked_panels,
     style_axes,
 )
 
@@ -91,9 +91,8 @@ def convergence_plot(
         raise InputError("history: no row has a max_cosine; nothing to draw")
     gallery = _column(history, "gallery_mean_cosine")
     has_gallery = bool(np.isfinite(gallery).any())
-    figure = new_plot(theme, (size[0], size[1] * (1.5 if has_gallery else 1)))
-    ratios = [2.4, 1] if has_gallery else [1]
-    axes = figure.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
+    height, ratios = (1.5 * size[1], [2.4, 1]) if has_gallery else (size[1], [1])
+    figure, axes = stacked_panels(theme, (size[0], height), ratios)
     _draw_descent(axes[0], step, cosine, summary, theme)
     if has_gallery:
         axes[1].plot(step, gallery, color=theme.after, linewidth=1.5)
@@ -276,8 +275,7 @@ def _histograms(
     rows = [(parts[0], "Start", theme.before), (parts[1], "Result", theme.after)]
     if np.array_equal(*parts):
         rows = [(parts[1], "Result, the same as the start", theme.after)]
-    figure = new_plot(theme, size)
-    axes = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
+    figure, axes = stacked_panels(theme, size, [1] * len(rows))
     for panel, (values, title, color) in zip(axes, rows, strict=True):
         panel.hist(values, bins=bins.tolist(), color=color, histtype="stepfilled")
         for mark in marks:

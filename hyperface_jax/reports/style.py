@@ -113,6 +113,24 @@ def new_plot(theme: Theme, size: tuple[float, float]) -> Figure:
     return Figure(figsize=size, facecolor=theme.surface, layout="constrained")
 
 
+def stacked_panels(
+    theme: Theme, size: tuple[float, float], heights: Sequence[float]
+) -> tuple[Figure, list[Any]]:
+    """Make an empty figure of panels above each other, which share their horizontal axis.
+
+    Args:
+        theme: colors of the figure.
+        size: width and height of the whole figure, in inches.
+        heights: share of each panel in the height.
+
+    Returns:
+        The figure, and the panels from top to bottom.
+    """
+    figure = new_plot(theme, size)
+    axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
+    return figure, list(axes[:, 0])
+
+
 def line_styles(count: int, theme: Theme) -> list[dict[str, Any]]:
     """Return the looks of lines, no two alike: the first five differ in color, and also in dashes.
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hyperface_jax.io.files import atomic_write_text, plain_json
-from hyperface_jax.io.run_directory import REPORT
-from hyperface_jax.reports.page import data_uri, data_uris, render_page
+from hyperface_jax.io.files import plain_json
+from hyperface_jax.reports.page import data_uri, data_uris, write_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +41,8 @@ def write_synthesis_report(
     Raises:
         InputError: the page cannot be written, or a library of the ``cli`` extra is not installed.
     """
-    page = render_page(
+    return write_page(
+        folder,
         "synthesize.html.j2",
         s=plain_json(summary),
         settings_of_run=plain_json(settings),
@@ -52,5 +52,3 @@ def write_synthesis_report(
         farthest=data_uris(farthest),
         closest=data_uris(closest),
     )
-    atomic_write_text(folder / REPORT, page)
-    return folder / REPORT

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hyperface_jax.io.files import atomic_write_text, plain_json, read_json
-from hyperface_jax.io.run_directory import CONFIG, REPORT
-from hyperface_jax.reports.page import both_sizes, render_page, told
+from hyperface_jax.io.files import plain_json, read_json
+from hyperface_jax.io.run_directory import CONFIG
+from hyperface_jax.reports.page import both_sizes, told, write_page
 from hyperface_jax.reports.style import (
     LIGHT,
     WIDE,
@@ -14,7 +14,7 @@ from hyperface_jax.reports.style import (
     draw_curves,
     label_axes,
     legend,
-    new_plot,
+    stacked_panels,
 )
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def rounds_plot(
     Returns:
         A figure outside of matplotlib's global state.
     """
-    figure = new_plot(theme, (size[0], 0.8 * size[1] * len(_PANELS)))
-    axes = figure.subplots(len(_PANELS), 1, sharex=True)
+    height = 0.8 * size[1] * len(_PANELS)
+    figure, axes = stacked_panels(theme, (size[0], height), [1] * len(_PANELS))
     numbers = [row["round"] for row in rounds]
     for i, (panel, (title, columns)) in enumerate(zip(axes, _PANELS.items(), strict=True)):
         curves = [
@@ -80,12 +80,11 @@ def write_through_report(run_dir: Path, summary: Mapping[str, Any]) -> Path:
         InputError: a file cannot be read or written, or a library of the ``cli`` extra is not installed.
     """
     config = read_json(run_dir / CONFIG)
-    page = render_page(
+    return write_page(
+        run_dir,
         "through.html.j2",
         s=plain_json(summary),
         **told(config),
         figures=both_sizes({"rounds": lambda size: rounds_plot(summary["rounds"], size=size)}),
         run_name=run_dir.resolve().name,
     )
-    atomic_write_text(run_dir / REPORT, page)
-    return run_dir / REPORT

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperface_jax.io.files import atomic_write_text, plain_json, read_json, read_jsonl
-from hyperface_jax.io.run_directory import CONFIG, HISTORY, REPORT
-from hyperface_jax.reports.page import both_sizes, render_page, told
+from hyperface_jax.io.files import plain_json, read_json, read_jsonl
+from hyperface_jax.io.run_directory import CONFIG, HISTORY
+from hyperface_jax.reports.page import both_sizes, told, write_page
 from hyperface_jax.reports.style import (
     LIGHT,
     WIDE,
@@ -17,8 +17,8 @@ from hyperface_jax.reports.style import (
     draw_curves,
     label_axes,
     legend,
-    new_plot,
     plain_text,
+    stacked_panels,
 )
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def training_plot(
     panels = [("Loss", ["loss"]), ("Learning rate", ["learning_rate"])]
     if names:
         panels.append(("Verification accuracy on held-out pairs", names))
-    figure = new_plot(theme, (size[0], 0.7 * size[1] * len(panels)))
-    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    height = 0.7 * size[1] * len(panels)
+    figure, axes = stacked_panels(theme, (size[0], height), [1] * len(panels))
     for panel, (title, columns) in zip(axes, panels, strict=True):
         draw_curves(panel, title, [_curve(history, column) for column in columns], theme)
     label_axes(axes[-1], "epoch", "", theme)
@@ -83,12 +83,11 @@ def write_training_report(run_dir: Path, summary: Mapping[str, Any]) -> Path:
     history, config = read_jsonl(run_dir / HISTORY), read_json(run_dir / CONFIG)
     training_plot(history).savefig(run_dir / FIGURE, dpi=150)
     figures = both_sizes({"curves": lambda size: training_plot(history, size=size)})
-    page = render_page(
+    return write_page(
+        run_dir,
         "train.html.j2",
         s=plain_json(summary),
         **told(config),
         figures=figures,
         run_name=run_dir.resolve().name,
     )
-    atomic_write_text(run_dir / REPORT, page)
-    return run_dir / REPORT
