@@ -186,17 +186,9 @@ def test_images_are_those_of_the_pipeline_of_diffusers(folder, scheduler, kind, 
     prompts = prompts_by_hand(model.encoder, tokens_by_hand(folder), conditions).float()
     empty = prompts_by_hand(model.encoder, tokens_by_hand(folder, ()), None).float()
     published = diffusers.PNDMScheduler.from_pretrained(str(folder), subfolder="scheduler")
-    pipeline = diffusers.StableDiffusionPipeline(
-        vae=diffusers.AutoencoderKL.from_pretrained(str(folder / "vae")),
-        unet=diffusers.UNet2DConditionModel.from_pretrained(str(folder / "arc2face")),
-        scheduler=getattr(diffusers, kind).from_config(published.config),
-        text_encoder=None,
-        tokenizer=None,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+    pipeline = tiny.diffusers_pipeline(
+        folder, getattr(diffusers, kind).from_config(published.config)
     )
-    pipeline.set_progress_bar_config(disable=True)
     images = pipeline(
         prompt_embeds=prompts,
         negative_prompt_embeds=empty.expand_as(prompts),

@@ -61,19 +61,10 @@ def test_images_are_those_of_the_pipeline_of_diffusers(folder, draws, tmp_path, 
     conditions, noise = draws
     path = tiny.write_tiny_adapter(tmp_path / "exp_adapter.bin", kind)
     ours = model(folder, adapter=path, adapter_scale=0.7)
-    pipeline = diffusers.StableDiffusionPipeline(
-        vae=diffusers.AutoencoderKL.from_pretrained(str(folder / "vae")),
-        unet=diffusers.UNet2DConditionModel.from_pretrained(str(folder / "arc2face")),
-        scheduler=diffusers.DPMSolverMultistepScheduler.from_pretrained(
-            str(folder), subfolder="scheduler"
-        ),
-        text_encoder=None,
-        tokenizer=None,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+    scheduler = diffusers.DPMSolverMultistepScheduler.from_pretrained(
+        str(folder), subfolder="scheduler"
     )
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = tiny.diffusers_pipeline(folder, scheduler)
     pipeline.load_ip_adapter(
         str(tmp_path), subfolder="", weight_name="exp_adapter.bin", image_encoder_folder=None
     )

@@ -160,3 +160,19 @@ def write_tiny_adapter(path, kind="IP-Adapter", *, seed=0, width=INPUTS, num_lay
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"image_proj": projection, "ip_adapter": attention}, path)
     return path
+
+
+def diffusers_pipeline(folder, scheduler):
+    """Return the pipeline of diffusers over the networks of a folder, which takes prompts as vectors."""
+    pipeline = diffusers.StableDiffusionPipeline(
+        vae=diffusers.AutoencoderKL.from_pretrained(str(folder / "vae")),
+        unet=diffusers.UNet2DConditionModel.from_pretrained(str(folder / "arc2face")),
+        scheduler=scheduler,
+        text_encoder=None,
+        tokenizer=None,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
