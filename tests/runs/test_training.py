@@ -95,6 +95,12 @@ def test_the_same_call_reports_a_finished_run(settings):
     again = runs.train(settings(log_every=3), watch=quiet())
     assert again.summary == first.summary
     assert "already finished" in again.text
+    with pytest.raises(runs.InputError, match="class_norm"):
+        runs.train(settings(class_norm=2.0), watch=quiet())
+    config = read_json(first.path / "config.json")
+    del config["class_norm"]  # As versions without the choice wrote it.
+    atomic_write_json(first.path / "config.json", config)
+    assert runs.train(settings(), watch=quiet()).summary == first.summary
 
 
 def test_a_stopped_run_goes_on_to_the_same_end(settings, pairs, tmp_path):

@@ -20,7 +20,6 @@ FREE_TO_CHANGE = (
     "log_every",
     "data",
     "attributes",
-    "class_norm",
 )
 """Settings that may change when an unfinished run is resumed; files must have the same content."""
 

@@ -72,7 +72,9 @@ def _train(
 ) -> Result:
     job = make_job(config, recipe, source, run)
     resolved = job.resolved_config()
-    processes.on_first_process(lambda: run.claim(resolved, ignore=FREE_TO_CHANGE))
+    # Runs from before there was a choice do not say what they took.
+    of_later = () if "class_norm" in run.stored_config() else ("class_norm",)
+    processes.on_first_process(lambda: run.claim(resolved, ignore=(*FREE_TO_CHANGE, *of_later)))
     if run.is_finished:
         summary = run.summary()
         text = f"{run.path}: already finished, loss {summary['loss']:.4f}; nothing changed"
