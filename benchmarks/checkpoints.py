@@ -51,7 +51,7 @@ def measure(job: str, work: Path) -> dict[str, Any]:
     """Save and restore the share of one host of a planned job, such as ``1000000@v5e:32``."""
     num_ids, devices = int(job.partition("@")[0]), job.partition("@")[2]
     machine = parse_devices(devices)
-    num_hosts = -(-machine.num_devices // machine.devices_per_host)
+    num_hosts = machine.num_hosts
     planned = plan_run(num_ids, DIM, machine)
     folder = work / "checkpoints"
     shutil.rmtree(folder, ignore_errors=True)

@@ -52,9 +52,14 @@ class Machine:
     devices_per_host: int = 8
 
     @property
+    def num_hosts(self) -> int:
+        """Number of hosts that the devices are on."""
+        return -(-self.num_devices // self.devices_per_host)
+
+    @property
     def is_pod_slice(self) -> bool:
         """Whether these are TPUs on several hosts."""
-        return self.name in _TPUS and self.num_devices > self.devices_per_host
+        return self.name in _TPUS and self.num_hosts > 1
 
     def flops_per_second(self, precision: Precision = "float32") -> float:
         """Return the FLOP/s that a device sustains in products of the given precision."""

@@ -135,7 +135,7 @@ def _step_lines(step: StepCost) -> list[str]:
 
 
 def _run_lines(planned: PlannedRun, machine: Machine) -> list[str]:
-    num_hosts = -(-machine.num_devices // machine.devices_per_host)
+    num_hosts = machine.num_hosts
     share = f" ({_size(planned.checkpoint_bytes / num_hosts)} a host)" if num_hosts > 1 else ""
     return [
         *_gallery_lines(planned),
