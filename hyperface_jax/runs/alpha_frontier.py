@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +24,7 @@ from hyperface_jax.packing.manifolds import Manifold
 from hyperface_jax.runs.packing.inputs import Inputs, manifold_of, read_inputs
 from hyperface_jax.runs.packing.settings import Pack
 from hyperface_jax.runs.packing.settings import check_settings as check_packing
-from hyperface_jax.runs.packing.stage import pack
+from hyperface_jax.runs.packing.stage import pack_inputs
 from hyperface_jax.runs.support.described_embeddings import circumstances
 from hyperface_jax.runs.support.result import Result
 from hyperface_jax.runs.support.settings import command, option, plain
@@ -35,19 +35,8 @@ if TYPE_CHECKING:
 
 VERB = "frontier"
 
-_OF_PACKING = (
-    "num_ids",
-    "gallery",
-    "init",
-    "steps",
-    "keep_out",
-    "keep_out_cosine",
-    "threshold",
-    "seed",
-    "devices",
-    "checkpoint_seconds",
-)
-"""Settings that every packing is given unchanged."""
+_OWN = ("out", "alpha", "neighbors")
+"""Settings that are not given to every packing unchanged."""
 _FREE_TO_CHANGE = (
     "out",
     "alpha",
@@ -135,7 +124,6 @@ def frontier(config: Frontier, *, watch: Watch = QUIET) -> Result:
     Cost: that of one packing for each pair of an alpha and a number of neighbors.
     """
     points = check_settings(config)
-    watch = _warning_once(watch)
     inputs = read_inputs(points[-1], watch)
     _check_gallery(config, inputs)
     run = RunDirectory(config.out)
@@ -165,7 +153,7 @@ def check_settings(config: Frontier) -> list[Pack]:
         for value in values:
             if values.count(value) > 1:
                 raise InputError(f"`{name}`: {value:g} is given twice; give each value once")
-    given = {name: getattr(config, name) for name in _OF_PACKING}
+    given = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in _OWN}
     points = [
         Pack(**given, alpha=alpha, neighbors=count, out=config.out / _folder(alpha, count))
         for count in sorted(config.neighbors)
@@ -191,18 +179,6 @@ def _check_gallery(config: Frontier, inputs: Inputs) -> None:
         )
 
 
-def _warning_once(watch: Watch) -> Watch:
-    """Return a watch that passes on a warning once, because each packing reads the same files."""
-    seen: set[str] = set()
-
-    def warn(text: str) -> None:
-        if text not in seen:
-            seen.add(text)
-            watch.warn(text)
-
-    return replace(watch, warn=warn)
-
-
 def _run(
     config: Frontier, points: Sequence[Pack], inputs: Inputs, run: RunDirectory, watch: Watch
 ) -> Result:
@@ -214,7 +190,7 @@ def _run(
     for i, point in enumerate(points, start=1):
         told = f"alpha {point.alpha:g}, neighbors {point.neighbors}"
         watch.say(f"packing {i} of {len(points)}: {told}")
-        packed = pack(point, watch=watch).summary
+        packed = pack_inputs(point, inputs, watch).summary
         x = jnp.asarray(np.load(point.out / EMBEDDINGS), jnp.float32)
         near = nearness(x, jnp.asarray(rows), manifold=manifold)
         found.append(

@@ -75,7 +75,11 @@ def pack(config: Pack, *, watch: Watch = QUIET) -> Result:
         return _through_generator(config, watch)
     join_job(config.distributed)
     watch = watch.of_this_process()
-    inputs = read_inputs(config, watch)
+    return pack_inputs(config, read_inputs(config, watch), watch)
+
+
+def pack_inputs(config: Pack, inputs: Inputs, watch: Watch) -> Result:
+    """Pack as :func:`pack` does, with settings that were checked and files that were read."""
     if is_code_alone(config):
         return pack_code(config, inputs, watch)
     if config.search is not None:
