@@ -98,6 +98,7 @@ def test_a_run_near_a_gallery_is_compared_with_no_code():
     [
         (["--steps", 5], "--steps does not go with --search"),
         (["--restarts", 2], "--restarts does not go with --search"),
+        (["--coarse-steps", 5], "--coarse-steps does not go with --search"),
         (["--polish"], "--polish does not go with --search"),
         (["--search", 0], "--search 0.0: must be above 0"),
         (["--num-ids", 30_000], "num_points=30000"),
@@ -113,9 +114,11 @@ def test_a_damaged_file_is_named(tmp_path, capsys):
     config = Pack(num_ids=ROWS, dim=DIM, search=30.0, out=tmp_path)
     with pytest.raises(Stopped):
         pack(config, watch=Watch(stopping=AskedToStop))
-    (tmp_path / BEST).write_bytes(b"PK broken")
-    assert run(*search_words(tmp_path)) == 2
-    assert "search.npz: damaged" in capsys.readouterr().err
+    whole = (tmp_path / BEST).read_bytes()
+    for damaged in (b"", b"PK broken", whole[: len(whole) // 2]):
+        (tmp_path / BEST).write_bytes(damaged)
+        assert run(*search_words(tmp_path)) == 2
+        assert "search.npz: damaged" in capsys.readouterr().err
 
 
 def test_coordinates_keep_every_digit(tmp_path):

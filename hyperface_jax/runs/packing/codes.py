@@ -23,7 +23,7 @@ from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.files import JsonLines, atomic_save_npz, writing
 from hyperface_jax.packing.starts import rotated_rows
 from hyperface_jax.runs.packing.inputs import Inputs, resolved_config
-from hyperface_jax.runs.packing.results import machine, write_summary, yardsticks
+from hyperface_jax.runs.packing.results import unheld, write_summary
 from hyperface_jax.runs.packing.settings import FREE_TO_CHANGE, RENAMED, Pack
 from hyperface_jax.runs.support.jobs import open_run
 from hyperface_jax.runs.support.result import Result
@@ -176,23 +176,12 @@ def _summary(
     seconds: float,
 ) -> dict[str, Any]:
     return {
-        "num_ids": config.num_ids,
-        "num_frozen": 0,
-        "dim": inputs.dim,
+        **unheld(config, inputs.dim, code.max_cosine),
         "method": "code",
         "steps": 0,
-        "seed": config.seed,
-        **yardsticks(config.num_ids, inputs.dim, code.max_cosine),
         "certificate": certificate,
         "max_cosine_rows": len(nearest),
         "max_cosine_is_exact": bool(nearest.max() > code.max_cosine - _ROUNDING),
         "mean_nearest_cosine": float(nearest.mean()),
-        "threshold": config.threshold,
-        "gallery_mean_cosine": None,
-        "gallery_min_cosine": None,
-        "subspace_dims": None,
-        "keep_out_violations": None,
-        "pairs_per_second": None,
         "seconds": seconds,
-        **machine(1),
     }

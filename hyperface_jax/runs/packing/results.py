@@ -25,6 +25,7 @@ from hyperface_jax.packing.figures import (
     random_max_cosine,
 )
 from hyperface_jax.packing.searching import measured
+from hyperface_jax.reports.plots import is_free
 from hyperface_jax.runs.packing.inputs import Inputs
 from hyperface_jax.runs.packing.job import Job
 from hyperface_jax.runs.support.result import Result
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hyperface_jax.io.run_directory import RunDirectory
+    from hyperface_jax.runs.packing.settings import Pack
 
 COORDINATES = "coordinates.txt"
 """The points as text, as tables of spherical codes keep them."""
@@ -63,9 +65,6 @@ def write_results(
     if not processes.is_first_process():
         return Result(job.run.path, {}, "")
     best_step = best.now.step if best.best is None else best.best.step
-    # Imported late, because this needs the cli extra.
-    from hyperface_jax.reports.plots import is_free
-
     summary = _summarize(job, packed, int(best_step), seconds)
     if packed.row is None and is_free(summary):
         summary |= new_record(job.run.path, packed.x)
@@ -207,6 +206,35 @@ def yardsticks(num_points: int, dim: int, max_cosine: float) -> dict[str, Any]:
     }
 
 
+def unheld(config: Pack, dim: int, max_cosine: float) -> dict[str, Any]:
+    """Return what all summaries share of packings without gallery, frozen points and keep-out."""
+    absent = (
+        "gallery_mean_cosine",
+        "gallery_min_cosine",
+        "subspace_dims",
+        "keep_out_violations",
+        "pairs_per_second",
+    )
+    return {
+        "num_ids": config.num_ids,
+        "num_frozen": 0,
+        "dim": dim,
+        "seed": config.seed,
+        "threshold": config.threshold,
+        **yardsticks(config.num_ids, dim, max_cosine),
+        **dict.fromkeys(absent),
+        **machine(1),
+    }
+
+
+def is_new_record(x: Any) -> bool:
+    """Tell whether points ``[n, d]`` are better than the record of their size, in float64."""
+    listed = record(*x.shape)
+    if listed is None or (listed.num_points, listed.dim) != x.shape:
+        return False
+    return measured(np.asarray(x)) < listed.max_cosine - _BELOW
+
+
 def new_record(folder: Path, x: Any) -> dict[str, Any]:
     """Tell whether points are better than the record of their size, and if so, write them as text.
 
@@ -217,11 +245,7 @@ def new_record(folder: Path, x: Any) -> dict[str, Any]:
     Returns:
         The field ``is_new_record``, for the summary.
     """
-    num_points, dim = x.shape
-    listed = record(num_points, dim)
-    if listed is None or (listed.num_points, listed.dim) != (num_points, dim):
-        return {"is_new_record": False}
-    is_new = measured(np.asarray(x)) < listed.max_cosine - _BELOW
+    is_new = is_new_record(x)
     if is_new:
         write_coordinates(folder / COORDINATES, x)
     return {"is_new_record": is_new}
@@ -246,8 +270,6 @@ def _pairs(job: Job) -> float:
 
 
 def _in_words(summary: dict[str, Any]) -> list[str]:
-    from hyperface_jax.reports.plots import is_free
-
     of_rows = ""
     if summary.get("certificate"):
         of_rows = ", certified by its construction"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -14,19 +13,18 @@ from hyperface_jax import sphere
 from hyperface_jax.errors import InputError, Stopped
 from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.embeddings import write_coordinates, write_embeddings
-from hyperface_jax.io.files import JsonLines, atomic_save_npz, writing
+from hyperface_jax.io.files import JsonLines, atomic_save_npz, one_line
 from hyperface_jax.packing import row_max
 from hyperface_jax.packing.searching import Found, Search
 from hyperface_jax.runs.packing.inputs import Inputs, resolved_config
 from hyperface_jax.runs.packing.results import (
     COORDINATES,
-    machine,
-    new_record,
+    is_new_record,
+    unheld,
     write_summary,
-    yardsticks,
 )
 from hyperface_jax.runs.packing.settings import FREE_TO_CHANGE, Pack
-from hyperface_jax.runs.support.jobs import open_run
+from hyperface_jax.runs.support.jobs import Saving, open_run
 from hyperface_jax.runs.support.result import Result
 from hyperface_jax.runs.support.watch import Watch
 
@@ -68,18 +66,19 @@ def _advance(running: Search, config: Pack, run: RunDirectory, watch: Watch) -> 
     assert seconds is not None
     run.truncate_history(found.num_batches)
     opened = watch.progress("searching", "seconds", seconds, min(found.seconds, seconds))
-    saved, saved_at = found.max_cosine, time.monotonic()
+    saving = Saving(lambda _, found, __: _save(run / BEST, found), config.checkpoint_seconds)
+    saved = found.max_cosine
     with watch.stopping() as is_asked, JsonLines(run / names.HISTORY) as log, opened as update:
         while running.is_short_of(seconds):
             running.advance()
             log.append(_history_row(found))
             figure = f"max cosine {found.max_cosine:.9f} after {found.num_trials} packings"
             update(min(found.seconds, seconds), figure)
-            is_due = time.monotonic() - saved_at > config.checkpoint_seconds
-            if found.x is not None and (found.max_cosine < saved or is_due or is_asked()):
-                _save(run / BEST, found)
-                saved, saved_at = found.max_cosine, time.monotonic()
-            if is_asked():
+            is_stopping = is_asked()
+            if found.x is not None and (found.max_cosine < saved or saving.is_due or is_stopping):
+                saving.save(found.num_batches, found, {})
+                saved = found.max_cosine
+            if is_stopping:
                 raise Stopped(run.path)
     running.finish()
 
@@ -94,9 +93,7 @@ def _history_row(found: Found) -> dict[str, Any]:
 
 
 def _save(path: Path, found: Found) -> None:
-    values = {item.name: getattr(found, item.name) for item in fields(found)}
-    with writing(path):
-        atomic_save_npz(path, **values)
+    atomic_save_npz(path, **vars(found))
 
 
 def _read(path: Path) -> Found:
@@ -105,8 +102,10 @@ def _read(path: Path) -> Found:
             values = {item.name: stored[item.name] for item in fields(Found)}
         x = np.asarray(values.pop("x"), np.float64)
         return Found(x, **{name: value.item() for name, value in values.items()})
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InputError(f"{path}: damaged ({error}): delete it to start again") from error
+    except Exception as error:  # A damaged file makes NumPy raise nearly anything.
+        raise InputError(
+            f"{one_line(path)}: damaged ({error}): delete it to start again"
+        ) from error
 
 
 def _write(found: Found, config: Pack, inputs: Inputs, run: RunDirectory, watch: Watch) -> Result:
@@ -119,27 +118,17 @@ def _write(found: Found, config: Pack, inputs: Inputs, run: RunDirectory, watch:
     write_coordinates(run / COORDINATES, x)
     atomic_save_npz(run / names.DIAGNOSTICS, nearest_before=before, nearest_after=after)
     summary = {
-        "num_ids": config.num_ids,
-        "num_frozen": 0,
-        "dim": inputs.dim,
+        **unheld(config, inputs.dim, found.max_cosine),
         "method": "search",
         "steps": found.num_batches,
-        "seed": config.seed,
         "num_packings": found.num_trials,
         "found_by": found.origin,
         "polished": True,
         "max_cosine_rows": config.num_ids,
         "max_cosine_is_exact": True,
         "mean_nearest_cosine": float(after.mean()),
-        "threshold": config.threshold,
-        **yardsticks(config.num_ids, inputs.dim, found.max_cosine),
-        **new_record(run.path, x),
+        "is_new_record": is_new_record(x),
         "initial_max_cosine": float(before.max()),
-        "gallery_mean_cosine": None,
-        "gallery_min_cosine": None,
-        "keep_out_violations": None,
-        "pairs_per_second": None,
         "seconds": found.seconds,
-        **machine(1),
     }
     return write_summary(run, summary, watch)

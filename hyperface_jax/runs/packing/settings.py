@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -50,6 +51,7 @@ _NOT_SEARCHED = (
     "steps",
     "iterate",
     "precision",
+    "coarse_steps",
     "frozen",
     "keep_out",
     "restarts",
@@ -194,17 +196,16 @@ def check_settings(config: Pack) -> None:
         raise InputError("`restarts` does not go with `method=stochastic`: use annealed or paper")
     if config.polish and (config.gallery or config.keep_out):
         raise InputError("`polish` optimizes only the max cosine: drop `gallery` and `keep_out`")
-    _check_search(config)
+    if config.search is not None:
+        _refuse_beside(config, "search", _NOT_SEARCHED)
     _check_generator(config)
     _refuse_ignored(config)
 
 
-def _check_search(config: Pack) -> None:
+def _refuse_beside(config: Pack, name: str, others: Sequence[str]) -> None:
     given = changed(config)
-    if config.search is not None and (
-        other := next((n for n in _NOT_SEARCHED if n in given), None)
-    ):
-        raise InputError(f"`{other}` does not go with `search`: drop one of them")
+    if other := next((n for n in others if n in given), None):
+        raise InputError(f"`{other}` does not go with `{name}`: drop one of them")
 
 
 def _check_generator(config: Pack) -> None:
@@ -216,9 +217,7 @@ def _check_generator(config: Pack) -> None:
     for name in ("recognizer", "gallery"):
         if name not in given:
             raise InputError(f"`through` needs `{name}`: give it too")
-    for name in ("frozen", "keep_out"):
-        if name in given:
-            raise InputError(f"`{name}` does not go with `through`: drop one of them")
+    _refuse_beside(config, "through", ("frozen", "keep_out"))
 
 
 def _has_files(config: Pack) -> bool:
