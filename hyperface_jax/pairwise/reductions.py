@@ -107,11 +107,7 @@ def pair_sum(
 
     def folded(carry: PairSum, tile, axis: int, force):
         phi, _, scores = tile
-        return PairSum(
-            carry.value + jnp.sum(phi, axis=axis),
-            carry.force + force,
-            jnp.maximum(carry.max_cosine, jnp.max(scores, axis=axis)),
-        )
+        return merge(carry, PairSum(jnp.sum(phi, axis=axis), force, jnp.max(scores, axis=axis)))
 
     def update(carry: PairSum, tile, y, column):
         del column
