@@ -29,16 +29,23 @@ def field(q: int) -> Field:
     base = p ** np.arange(m)
     numbers = np.arange(q)[:, None] // base % p
     add = (numbers[:, None] + numbers[None]) % p @ base
-    matrix, power = companion(primitive_polynomial(p, m), p), np.eye(m, dtype=np.int64)
-    exponential = np.zeros(q - 1, np.int64)
-    for t in range(q - 1):
-        exponential[t] = power[:, 0] @ base
-        power = power @ matrix % p
+    exponential = powers(p, m)
     logarithm = np.argsort(exponential)
     multiply = np.zeros((q, q), np.int64)
     total = logarithm[:, None] + logarithm[None]
     multiply[1:, 1:] = exponential[total % (q - 1)]
     return Field(q, add, multiply)
+
+
+def powers(p: int, m: int) -> np.ndarray:
+    """Return the powers of a generator of GF(p^m), as numbers with its coefficients as digits."""
+    base, power = p ** np.arange(m), np.eye(m, dtype=np.int64)
+    matrix = companion(primitive_polynomial(p, m), p)
+    found = np.zeros(p**m - 1, np.int64)
+    for t in range(len(found)):
+        found[t] = power[:, 0] @ base
+        power = power @ matrix % p
+    return found
 
 
 def _prime_power(q: int) -> tuple[int, int]:

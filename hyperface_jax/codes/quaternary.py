@@ -18,8 +18,7 @@ import numpy as np
 
 from hyperface_jax.codes.basic import simplex_points
 from hyperface_jax.codes.code import SphericalCode, tabulated
-from hyperface_jax.codes.finite import field
-from hyperface_jax.codes.sequences import primitive_polynomial
+from hyperface_jax.codes.finite import field, powers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,22 +84,11 @@ def hill_words() -> NDArray:
     The points of PG(5, 4) are the powers of a generator of GF(4^6) modulo GF(4); the cap is two orbits
     of the subgroup of order 39. The trace goes to GF(4).
     """
-    powers = _powers()
+    numbers = powers(2, 12)
     exponents = np.arange(_ORDER)
-    traces = np.bitwise_xor.reduce([powers[exponents * 4**i % _ORDER] for i in range(6)])
+    traces = np.bitwise_xor.reduce([numbers[exponents * 4**i % _ORDER] for i in range(6)])
     symbols = np.searchsorted(np.unique(traces), traces)
     orbit = _CAP_STEP * np.arange(_POINTS // _CAP_STEP)
     points = np.concatenate([orbit + first for first in _CAP_CLASSES])
     words = symbols[(exponents[:, None] + points[None]) % _ORDER]
     return np.concatenate([np.zeros((1, len(points)), np.int64), words])
-
-
-def _powers() -> NDArray:
-    """Return the powers of a generator of GF(2^12), as the bits of their coefficients."""
-    coefficients = primitive_polynomial(2, 12)
-    reduction = sum(int(c) << i for i, c in enumerate(coefficients[:12]))
-    found = [1]
-    for _ in range(_ORDER - 1):
-        value = found[-1] << 1
-        found.append((value & _ORDER) ^ reduction if value > _ORDER else value)
-    return np.array(found)
