@@ -187,12 +187,14 @@ def _gallery_rows(
     is_face = sphere.is_point(faces)[:num_faces]
     chosen = order(order_key, faces, is_face, num_points)
     first, second = _two_rows(chosen, mix_key, is_face, num_points)
-    own, other = (
-        take(faces, jnp.pad(index, (0, size - num_points), constant_values=_NO_ROW))
-        for index in (first, second)
+    index = jnp.pad(
+        jnp.stack([first, second], axis=1),
+        ((0, size - num_points), (0, 0)),
+        constant_values=_NO_ROW,
     )
-    is_own = jnp.pad(first == second, (0, size - num_points))
-    rows = jnp.where(is_own[:, None], own, sphere.normalize(own + other))
+    found = take(faces, index.ravel()).reshape(size, 2, dim)
+    own, other = found[:, 0], found[:, 1]
+    rows = jnp.where(index[:, :1] == index[:, 1:], own, sphere.normalize(own + other))
     if not jitter:
         return rows
     noise = meshes.pad_rows(_noise(jitter_key, (num_points, dim), rows.dtype, jitter), size)
