@@ -102,3 +102,8 @@ def split(manifold: Any) -> tuple[Any, Any]:
     """Return a manifold that is a pytree of arrays as ``(None, manifold)``, any other static, first."""
     is_static = jax.tree.structure(manifold) == jax.tree.structure(0)
     return (manifold, None) if is_static else (None, manifold)
+
+
+def joined(static: Any, traced: Any) -> Any:
+    """Return the manifold whose two halves :func:`split` returned."""
+    return traced if static is None else static

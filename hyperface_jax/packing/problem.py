@@ -124,9 +124,9 @@ class PackingProblem:
     def tree_unflatten(cls, static: tuple[Any, ...], leaves: Any) -> PackingProblem:
         """Rebuild a problem from leaves of any kind, without checks."""
         *values, traced = leaves
-        *sizes, manifold = static
+        *sizes, fixed = static
         named = zip((*_STATIC, *_LEAVES), (*sizes, *values), strict=True)
-        return cls._unchecked({**dict(named), "manifold": traced if manifold is None else manifold})
+        return cls._unchecked({**dict(named), "manifold": manifolds.joined(fixed, traced)})
 
     @classmethod
     def _unchecked(cls, values: dict[str, Any]) -> PackingProblem:

@@ -142,9 +142,9 @@ def _pack_through(
     weights: dict[str, Any],
     radius: Any,
 ) -> Through:
-    num_steps, manifold, sweep = settings
+    num_steps, fixed, sweep = settings
     gallery, traced = near
-    manifold = traced if manifold is None else manifold
+    manifold = manifolds.joined(fixed, traced)
     annealing = default_annealing(centers.shape[1], num_steps)
     objective = as_objective(SoftMax(annealing), sweep=sweep)
     optimizer = riemannian_adam(AnnealedStep(annealing), default_momentum(num_steps))
