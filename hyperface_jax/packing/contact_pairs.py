@@ -8,6 +8,7 @@ itself (:class:`AllPairs`) or whole orbits move with their representatives
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -38,6 +39,10 @@ class Pairs(Protocol):
 
     def moved(self, x: Array, moves: Array) -> Array:
         """Return the rows after tangent moves, ``[k, d]`` each."""
+        ...
+
+    def highest(self, points: Array) -> float:
+        """Return the largest cosine of a pair."""
         ...
 
     def above(self, points: Array, threshold: float) -> tuple[Array, Array, Array]:
@@ -74,23 +79,52 @@ class AllPairs:
         moved[: self.num_frozen] = x[: self.num_frozen]
         return moved
 
+    def highest(self, points: Array) -> float:
+        """Find the largest cosine in O(n^2 d) time and O(n) memory."""
+        return max(float(block.max(initial=-np.inf)) for _, _, block in self._blocks(points))
+
     def above(self, points: Array, threshold: float) -> tuple[Array, Array, Array]:
         """Find pairs above a threshold in O(n^2 d) time, one block of rows at a time."""
         found: list[tuple[Array, Array, Array]] = []
-        for start in range(0, len(points), _BLOCK_ROWS):
-            first = max(start + 1, self.num_frozen)  # skip pairs of two frozen rows
-            cosines = points[start : start + _BLOCK_ROWS] @ points[first:].T
+        for start, first, cosines in self._blocks(points):
             rows, columns = np.nonzero(cosines > threshold)
-            upper = columns + first > rows + start
-            rows, columns = rows[upper], columns[upper]
             found.append((rows + start, columns + first, cosines[rows, columns]))
         rows, columns, cosines = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return rows, columns, cosines
+
+    def _blocks(self, points: Array) -> Iterator[tuple[int, int, Array]]:
+        """Yield the first row and column of blocks of cosines, which are -inf where no pair counts."""
+        for start in range(0, len(points), _BLOCK_ROWS):
+            first = max(start + 1, self.num_frozen)  # skip pairs of two frozen rows
+            cosines = points[start : start + _BLOCK_ROWS] @ points[first:].T
+            cosines[np.tri(cosines.shape[0], cosines.shape[1], start - first, dtype=bool)] = -np.inf
+            yield start, first, cosines
 
     def sides(self, x: Array, rows: Array, columns: Array) -> tuple[Array, Array, Array, Array]:
         """Return both points of each pair, each with the other as gradient."""
         first = np.maximum(rows - self.num_frozen, -1)
         return first, columns - self.num_frozen, x[columns], x[rows]
+
+
+def carried(
+    values: Array,
+    old: tuple[Array, Array],
+    new: tuple[Array, Array],
+    num_points: int,
+    absent: Array | float,
+) -> Array:
+    """Return the values of old pairs for new ones, ``absent`` for those that are new.
+
+    Args:
+        values: values of the old pairs, ``[p]``.
+        old: rows and columns of the old pairs, in row-major order, ``[p]`` each.
+        new: rows and columns of the new pairs, ``[q]`` each.
+        num_points: number of points.
+        absent: value of a pair that is not among the old ones, or one for each new pair.
+    """
+    old_keys, keys = (rows * num_points + columns for rows, columns in (old, new))
+    place = np.minimum(np.searchsorted(old_keys, keys), len(old_keys) - 1)
+    return np.where(old_keys[place] == keys, values[place], absent)
 
 
 def unit_rows(x: Array) -> Array:

@@ -159,7 +159,7 @@ def _quaternions(rng: np.random.Generator, dim: int, max_order: int) -> list[Arr
     chosen = kinds[int(rng.integers(len(kinds)))]
     fours = dim // 4 if rng.random() < 0.8 else int(rng.integers(1, dim // 4 + 1))
     rest = np.eye(dim - 4 * fours)
-    return [_block_diagonal([_left(q)] * fours + ([rest] if len(rest) else [])) for q in chosen]
+    return [_block_diagonal([*[_left(q)] * fours, rest]) for q in chosen]
 
 
 def _left(q: tuple[float, ...]) -> Array:
@@ -192,11 +192,11 @@ def _paulis(rng: np.random.Generator, dim: int, max_order: int) -> list[Array]:
         shift, sign = (int(v) for v in rng.integers(size, size=2))
         signs = np.array([(-1.0) ** (i & sign).bit_count() for i in range(size)])
         block = np.eye(size)[np.arange(size) ^ shift] * signs
-        found.append(_block_diagonal([block, *([rest] if len(rest) else [])]))
+        found.append(_block_diagonal([block, rest]))
     if rng.random() < 0.5:
         order = rng.permutation(bits)
         place = [sum((i >> int(b) & 1) << k for k, b in enumerate(order)) for i in range(size)]
-        found.append(_block_diagonal([np.eye(size)[place], *([rest] if len(rest) else [])]))
+        found.append(_block_diagonal([np.eye(size)[place], rest]))
     return found
 
 

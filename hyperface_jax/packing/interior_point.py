@@ -27,6 +27,7 @@ from hyperface_jax.packing.contact_pairs import (
     AllPairs,
     Pairs,
     Slopes,
+    carried,
     normal_matrix,
     slopes,
     unit_rows,
@@ -120,9 +121,9 @@ def polish(
     points = unit_rows(given)
     if not (num_variables <= MAX_EXACT if exact is None else exact):
         state = _relaxed(points, pairs, tolerance)
-        return _result(given, state.x, state, pairs, state.iterations, tolerance)
+        return _result(given, state.x, state, pairs, tolerance)
     best, state = central_path(points, pairs, max_iterations=max_iterations, tolerance=tolerance)
-    return _result(given, best, state, pairs, state.iterations, tolerance)
+    return _result(given, best, state, pairs, tolerance)
 
 
 def central_path(
@@ -234,7 +235,7 @@ def _start(x: Array, pairs: Pairs) -> State:
     A vertex has one more contact than free coordinates, so the spread is the slack of that rank.
     """
     points = pairs.points(x)
-    top = float(pairs.above(points, -2.0)[2].max())
+    top = pairs.highest(points)
     if top >= 1 - 1e-9:
         raise InputError("x has two equal rows: move one, since no direction separates them")
     cosines = pairs.above(points, top - _window(top))[2]
@@ -300,23 +301,26 @@ def _line_search(state: State, step: _Step, pairs: Pairs) -> tuple[State, float]
         if ratio.min() > 0.2 * (1 - _BOUNDARY):
             change = length * step.bound - state.barrier * np.sum(np.log(ratio))
             if change <= 1e-16 - 1e-4 * length * step.decrement * state.barrier:
-                return _advance(state, step, x, length, pairs), length
+                return _advance(state, step, x, points, length, pairs), length
         length /= 2
     return state, 0.0
 
 
-def _advance(state: State, step: _Step, x: Array, length: float, pairs: Pairs) -> State:
+def _advance(
+    state: State, step: _Step, x: Array, points: Array, length: float, pairs: Pairs
+) -> State:
     """List the pairs of the accepted point again, keeping the multipliers of pairs still listed."""
     bound = state.bound + length * step.bound
-    points = pairs.points(x)
     rows, columns, cosines = pairs.above(points, bound - _window(bound))
     slack = np.maximum(bound - cosines, _MIN_SLACK)
     central = state.barrier / slack
-    keys = rows * len(points) + columns
-    old_keys = state.rows * len(points) + state.columns
-    place = np.minimum(np.searchsorted(old_keys, keys), len(old_keys) - 1)
-    multipliers = (state.multipliers + step.dual_length * step.multipliers)[place]
-    multipliers = np.where(old_keys[place] == keys, multipliers, central)
+    multipliers = carried(
+        state.multipliers + step.dual_length * step.multipliers,
+        (state.rows, state.columns),
+        (rows, columns),
+        len(points),
+        central,
+    )
     spread = _MULTIPLIER_SPREAD
     multipliers = np.clip(multipliers, central / spread, central * spread)
     return State(x, bound, rows, columns, cosines, slack, multipliers, state.barrier)
@@ -343,22 +347,22 @@ def _relaxed(x: Array, pairs: AllPairs, tolerance: float) -> State:
 
 
 def _result(
-    given: Array, best: Array, state: State, pairs: AllPairs, iterations: int, tolerance: float
+    given: Array, best: Array, state: State, pairs: AllPairs, tolerance: float
 ) -> PolishResult:
     stationarity = slopes(state.x, pairs, state.rows, state.columns).pulled(state.multipliers)
     stationarity[-1] -= 1
     infeasible = float(np.linalg.norm(stationarity))
     complementarity = float(state.multipliers @ state.slack)
-    cosines = pairs.above(best, -2.0)[2]
-    max_cosine = float(cosines.max())
+    max_cosine = pairs.highest(best)
+    contacts = pairs.above(best, np.nextafter(max_cosine - 1000 * tolerance, -np.inf))[2]
     reached = float(state.cosines.max()) <= max_cosine + tolerance
     x = best.copy()
     x[: pairs.num_frozen] = given[: pairs.num_frozen]
     return PolishResult(
         x=x,
         max_cosine=max_cosine,
-        iterations=iterations,
-        num_contacts=int(np.sum(cosines >= max_cosine - 1000 * tolerance)),
+        iterations=state.iterations,
+        num_contacts=len(contacts),
         converged=reached and complementarity <= tolerance and infeasible <= tolerance**0.5,
         residual=complementarity + infeasible,
     )

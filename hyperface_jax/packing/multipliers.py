@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from hyperface_jax.packing.contact_pairs import AllPairs, slopes, unit_rows
+from hyperface_jax.packing.contact_pairs import AllPairs, carried, slopes, unit_rows
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -98,7 +98,7 @@ def _equalized(state: Relaxed, pairs: AllPairs) -> Relaxed:
         slack = top - state.cosines[active]
         z = lsqr(operator, -slack, atol=1e-15, btol=1e-15, iter_lim=_LSQR_STEPS)[0]
         x = pairs.moved(state.x, found.moves(z))
-        if float(pairs.above(x, -2.0)[2].max()) >= top:
+        if pairs.highest(x) >= top:
             break
         state = state._replace(x=x, cosines=_cosines(x, state.rows, state.columns))
     return state
@@ -135,11 +135,9 @@ def _round(state: Relaxed, pairs: AllPairs, stiffness: float) -> Relaxed:
     )
     x = np.concatenate([frozen, unit_rows(found.x.reshape(shape))])
     weights = _weights(_cosines(x, state.rows, state.columns), state.multipliers, stiffness)
-    top = float(pairs.above(x, -2.0)[2].max())
+    top = pairs.highest(x)
     rows, columns, cosines = pairs.above(x, top - min(_WINDOW, 1 - top))
-    keys, old_keys = rows * len(x) + columns, state.rows * len(x) + state.columns
-    place = np.minimum(np.searchsorted(old_keys, keys), len(old_keys) - 1)
-    kept = np.where(old_keys[place] == keys, weights[place], 0.0)
+    kept = carried(weights, (state.rows, state.columns), (rows, columns), len(x), 0.0)
     total = kept.sum()
     kept = kept / total if total else np.full(len(kept), 1 / len(kept))
     return Relaxed(x, rows, columns, cosines, kept, int(found.nit))

@@ -17,7 +17,6 @@ from hyperface_jax.packing.interior_point import central_path
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-_MOST_COORDINATES = 2000
 _MOST_TYPES = 8
 _TRIES = 12
 _SAME = 1e-6
@@ -80,15 +79,24 @@ class OrbitPairs:
         """Move the representatives within their subspaces."""
         return self.orbits.projected(x + moves)
 
+    def highest(self, points: Array) -> float:
+        """Find the largest cosine in O(k n d) time."""
+        return float(self._cosines(points).max())
+
     def above(self, points: Array, threshold: float) -> tuple[Array, Array, Array]:
         """Find pairs above a threshold in O(k n d) time."""
+        cosines = self._cosines(points)
+        rows, columns = np.nonzero(cosines > threshold)
+        return rows, columns, cosines[rows, columns]
+
+    def _cosines(self, points: Array) -> Array:
+        """Return the cosines of representatives and points, ``[k, n]``, -inf where no pair counts."""
         first, owner = self.orbits.first, self.orbits.owner
         cosines = points[first] @ points.T
         every = np.arange(len(first))
-        counts = owner[None, :] >= every[:, None]
-        counts[every, first] = False
-        rows, columns = np.nonzero((cosines > threshold) & counts)
-        return rows, columns, cosines[rows, columns]
+        cosines[owner[None, :] < every[:, None]] = -np.inf
+        cosines[every, first] = -np.inf
+        return cosines
 
     def sides(self, x: Array, rows: Array, columns: Array) -> tuple[Array, Array, Array, Array]:
         """Return the representatives of each pair, and gradients in their subspaces."""
@@ -113,14 +121,12 @@ def polish_orbits(x: Array, orbits: Orbits, *, max_iterations: int = 100) -> tup
     Raises:
         InputError: two points are equal.
 
-    Cost: ``O((k d)^3 + k n d)`` a Newton step, of which there are about 40. Above 2,000 coordinates, the
-        representatives are only measured.
+    Cost: ``O((k d)^3 + k n d)`` a Newton step, of which there are about 40.
     """
     pairs = OrbitPairs(orbits)
     x = orbits.projected(np.asarray(x, np.float64))
-    if x.size <= _MOST_COORDINATES:
-        x, _ = central_path(x, pairs, max_iterations=max_iterations)
-    return x, float(pairs.above(pairs.points(x), -2.0)[2].max())
+    x, _ = central_path(x, pairs, max_iterations=max_iterations)
+    return x, pairs.highest(pairs.points(x))
 
 
 class OrbitType(NamedTuple):

@@ -27,6 +27,7 @@ from hyperface_jax import sphere
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.contact_pairs import unit_rows
 from hyperface_jax.packing.groups import random_group
+from hyperface_jax.packing.inputs import whole
 from hyperface_jax.packing.interior_point import MAX_VARIABLES, polish
 from hyperface_jax.packing.orbits import (
     Orbits,
@@ -36,6 +37,7 @@ from hyperface_jax.packing.orbits import (
     polish_orbits,
 )
 from hyperface_jax.packing.transforms import riemannian_adam
+from hyperface_jax.pairwise.precision import scores, weighted_sum
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -110,9 +112,8 @@ class Search:
     found: Found = field(default_factory=Found)
 
     def __post_init__(self) -> None:
-        n, d = self.num_points, self.dim
-        if n < 2 or d < 2:
-            raise InputError(f"num_points={n}, dim={d}: both must be at least 2")
+        n = whole("num_points", self.num_points, least=2)
+        d = whole("dim", self.dim, least=2)
         if n * (d - 1) > MAX_VARIABLES:
             raise InputError(
                 f"num_points={n}, dim={d}: a search takes at most {MAX_VARIABLES} for num_points x "
@@ -295,8 +296,7 @@ def _put_back(parent: Trial, rng: np.random.Generator) -> Array:
     count = min(len(x), int(rng.integers(1, 4)))
     for i in rng.choice(len(x), size=count, replace=False):
         others = orbits.points(x)[orbits.owner != i]
-        drawn = rng.normal(size=(_HOLES, x.shape[1])) @ orbits.projectors[i].T
-        drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+        drawn = unit_rows(rng.normal(size=(_HOLES, x.shape[1])) @ orbits.projectors[i].T)
         if len(others):
             ranks = np.argsort((drawn @ others.T).max(axis=1))
             x[i] = drawn[ranks[int(rng.integers(4))]]
@@ -332,7 +332,8 @@ def _annealed(trials: list[Trial], heat: Array) -> list[Trial]:
         k = len(trial.x)
         x[i, :k], first[i, :k] = trial.x, trial.orbits.first
         sizes[i, :k] = np.bincount(trial.orbits.owner, minlength=k)
-    maps = np.stack([trial.orbits.maps for trial in trials]).astype(np.float32)
+    # Converted one by one: together they are the largest arrays of a batch.
+    maps = np.stack([trial.orbits.maps.astype(np.float32) for trial in trials])
     owner = np.stack([trial.orbits.owner for trial in trials]).astype(np.int32)
     hot = _HOT * dim**0.5
     start = (hot ** np.asarray(heat) * _COLD ** (1 - np.asarray(heat))).astype(np.float32)
@@ -358,8 +359,8 @@ def _descend_one(
     counts = (sizes[:, None] > 0) & ~is_own
 
     def cosines(x: Any) -> tuple[Any, Any]:
-        points = jnp.einsum("nab,nb->na", maps, x[owner])
-        return jnp.where(counts, points[first] @ points.T, -2.0), points
+        points = jnp.einsum("nab,nb->na", maps, x[owner], precision="highest")
+        return jnp.where(counts, scores(points[first], points), -2.0), points
 
     def beta(step: Any) -> Any:
         progress = step.astype(jnp.float32) / (num_steps - 1)
@@ -372,7 +373,7 @@ def _descend_one(
         start there.
         """
         found, points = cosines(x)
-        return jax.nn.softmax(beta(step) * found, axis=1) @ points
+        return weighted_sum(jax.nn.softmax(beta(step) * found, axis=1), points)
 
     optimizer = riemannian_adam(
         lambda step: jnp.minimum(_MAX_STEP, _STEP_FACTOR / beta(step)), _MOMENTUM
@@ -382,7 +383,8 @@ def _descend_one(
         x, state = carry
         updates, state = optimizer.update(slope(x, step), state, x)
         # Where a gradient is zero, its direction is noise that leads out of the subspace.
-        moved = jnp.einsum("kab,kb->ka", maps[first], optax.apply_updates(x, updates))
+        moved = optax.apply_updates(x, updates)
+        moved = jnp.einsum("kab,kb->ka", maps[first], moved, precision="highest")
         return (sphere.normalize(moved), state), None
 
     (x, _), _ = jax.lax.scan(advance, (x, optimizer.init(x)), jnp.arange(num_steps))
