@@ -13,10 +13,8 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.common import write_result
+from benchmarks.common import work_folder, write_result
 from hyperface_jax import meshes
 from hyperface_jax.io.checkpoints import Checkpointer
 from hyperface_jax.packing import Annealed, Loop, PackingProblem
@@ -42,8 +40,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder on the disk to be measured")
     options = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", DEVICES)
-    with nullcontext(options.work) if options.work else tempfile.TemporaryDirectory() as work:
-        jobs = [measure(job, Path(work)) for job in options.jobs]
+    with work_folder(options.work) as work:
+        jobs = [measure(job, work) for job in options.jobs]
     write_result("checkpoints", {"dim": DIM, "jobs": jobs})
 
 

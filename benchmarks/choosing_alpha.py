@@ -10,11 +10,10 @@ gallery rows are drawn too. What is in DIR already is not made again.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import console, write_result
+from benchmarks.common import console, work_folder, write_result
 from hyperface_jax import runs
 from hyperface_jax.toyfaces.faces import SOURCE
 from hyperface_jax.toyfaces.pretrained import PARAMETRIC_NAME, RECOGNIZER
@@ -28,9 +27,8 @@ def main() -> None:
     """Run the frontier, draw its identities and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path)
-    given = parser.parse_args().work
-    with tempfile.TemporaryDirectory() as folder:
-        write_result("choosing_alpha", figures(given or Path(folder)))
+    with work_folder(parser.parse_args().work) as folder:
+        write_result("choosing_alpha", figures(folder))
 
 
 def figures(work: Path) -> dict[str, Any]:

@@ -63,7 +63,6 @@ FEW_FACES = replace(SIZE, gallery=100)
 UNPACKED = {"steps": 0}
 FARTHEST = {"init": "farthest"}
 DRAWN = {"init": "subspace"}
-SUBSPACE = {"neighbors": 1, "packing": DRAWN | {"manifold": "subspace"}}
 NEGATIVES = {"negatives": 0.5}
 
 
@@ -92,6 +91,8 @@ def parts() -> dict[str, list[Entry]]:
     """Return the arms of each question; an arm may answer several."""
     unpacked, packed = Arm(name="unpacked", packing=UNPACKED), Arm(name="packed")
     best = Arm(name="through", packing=through())
+    drawn = Arm(name="ppca-unpacked", packing=DRAWN | UNPACKED)
+    spanned = Arm(name="ppca", neighbors=1, packing=DRAWN | {"manifold": "subspace"})
     diffusion = {"generator": GENERATOR_NAME}
     return {
         "packing": [
@@ -122,19 +123,10 @@ def parts() -> dict[str, list[Entry]]:
             Entry(Arm(name="span-16", neighbors=16)),
             Entry(Arm(name="farthest-rows", packing=FARTHEST | UNPACKED)),
         ],
-        "subspace": [
-            Entry(packed),
-            Entry(Arm(name="ppca-unpacked", packing=DRAWN | UNPACKED)),
-            Entry(Arm(name="ppca", **SUBSPACE)),
-        ],
+        "subspace": [Entry(arm) for arm in (packed, drawn, spanned)],
         "few-faces": [
             Entry(replace(arm, name=f"{arm.name}-100-faces"), "unpacked-100-faces", FEW_FACES)
-            for arm in (
-                unpacked,
-                packed,
-                Arm(name="ppca-unpacked", packing=DRAWN | UNPACKED),
-                Arm(name="ppca", **SUBSPACE),
-            )
+            for arm in (unpacked, packed, drawn, spanned)
         ],
         "images": [
             Entry(

@@ -210,14 +210,15 @@ def _near(
     at_start, packed = (
         solve(problem, key, method=method, start=start, num_steps=steps).x for steps in (0, STEPS)
     )
-    return _figures(problem, at_start, "start_") | _figures(problem, packed, "")
+    return near_figures(problem, at_start, "start_") | near_figures(problem, packed)
 
 
-def _figures(problem: PackingProblem, x: Any, prefix: str) -> dict[str, float]:
+def near_figures(problem: PackingProblem, x: Any, prefix: str = "") -> dict[str, float]:
+    """Return both axes and the objective of a packing near a gallery, measured exactly."""
     figures = measure(problem, x)
     assert figures.gallery is not None
     cosine, near = float(jnp.max(figures.nearest)), float(jnp.mean(figures.gallery))
-    objective = cosine + ALPHA * (1 - near)
+    objective = cosine + float(problem.alpha) * (1 - near)
     found = {"max_cosine": cosine, "gallery_mean_cosine": near, "objective": objective}
     return {prefix + name: value for name, value in found.items()}
 

@@ -8,9 +8,10 @@ import platform
 import re
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,13 @@ def text_rows() -> np.ndarray:
         raise SystemExit(f"{path}: is absent; put unit rows of embeddings there, [12000, 384]")
     rows = np.load(path).astype(np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@contextmanager
+def work_folder(kept: Path | None) -> Iterator[Path]:
+    """Yield a folder to keep and to go on in, or a temporary one if None is given."""
+    with nullcontext(kept) if kept else tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def console() -> Watch:

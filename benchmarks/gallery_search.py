@@ -14,11 +14,11 @@ import itertools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
+from benchmarks.codes import near_figures
 from benchmarks.common import text_rows, write_result
 from hyperface_jax.packing import Annealed, Method, MiniBatch, PackingProblem, solve
-from hyperface_jax.packing.figures import measure
 
 NUM_POINTS, NUM_GALLERY, ALPHA, BATCH = 2000, 10_000, 0.5, 250
 SEARCHES = (1, 10, 50)
@@ -29,32 +29,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=200)
     steps = parser.parse_args().steps
-    rows = []
+    texts, rows = text_rows(), []
     for name, searches in itertools.product(("annealed", "stochastic"), SEARCHES):
-        rows.append(measured(name, searches, steps))
+        rows.append(measured(texts, name, searches, steps))
         print(rows[-1], flush=True)
     problem = {"n": NUM_POINTS, "m": NUM_GALLERY, "alpha": ALPHA}
     write_result("gallery_search", {**problem, "steps": steps, "rows": rows})
 
 
-def measured(name: str, searches: int, steps: int) -> dict[str, Any]:
+def measured(texts: np.ndarray, name: str, searches: int, steps: int) -> dict[str, Any]:
     """Pack with so many searches in the whole run, and measure both axes exactly."""
-    rows = text_rows()
-    gallery, start = rows[:NUM_GALLERY], rows[-NUM_POINTS:]
-    problem = PackingProblem(num_points=NUM_POINTS, dim=rows.shape[1], gallery=gallery, alpha=ALPHA)
+    gallery, start = texts[:NUM_GALLERY], texts[-NUM_POINTS:]
+    problem = PackingProblem(
+        num_points=NUM_POINTS, dim=texts.shape[1], gallery=gallery, alpha=ALPHA
+    )
     method = _method(name, searches, steps)
     packing = solve(problem, jax.random.key(0), method=method, start=start)
-    figures = measure(problem, packing.x)
-    assert figures.gallery is not None
-    highest, near = float(jnp.max(figures.nearest)), float(jnp.mean(figures.gallery))
-    return {
-        "method": name,
-        "searches": searches,
-        "num_steps": method.steps,
-        "max_cosine": highest,
-        "gallery_mean_cosine": near,
-        "objective": highest + ALPHA * (1 - near),
-    }
+    found = {"method": name, "searches": searches, "num_steps": method.steps}
+    return found | near_figures(problem, packing.x)
 
 
 def _method(name: str, searches: int, steps: int) -> Method:

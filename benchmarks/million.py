@@ -13,13 +13,11 @@ import resource
 import shlex
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import write_result
+from benchmarks.common import work_folder, write_result
 from hyperface_jax.io.files import JsonLines, read_json, read_jsonl
 from hyperface_jax.io.run_directory import SUMMARY
 
@@ -33,8 +31,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="folder to keep, and to go on in")
     out = parser.parse_args().out
-    with nullcontext(out) if out else tempfile.TemporaryDirectory() as folder:
-        write_result("million", measure(Path(folder), WORDS))
+    with work_folder(out) as folder:
+        write_result("million", measure(folder, WORDS))
 
 
 def measure(folder: Path, words: list[str]) -> dict[str, Any]:

@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import tempfile
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.common import text_rows, write_result
+from benchmarks.common import text_rows, work_folder, write_result
 from benchmarks.million import measure
 from hyperface_jax import runs
 from hyperface_jax.io.embeddings import write_embeddings
+from hyperface_jax.packing.contact_pairs import unit_rows
 from hyperface_jax.pairwise import k_nearest, sweep
 
 DIM, NUM_NEIGHBORS, MOST_GIB = 128, 10, 4.0
@@ -44,8 +43,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder to keep, and to go on in")
     options = parser.parse_args()
     sizes = options.num_ids, options.gallery_rows, options.steps
-    with nullcontext(options.out) if options.out else tempfile.TemporaryDirectory() as folder:
-        figures = rehearse(Path(folder), *sizes)
+    with work_folder(options.out) as folder:
+        figures = rehearse(folder, *sizes)
     write_result("rehearsal", figures)
     if figures["max_rss_gib"] > MOST_GIB:
         raise SystemExit(f"took {figures['max_rss_gib']:.2f} GiB, more than {MOST_GIB:g}")
@@ -93,19 +92,15 @@ def gallery(num_rows: int) -> np.ndarray:
     """Return unit rows on the text manifold, ``[num_rows, 128]``."""
     rows = text_rows()
     directions = np.linalg.svd(rows, full_matrices=False)[2][:DIM]
-    rows = _unit(rows @ directions.T)
+    rows = unit_rows(rows @ directions.T)
     near = np.asarray(sweep(jnp.asarray(rows), reduction=k_nearest(NUM_NEIGHBORS)).column)
     rng = np.random.default_rng(0)
     more = max(num_rows - len(rows), 0)
     first = rng.integers(len(rows), size=more)
     second = near[first, rng.integers(NUM_NEIGHBORS, size=more)]
     share = rng.uniform(size=(more, 1)).astype(np.float32)
-    between = _unit((1 - share) * rows[first] + share * rows[second])
+    between = unit_rows((1 - share) * rows[first] + share * rows[second])
     return np.concatenate([rows, between])[:num_rows]
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 if __name__ == "__main__":

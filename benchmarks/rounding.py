@@ -14,8 +14,6 @@ The size of the paper takes an hour on one core, with ``--parts three_pass --siz
 from __future__ import annotations
 
 import argparse
-import tempfile
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.common import write_result
+from benchmarks.common import work_folder, write_result
 from hyperface_jax import sphere
 from hyperface_jax.io.checkpoints import Checkpointer
 from hyperface_jax.io.files import atomic_write_json, read_json
@@ -60,8 +58,8 @@ def main() -> None:
             for early in (EARLY if share < 1 else EARLY[:1])
             for seed in range(seeds)
         ]
-        with nullcontext(options.work) if options.work else tempfile.TemporaryDirectory() as work:
-            rows = three_pass(ends, Path(work))
+        with work_folder(options.work) as work:
+            rows = three_pass(ends, work)
         name = "three_pass" if size == (2000, 128) else "three_pass_{}x{}".format(*size)
         write_result(name, {"errors": errors(size), "rows": rows})
 

@@ -50,7 +50,9 @@ def _small(path: Path) -> list[dict[str, Any]]:
 def _finished(seconds: float, seed: int) -> list[dict[str, Any]]:
     """Return the rows that an earlier run with the same settings left."""
     stored = read_own_result("small_codes") or {}
-    is_same = stored.get("seconds_per_row") == seconds and stored["about"]["seed"] == seed
+    # What has a number of steps is of restarts, from before there was a search.
+    is_search = bool(stored) and "steps" not in stored
+    is_same = is_search and (stored["seconds_per_row"], stored["about"]["seed"]) == (seconds, seed)
     return stored["rows"] if is_same else []
 
 

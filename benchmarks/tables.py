@@ -239,10 +239,9 @@ def frontier(figures: dict[str, Any]) -> str:
 def choosing_alpha(figures: dict[str, Any]) -> str:
     """What alpha and neighbors do to identities and to their faces."""
     rows = [["gallery rows", "", *_identities(figures["rows"], ["", ""])]]
-    for r in figures["points"]:
-        is_chosen = all(r[name] == value for name, value in figures["recommended"].items())
+    for i, r in enumerate(figures["points"]):
         near = [f"{r[name]:.3f}" for name in ("nearness", "gallery_mean_cosine")]
-        alpha = f"**{r['alpha']:g}**" if is_chosen else f"{r['alpha']:g}"
+        alpha = f"**{r['alpha']:g}**" if i == _recommended(figures) else f"{r['alpha']:g}"
         rows.append([alpha, str(r["neighbors"]), *_identities(r, near)])
     header = ["alpha", "neighbors", "nearest, embeddings", "to the span", "to the nearest row"]
     told = (
@@ -250,6 +249,11 @@ def choosing_alpha(figures: dict[str, Any]) -> str:
         f"at half that angle, which the rule asks for: {figures['needed_nearness']:.3f}."
     )
     return _table([*header, "nearest, faces", "face to target"], rows) + f"\n\n{told}"
+
+
+def _recommended(figures: dict[str, Any]) -> int:
+    chosen = figures["recommended"].items()
+    return next(i for i, r in enumerate(figures["points"]) if chosen <= r.items())
 
 
 def _identities(row: dict[str, Any], near: list[str]) -> list[str]:
@@ -260,10 +264,8 @@ def _identities(row: dict[str, Any], near: list[str]) -> list[str]:
 
 def draw_choosing_alpha(figures: dict[str, Any]) -> Figure:
     """Draw the frontier as the report of ``hyperface frontier`` does."""
-    points, recommended = figures["points"], figures["recommended"]
-    is_chosen = [all(r[name] == value for name, value in recommended.items()) for r in points]
-    most = max(r["neighbors"] for r in points)
-    drawn = {"recommended": {"chosen": is_chosen.index(True)}, "neighbors": most, "threshold": None}
+    most, chosen = max(r["neighbors"] for r in figures["points"]), _recommended(figures)
+    drawn = {"recommended": {"chosen": chosen}, "neighbors": most, "threshold": None}
     return frontier_plot(figures | drawn)
 
 
@@ -441,9 +443,7 @@ def gallery_search(figures: dict[str, Any]) -> str:
         [
             r["method"],
             str(r["searches"]),
-            f"{r['max_cosine']:.4f}",
-            f"{r['gallery_mean_cosine']:.4f}",
-            f"{r['objective']:.4f}",
+            *(f"{r[name]:.4f}" for name in ("max_cosine", "gallery_mean_cosine", "objective")),
         ]
         for r in figures["rows"]
     ]
@@ -452,7 +452,7 @@ def gallery_search(figures: dict[str, Any]) -> str:
 
 def rehearsal(figures: dict[str, Any]) -> str:
     """What the rehearsal took, and what was planned for it and for the largest runs."""
-    here, *largest = figures["plans"]
+    here = figures["plans"][0]
     measured = [
         _near_a_gallery(here),
         "measured",
@@ -460,7 +460,7 @@ def rehearsal(figures: dict[str, Any]) -> str:
         f"{figures['cpu_seconds'] / 60:.1f} min of a core",
         "",
     ]
-    rows = [measured, *map(_planned, (here, *largest))]
+    rows = [measured, *map(_planned, figures["plans"])]
     header = ["run", "", "GiB a device", "time", "of it searches of the gallery"]
     summary = figures["summary"]
     reached = (
@@ -578,12 +578,20 @@ def closed_loop_faces(figures: dict[str, Any]) -> str:
         ("nearest, embeddings", "nearest_before"),
         ("nearest, faces", "nearest_after"),
     )
-    seen: dict[str, list[str]] = {}
-    for part in ("packing", "response", "alpha", "manifold", "few-faces", "diffusion"):
-        for row in table_of(part, figures):
-            seen[row["name"]] = [_estimate(row[name], 1, 3) for _, name in columns]
-    rows = [[name, *cells] for name, cells in seen.items()]
+    rows = [
+        [name, *(_estimate(row[key], 1, 3) for _, key in columns)]
+        for name, row in _drawn_arms(figures).items()
+    ]
     return _table(["identities", *(title for title, _ in columns)], rows)
+
+
+def _drawn_arms(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return each arm that draws its own images, as in the first part that has it."""
+    parts = ("packing", "response", "alpha", "manifold", "subspace", "few-faces", "diffusion")
+    found: dict[str, dict[str, Any]] = {}
+    for row in (row for part in parts for row in table_of(part, figures)):
+        found.setdefault(row["name"], row)
+    return found
 
 
 def closed_loop_sets(figures: dict[str, Any]) -> str:
@@ -836,11 +844,9 @@ def draw_rivals(figures: dict[str, Any]) -> Figure:
 
 def draw_closed_loop(figures: dict[str, Any]) -> Figure:
     """Draw what drawing leaves of the spread, and the error rate against the spread of the faces."""
-    parts = ("packing", "response", "alpha", "manifold", "few-faces", "diffusion")
-    arms = {row["name"]: row for part in parts for row in table_of(part, figures)}
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     spread, error_rate = figure.subplots(1, 2)
-    for name, row in arms.items():
+    for name, row in _drawn_arms(figures).items():
         style = _style(name)
         before, after = row["nearest_before"]["mean"], row["nearest_after"]["mean"]
         if before is not None:

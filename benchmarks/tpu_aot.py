@@ -240,7 +240,7 @@ def score_tile(step: Step) -> dict[str, Any]:
     products, outside = 0, 0
     for visit in step.program.visits():
         opcodes = step.program.opcodes(visit.instruction)
-        is_product = "convolution" in opcodes or "dot" in opcodes
+        is_product = _is_product(opcodes)
         products += is_product
         outside += not is_product and "exponential" in opcodes
     return {
@@ -250,12 +250,16 @@ def score_tile(step: Step) -> dict[str, Any]:
     }
 
 
+def _is_product(opcodes: Any) -> bool:
+    return "convolution" in opcodes or "dot" in opcodes
+
+
 def product_results(step: Step) -> dict[str, int]:
     """Count the results of matrix products, apart from vectors, by where they live."""
     found = {"vmem": 0, "hbm": 0}
     for visit in step.program.visits():
         opcodes = step.program.opcodes(visit.instruction)
-        if "convolution" in opcodes or "dot" in opcodes:
+        if _is_product(opcodes):
             for array in visit.instruction.arrays:
                 if sum(side > 1 for side in array.dims) > 1:
                     found["vmem" if array.memory else "hbm"] += 1
