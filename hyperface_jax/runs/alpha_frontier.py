@@ -85,7 +85,9 @@ class Frontier:
     neighbors: tuple[int, ...] = (1,)
     """Numbers of gallery rows that stand for the face manifold near an identity; each is packed with
     every alpha. Nearness is measured with the largest one."""
-    init: str | None = option(None, group="packing", metavar="gallery|farthest|uniform|code|FILE")
+    init: str | None = option(
+        None, group="packing", metavar="gallery|farthest|subspace|uniform|code|FILE"
+    )
     """Starting points, as for pack."""
     steps: int | None = option(None, group="packing")
     """Number of optimizer steps of each packing. Default: chosen from num-ids and dim."""
