@@ -173,38 +173,42 @@ def step_cost(
     return _priced(shape, parts, memory, machine, precision)
 
 
-def _gallery_shard(shape: Shape, machine: Machine, num_gallery: int) -> int:
-    """Return the number of gallery rows of a device."""
-    num_parts = max(shape.num_groups, machine.num_devices)
-    size = num_gallery if num_parts == 1 else meshes.padded_size(num_gallery, num_parts)
+def _shard_rows(num_rows: int, num_groups: int, machine: Machine) -> int:
+    """Return the number of rows of a device."""
+    num_parts = max(num_groups, machine.num_devices)
+    size = num_rows if num_parts == 1 else meshes.padded_size(num_rows, num_parts)
     return size // machine.num_devices
 
 
+def _fetch_chunks(shape: Shape, columns: int) -> int:
+    """Return the number of chunks in which a shard of the gallery travels, as in :func:`.ring.take`."""
+    return 1 if columns <= shape.rows else ring.count_chunks(columns, default_block_size(columns))
+
+
 def _gallery_bytes(shape: Shape, machine: Machine, num_gallery: int) -> float:
-    held = _gallery_shard(shape, machine, num_gallery) * (1 + 2 * (machine.num_devices > 1))
-    return _FLOAT * shape.dim * held + shape.points_bytes
+    columns = _shard_rows(num_gallery, shape.num_groups, machine)
+    travelling = 2 * (machine.num_devices > 1) / _fetch_chunks(shape, columns)
+    return _FLOAT * shape.dim * columns * (1 + travelling) + shape.points_bytes
 
 
 def _with_fetch(parts: _Parts, shape: Shape, machine: Machine, num_gallery: int) -> _Parts:
     """Add the fetch of one gallery row for each point."""
     num_devices = machine.num_devices
-    travelled = _gallery_shard(shape, machine, num_gallery) * _FLOAT * (shape.dim + 1)
-    travelled *= num_devices * (num_devices > 1)
+    columns = _shard_rows(num_gallery, shape.num_groups, machine)
+    travelled = columns * _FLOAT * (shape.dim + 1) * num_devices * (num_devices > 1)
+    visits = num_devices * _fetch_chunks(shape, columns)
     return parts._replace(
-        # At each device that a shard of the gallery visits, all points look for their rows in it.
-        traffic=parts.traffic + _FETCH_PASSES * num_devices * shape.points_bytes,
+        # At each device that a chunk of the gallery visits, all points look for their rows in it.
+        traffic=parts.traffic + _FETCH_PASSES * visits * shape.points_bytes,
         exposed=parts.exposed + travelled,
         sent=parts.sent + travelled,
-        hops=parts.hops + num_devices * (num_devices > 1),
+        hops=parts.hops + visits * (num_devices > 1),
     )
 
 
 def shape_of(num_points: int, dim: int, machine: Machine, num_groups: int = 1) -> Shape:
     """Return how the solvers distribute ``num_points`` rows over a machine."""
-    num_devices = machine.num_devices
-    num_parts = max(num_groups, num_devices)
-    size = num_points if num_parts == 1 else meshes.padded_size(num_points, num_parts)
-    rows = size // num_devices
+    rows = _shard_rows(num_points, num_groups, machine)
     block = default_block_size(rows, machine.largest_block)
     return Shape(rows, dim, num_groups, block, ring.count_chunks(rows, block))
 
@@ -403,7 +407,7 @@ def gallery_search_seconds(
     shape: Shape, machine: Machine, num_gallery: int, precision: Precision = "float32"
 ) -> float:
     """Model one search for the gallery row nearest to each point: ``2 n m d`` FLOPs."""
-    columns = _gallery_shard(shape, machine, num_gallery)
+    columns = _shard_rows(num_gallery, shape.num_groups, machine)
     return _search_seconds(shape, machine, shape.rows, columns, precision)
 
 

@@ -94,7 +94,7 @@ def plan_run(
         InputError: the settings make no sense, or the run does not fit in memory. In the latter case,
             the message says how many devices would be enough.
     """
-    _check(num_points, dim, method, num_steps, batch_size, coarse_steps)
+    _check(num_points, dim, method, num_steps, batch_size, coarse_steps, num_gallery)
     settings = num_points, dim, machine, num_gallery, num_steps
     if method is None and batch_size is None:
         plan = _annealed(*settings, coarse_steps)
@@ -117,6 +117,7 @@ def _check(
     num_steps: int | None,
     batch_size: int | None,
     coarse_steps: int | None,
+    num_gallery: int,
 ) -> None:
     if method not in (None, *get_args(Method)):
         raise InputError(f"`method={method}`: choose {' or '.join(get_args(Method))}")
@@ -128,6 +129,7 @@ def _check(
         ("num_steps", num_steps, 1),
         ("batch_size", batch_size, 2),
         ("coarse_steps", coarse_steps, 0),
+        ("num_gallery", num_gallery, 0),
     ):
         if value is not None and value < minimum:
             raise InputError(f"`{name}={value}`: must be at least {minimum}")
@@ -277,8 +279,9 @@ def _too_large(
     needed = plan.step.memory.total / _GIB
     usable = _USABLE * machine.memory_bytes / _GIB
     enough = _enough_devices(num_points, dim, machine, plan, num_gallery)
+    near = f" near {num_gallery} gallery rows" if num_gallery else ""
     return (
-        f"{num_points} points in {dim} dimensions need {needed:.1f} GiB per device, but "
+        f"{num_points} points in {dim} dimensions{near} need {needed:.1f} GiB per device, but "
         f"{machine.name}:{machine.num_devices} has {usable:.1f} GiB for it: "
         + (f"use {machine.name}:{enough}" if enough else "no number of devices would be enough")
     )

@@ -95,6 +95,7 @@ METHODS = {"annealed": Annealed(), "stochastic": MiniBatch()}
 COMPILED = [
     ("annealed", 2, 0),
     ("annealed", 4, 4096),
+    ("annealed", 2, 65_536),
     ("stochastic", 2, 4096),
     ("stochastic", 4, 0),
 ]
