@@ -188,7 +188,7 @@ def _read_safetensors(path: Path, name: str, parts: Sequence[str]) -> dict[str, 
 def _read_zip(path: Path, name: str, parts: Sequence[str]) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
         content, records = _unpickled(archive, name, _Unpickler)
-        tensors = _tensors_of_parts(content, parts) if parts else _named_tensors(content)
+        tensors = _tensors_of_parts(content, parts) or _named_tensors(content)
         if not tensors and isinstance(content, dict) and content:
             raise InputError(f"{name}: {_without_tensors(content)}")
         return {key: records.array(tensor) for key, tensor in tensors.items()}

@@ -372,6 +372,10 @@ def _require_libraries(config: Arc2FaceConfig) -> None:
             ) from error
 
 
+_GIVEN = {"lora": "lcm_lora", "adapter": "adapter", "adapter inputs": "adapter_inputs"}
+"""Settings that name the files of a role themselves."""
+
+
 def _find_files(config: Arc2FaceConfig) -> dict[str, Path]:
     """Find the file for each role, such as "unet weights".
 
@@ -392,6 +396,10 @@ def _find_files(config: Arc2FaceConfig) -> dict[str, Path]:
         wanted["adapter"] = [adapter / ADAPTER if adapter.is_dir() else adapter]
         wanted["adapter inputs"] = [inputs]
     found = {role: next(filter(Path.is_file, paths), None) for role, paths in wanted.items()}
+    for role, name in _GIVEN.items():
+        if role in wanted and found[role] is None:
+            given = one_line(getattr(config, name))
+            raise InputError(f"`{name}={given}`: lacks {one_line(wanted[role][0])}")
     if missing := [one_line(wanted[role][0]) for role, path in found.items() if path is None]:
         raise InputError(
             f"{one_line(top)}: incomplete Arc2Face, lacks {', '.join(missing)}; download arc2face/ and "

@@ -122,11 +122,18 @@ def test_an_adapter_goes_with_other_settings(folder, draws, settings):
     assert images.std() > 1
 
 
-def test_negatives_are_told_zeros_as_nobody_is(folder, draws):
+def test_negatives_are_told_zeros_as_nobody_is(folder, draws, monkeypatch):
     conditions, noise = draws
     drawn = model(folder)
     negatives = Negatives(conditions=conditions[::-1].copy(), weight=0.5)
-    assert off_by(drawn(conditions, noise), drawn(conditions, noise, negatives=negatives)) > 3
+    plain = drawn(conditions, noise)
+    told, run = [], drawn._run_unet
+    monkeypatch.setattr(drawn, "_run_unet", lambda *given: told.append(given[-1]) or run(*given))
+    assert off_by(plain, drawn(conditions, noise, negatives=negatives)) > 3
+    rows = np.load(folder / "expressions.npy")[chosen_rows(noise, 6)]
+    assert rows.any()
+    nobody = np.zeros((2 * NUM, rows.shape[1]), rows.dtype)
+    np.testing.assert_array_equal(told[0], np.concatenate([nobody, rows]))
 
 
 def test_safetensors_hold_the_same_adapter(folder, draws, tmp_path):
