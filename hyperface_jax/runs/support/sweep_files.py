@@ -15,7 +15,7 @@ from hyperface_jax.pairwise import SweepState
 from hyperface_jax.runs.support.jobs import Saving
 from hyperface_jax.runs.support.watch import Watch
 
-SECONDS = 30.0
+_SECONDS = 30.0
 """Seconds between two saves, at least."""
 
 _TASK, _NUM_BLOCKS, _NUM_DONE, _LEAF = "task", "num_blocks", "num_done", "statistics_{}"
@@ -30,7 +30,6 @@ class SweepFile:
         is_asked: tells whether to stop.
         watch: told where the sweep goes on.
         is_result_kept: save the state after the last pair of blocks too, because other work follows.
-        seconds: seconds between two saves, at least.
     """
 
     def __init__(
@@ -41,11 +40,10 @@ class SweepFile:
         watch: Watch,
         *,
         is_result_kept: bool = False,
-        seconds: float = SECONDS,
     ) -> None:
         self._path, self._task = path, json.dumps(task, sort_keys=True)
         self._is_asked, self._watch, self._is_result_kept = is_asked, watch, is_result_kept
-        self._saving = Saving(self._write, seconds)
+        self._saving = Saving(self._write, _SECONDS)
 
     def load(self) -> SweepState | None:
         """Return the state in the file; None if there is none of this task."""
