@@ -66,7 +66,7 @@ def read_state_dict(path: StrPath, *, parts: Sequence[str] = ()) -> dict[str, np
     Args:
         path: a .safetensors file, or a file written by ``torch.save`` (.pt, .pth, .ckpt).
         parts: names of inner dictionaries of a file written by ``torch.save`` whose tensors are read
-            instead, as ``part.name``, which is how .safetensors files name them.
+            instead, as ``part.name``, which is how .safetensors files name them; if it has them.
 
     Returns:
         The tensors, in the order and the types of the file. If a checkpoint stores them under
