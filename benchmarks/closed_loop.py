@@ -12,17 +12,15 @@ seed, with its standard error over the seeds.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import ROOT, about, console, read_own_result, write_result
+from benchmarks.common import ROOT, about, console, read_own_result, result_locked, write_result
 from hyperface_jax.io.files import read_json
 from hyperface_jax.runs.demonstration.arms import (
     FARTHEST_REAL,
@@ -206,21 +204,13 @@ def _ensure(entry: Entry, seed: int, work: Path) -> None:
         return
     print(f"\n=== {name}, seed {seed}", flush=True)
     figures = _measure(entry, seed, work)
-    with _locked(work):
+    with result_locked(NAME):
         found = read_own_result(NAME) or {}
         arms = found.get("arms", {})
         arms.setdefault(name, {})[str(seed)] = figures | {"date": about(seed)["date"]}
         folders = (RECOGNIZER, GENERATOR, PARAMETRIC)
         models = {folder.name: read_json(folder / METRICS) for folder in folders}
         write_result(NAME, {"size": vars(SIZE), "models": models, "arms": arms})
-
-
-@contextmanager
-def _locked(work: Path) -> Iterator[None]:
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _measure(entry: Entry, seed: int, work: Path) -> dict[str, Any]:
@@ -314,6 +304,15 @@ def table_of(part: str, figures: dict[str, Any], preset: str = "easy") -> list[d
             row[name] = mean_and_error([run["identities"][name] for run in own])
         rows.append(row)
     return rows
+
+
+def drawn_arms(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return each arm that draws its own images, as in the first part that has it."""
+    parts = ("packing", "response", "alpha", "manifold", "subspace", "few-faces", "diffusion")
+    found: dict[str, dict[str, Any]] = {}
+    for row in (row for part in parts for row in table_of(part, figures)):
+        found.setdefault(row["name"], row)
+    return found
 
 
 def difference(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import os
 import platform
@@ -51,6 +52,16 @@ def write_result(name: str, figures: dict[str, Any], *, seed: int = 0) -> Path:
     atomic_write_json(path, {"about": about(seed), **figures})
     print(f"wrote {path}")
     return path
+
+
+@contextmanager
+def result_locked(name: str) -> Iterator[None]:
+    """Keep other processes on this device from changing the JSON of a benchmark meanwhile."""
+    with (Path(tempfile.gettempdir()) / f"{result_path(name).parent.name}-{name}.lock").open(
+        "w"
+    ) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def read_own_result(name: str) -> dict[str, Any] | None:

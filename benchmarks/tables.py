@@ -17,12 +17,10 @@ from functools import partial
 from statistics import fmean as mean
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from benchmarks.closed_loop import difference, table_of
+from benchmarks.closed_loop import difference, drawn_arms, table_of
 from benchmarks.closed_loop import parts as closed_loop_parts
 from benchmarks.common import PICTURES, ROOT, read_result
-from hyperface_jax.reports.frontier import frontier_plot
+from benchmarks.drawings import DRAWINGS, recommended
 
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
@@ -241,7 +239,7 @@ def choosing_alpha(figures: dict[str, Any]) -> str:
     rows = [["gallery rows", "", *_identities(figures["rows"], ["", ""])]]
     for i, r in enumerate(figures["points"]):
         near = [f"{r[name]:.3f}" for name in ("nearness", "gallery_mean_cosine")]
-        alpha = f"**{r['alpha']:g}**" if i == _recommended(figures) else f"{r['alpha']:g}"
+        alpha = f"**{r['alpha']:g}**" if i == recommended(figures) else f"{r['alpha']:g}"
         rows.append([alpha, str(r["neighbors"]), *_identities(r, near)])
     header = ["alpha", "neighbors", "nearest, embeddings", "to the span", "to the nearest row"]
     told = (
@@ -251,22 +249,10 @@ def choosing_alpha(figures: dict[str, Any]) -> str:
     return _table([*header, "nearest, faces", "face to target"], rows) + f"\n\n{told}"
 
 
-def _recommended(figures: dict[str, Any]) -> int:
-    chosen = figures["recommended"].items()
-    return next(i for i, r in enumerate(figures["points"]) if chosen <= r.items())
-
-
 def _identities(row: dict[str, Any], near: list[str]) -> list[str]:
     names = ("mean_nearest_cosine", "nearest_after_mean", "target_cosine")
     nearest, faces, target = (f"{row[name]:.3f}" for name in names)
     return [nearest, *near, faces, target]
-
-
-def draw_choosing_alpha(figures: dict[str, Any]) -> Figure:
-    """Draw the frontier as the report of ``hyperface frontier`` does."""
-    most, chosen = max(r["neighbors"] for r in figures["points"]), _recommended(figures)
-    drawn = {"recommended": {"chosen": chosen}, "neighbors": most, "threshold": None}
-    return frontier_plot(figures | drawn)
 
 
 def codes(figures: dict[str, Any]) -> str:
@@ -580,18 +566,9 @@ def closed_loop_faces(figures: dict[str, Any]) -> str:
     )
     rows = [
         [name, *(_estimate(row[key], 1, 3) for _, key in columns)]
-        for name, row in _drawn_arms(figures).items()
+        for name, row in drawn_arms(figures).items()
     ]
     return _table(["identities", *(title for title, _ in columns)], rows)
-
-
-def _drawn_arms(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return each arm that draws its own images, as in the first part that has it."""
-    parts = ("packing", "response", "alpha", "manifold", "subspace", "few-faces", "diffusion")
-    found: dict[str, dict[str, Any]] = {}
-    for row in (row for part in parts for row in table_of(part, figures)):
-        found.setdefault(row["name"], row)
-    return found
 
 
 def closed_loop_sets(figures: dict[str, Any]) -> str:
@@ -807,84 +784,6 @@ MODULES = {
     "precision": "rounding",
     "three_pass": "rounding",
     "three_pass_10000x512": "rounding",
-}
-
-
-_OURS: dict[str, dict[str, Any]] = {
-    f"hyperface_jax {name}": {"color": "black", "linewidth": 2.4, "zorder": 3, "linestyle": line}
-    for name, line in (("annealed", "-"), ("code start", "--"))
-}
-
-
-def draw_rivals(figures: dict[str, Any]) -> Figure:
-    """Draw max cosine against seconds for every shape."""
-    shapes = [shape for shape in figures["shapes"] if "methods" in shape]
-    width = max(len(shapes), 1)
-    figure = Figure(figsize=(4.6 * width, 4.2), layout="constrained")
-    for axes, shape in zip(figure.subplots(1, width, squeeze=False)[0], shapes, strict=False):
-        for method in shape["methods"]:
-            trace = method["trace"]
-            style = _OURS.get(method["name"], {"alpha": 0.8})
-            axes.plot(trace["seconds"], trace["max_cosine"], label=method["name"], **style)
-        axes.axhline(shape["lower_bound"], color="gray", linestyle=":", label="lower bound")
-        axes.set(
-            title=f"n={shape['n']}, d={shape['d']}",
-            xlabel="seconds",
-            ylabel="max cosine, best so far" if axes is figure.axes[0] else "",
-            xscale="log",
-            ylim=(0, None),
-        )
-        axes.grid(alpha=0.3)
-    if shapes:
-        figure.axes[0].legend(
-            fontsize=7, ncols=2, loc="lower left", facecolor="white", framealpha=1
-        )
-    return figure
-
-
-def draw_closed_loop(figures: dict[str, Any]) -> Figure:
-    """Draw what drawing leaves of the spread, and the error rate against the spread of the faces."""
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    spread, error_rate = figure.subplots(1, 2)
-    for name, row in _drawn_arms(figures).items():
-        style = _style(name)
-        before, after = row["nearest_before"]["mean"], row["nearest_after"]["mean"]
-        if before is not None:
-            spread.plot(before, after, **style)
-            spread.annotate(name, (before, after), xytext=(4, 4), **_BESIDE)
-        eer = row["eer"]
-        error = 100 * (eer["error"] or 0)
-        error_rate.errorbar(after, 100 * eer["mean"], error, capsize=3, **style)
-        error_rate.annotate(name, (after, 100 * eer["mean"]), xytext=(5, 4), **_BESIDE)
-    spread.axline((0.6, 0.6), slope=1, color="gray", linestyle=":")
-    spread.set(
-        xlabel="mean cosine to the nearest other identity, embeddings",
-        ylabel="the same of the drawn faces",
-    )
-    error_rate.set(
-        xlabel="mean cosine to the nearest other identity, faces",
-        ylabel="EER on easy pairs, %, with one standard error",
-    )
-    for axes in figure.axes:
-        axes.margins(0.12)
-        axes.grid(alpha=0.3)
-    return figure
-
-
-def _style(name: str) -> dict[str, Any]:
-    """Return the marker of an arm: real persons, the diffusion generator, or the parametric one."""
-    if "real" in name:
-        return {"marker": "s", "color": "black", "linestyle": ""}
-    if "diffusion" in name:
-        return {"marker": "^", "color": "tab:orange", "linestyle": ""}
-    return {"marker": "o", "color": "tab:blue", "linestyle": ""}
-
-
-_BESIDE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7}
-DRAWINGS = {
-    "rivals": draw_rivals,
-    "closed_loop": draw_closed_loop,
-    "choosing_alpha": draw_choosing_alpha,
 }
 
 

@@ -117,7 +117,7 @@ def test_our_solver_stays_within_the_flops(name):
 
 
 def test_rivals_are_compared_on_both_axes(rivals):
-    from benchmarks import tables
+    from benchmarks import drawings, tables
     from benchmarks.rivals import Gallery
     from benchmarks.rivals import __main__ as command
 
@@ -145,7 +145,7 @@ def test_rivals_are_compared_on_both_axes(rivals):
         assert f"| {name} |" in near
         assert f"| {name} |" in tables.rivals_costs(figures)
     assert tables.rivals("methods", figures).startswith("| method |\n")
-    assert tables.draw_rivals(figures).axes
+    assert drawings.draw_rivals(figures).axes
 
 
 def test_a_shape_takes_over_the_best_settings_of_the_one_before():

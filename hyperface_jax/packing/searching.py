@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from hyperface_jax import sphere
+from hyperface_jax import bounds, sphere
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.contact_pairs import unit_rows
 from hyperface_jax.packing.groups import random_group
@@ -56,6 +56,7 @@ _POLISHED = 2
 _PROMISING = 1e-4
 _ALIKE = 1e-5
 _DIFFERENT, _LOWER = 1e-7, 1e-12
+_MET = 1e-12
 _NOISE = 1e-4
 _HOLES = 200
 _APART = 1 - 1e-6
@@ -104,12 +105,14 @@ class Search:
         dim: dimension d.
         seed: seed of all randomness.
         found: the best so far; give that of an earlier search to continue it.
+        target: max cosine that is good enough; None goes on until a proven lower bound is met.
     """
 
     num_points: int
     dim: int
     seed: int = 0
     found: Found = field(default_factory=Found)
+    target: float | None = None
 
     def __post_init__(self) -> None:
         n = whole("num_points", self.num_points, least=2)
@@ -123,6 +126,7 @@ class Search:
         self._waiting: dict[int, list[Trial]] = {}
         self._population: list[Trial] = []
         self._rough: list[float] = []
+        self._optimum = bounds.tightest(n, d).value + _MET
         if self.found.x is not None:
             plain = no_symmetry(n, d)
             self._population = [Trial(self.found.x, plain, self.found.max_cosine)]
@@ -212,12 +216,20 @@ class Search:
 
     def is_short_of(self, seconds: float) -> bool:
         """Tell whether there is time for another batch in a search of so many seconds."""
-        return self.found.x is None or self.found.seconds < _SEARCHED * seconds
+        if self.found.x is None:
+            return True
+        return not self.is_done and self.found.seconds < _SEARCHED * seconds
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the target is met, or a bound below which no packing is."""
+        goal = self._optimum if self.target is None else max(self.target, self._optimum)
+        return self.found.max_cosine <= goal
 
     def finish(self) -> None:
-        """Polish the best packing, without its symmetry."""
+        """Polish the best packing, without its symmetry, unless it is good enough."""
         x = self.found.x
-        if x is None:
+        if x is None or self.is_done:
             return
         rng = np.random.default_rng(self.seed)
         result = polish(unit_rows(x + _NOISE * rng.normal(size=x.shape)))
@@ -239,6 +251,7 @@ def search(
     *,
     seconds: float,
     seed: int = 0,
+    target: float | None = None,
     callback: Callable[[Found], Any] | None = None,
 ) -> Found:
     """Search for the packing of n points in ``R^d`` with the smallest max cosine.
@@ -249,6 +262,8 @@ def search(
         seconds: time to spend, compilations included; at least one batch is finished. The last tenth is
             kept for polishing the best packing, which takes up to ten seconds.
         seed: seed of all randomness. How far a search comes depends on the machine too.
+        target: max cosine that is good enough, where the search ends early; None goes on. It ends anyway
+            at a proven lower bound, below which there is nothing to find.
         callback: called after every batch with what was found so far.
 
     Returns:
@@ -262,7 +277,7 @@ def search(
         >>> round(found.max_cosine, 9)  # the icosahedron
         0.447213595
     """
-    running = Search(num_points, dim, seed)
+    running = Search(num_points, dim, seed, target=target)
     while running.is_short_of(seconds):
         running.advance()
         if callback:

@@ -110,6 +110,23 @@ def test_a_search_goes_on_from_what_it_found_and_never_gets_worse():
     assert 0.5 - 1e-9 < going_on.found.max_cosine < 0.52
 
 
+def test_a_search_ends_at_its_target_and_at_a_proven_bound():
+    icosahedron = 5**-0.5
+    running = Search(12, 3)
+    assert running.is_short_of(1.0)
+    while running.is_short_of(100.0):
+        running.advance()
+    assert running.found.max_cosine == pytest.approx(icosahedron, abs=1e-12)
+    assert running.found.seconds < 50
+    easy, hard = Search(12, 3, target=0.9), Search(12, 3, target=0.1)
+    for search_for in (easy, hard):
+        search_for.found.x, search_for.found.max_cosine = running.found.x, 0.6
+    assert not easy.is_short_of(1.0)
+    assert hard.is_short_of(1.0)
+    hard.found.max_cosine = icosahedron  # Whatever the target, nothing is below.
+    assert not hard.is_short_of(1.0)
+
+
 def test_points_that_are_put_back_leave_the_others_alone(rng):
     from hyperface_jax.packing.searching import _put_back
 
