@@ -1,22 +1,26 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt
 PACKAGE := $(shell find hyperface_jax -type f -not -path '*/__pycache__/*')
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal --durations 10
 
-.PHONY: demo test test-changed install lint unit-tests test-newest test-oldest wheel wheel-check docs bench clean
+.PHONY: demo test test-changed install environments lint unit-tests test-newest test-oldest wheel wheel-check docs bench clean
 
 demo: $(VENV)/.installed  ## the whole method in a world of toy faces, from a gallery to a report
 	$(BIN)/hyperface demo --out runs/demo
 
 test:  ## everything that CI runs
-	$(MAKE) timed-install timed-unit-tests timed-wheel
+	$(MAKE) wheel
+	$(MAKE) --jobs 2 --output-sync=recurse timed-install timed-environments
+	$(MAKE) timed-unit-tests
 	$(MAKE) --jobs 2 --output-sync=recurse timed-test-newest timed-test-oldest timed-wheel-check timed-lint
 
 timed-%:
 	@start=$$(date +%s); $(MAKE) --no-print-directory $* && echo "== $*: $$(($$(date +%s) - start)) s"
 
 install: $(VENV)/.installed $(VENV)/.aot
+
+environments: build/newest/.installed build/oldest/.installed  ## of the other versions that are tested
 
 unit-tests: install
 	$(PYTEST)
@@ -30,13 +34,19 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-test-newest: wheel  ## the core on the newest JAX
-	.ci/core newest 3.13 3.12
+test-newest: build/newest/.installed  ## the core on the newest JAX
+	.ci/core newest
 
-test-oldest: wheel  ## the core on the oldest JAX
-	.ci/core oldest 3.11
+test-oldest: build/oldest/.installed  ## the core on the oldest JAX
+	.ci/core oldest
 
-wheel-check: wheel  ## the wheel, installed and run away from the checkout
+build/newest/.installed: PYTHONS := 3.13 3.12
+build/oldest/.installed: PYTHONS := 3.11
+build/%/.installed: .ci/%.txt .ci/environment build/wheel/.built
+	.ci/environment $* $(PYTHONS)
+	touch $@
+
+wheel-check: wheel $(VENV)/.installed  ## the wheel, installed and run away from the checkout
 	.ci/wheel $(BIN)/python
 
 docs: $(VENV)/.installed  ## the documentation as pages, in build/site
@@ -74,9 +84,9 @@ bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchm
 wheel: build/wheel/.built
 
 # Without build/lib: what it still holds of deleted modules would come along.
-build/wheel/.built: $(PACKAGE) pyproject.toml README.md LICENSE $(VENV)/.installed
+build/wheel/.built: $(PACKAGE) pyproject.toml README.md LICENSE
 	rm -rf build/lib build/wheel
-	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir build/wheel .
+	python3 -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
 	touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt

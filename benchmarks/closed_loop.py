@@ -5,8 +5,8 @@
 Every arm is packed, drawn and trained (on as many images in all) by the stages of ``hyperface demo``,
 and measured by :mod:`benchmarks.instrument`. Seeds change the gallery, the packing, the noise, the
 training and the test persons. The JSON keeps the figures of each arm and seed: what it has is not run
-again, and several processes may share the work. A gain is a mean of differences between two arms of one
-seed, with its standard error over the seeds.
+again, whatever device it was run on, and several processes may share the work. A gain is a mean of
+differences between two arms of one seed, with its standard error over the seeds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import ROOT, about, console, read_own_result, result_locked, write_result
+from benchmarks.common import ROOT, about, console, read_result, result_locked, write_result
 from hyperface_jax.io.files import read_json
 from hyperface_jax.runs.demonstration.arms import (
     FARTHEST_REAL,
@@ -199,18 +199,21 @@ def main() -> None:
 def _ensure(entry: Entry, seed: int, work: Path) -> None:
     """Run an arm unless the JSON has it already."""
     name = entry.arm.name
-    known = (read_own_result(NAME) or {}).get("arms", {}).get(name, {})
+    known = (read_result(NAME) or {}).get("arms", {}).get(name, {})
     if str(seed) in known:
         return
     print(f"\n=== {name}, seed {seed}", flush=True)
     figures = _measure(entry, seed, work)
     with result_locked(NAME):
-        found = read_own_result(NAME) or {}
+        found = read_result(NAME) or {}
         arms = found.get("arms", {})
-        arms.setdefault(name, {})[str(seed)] = figures | {"date": about(seed)["date"]}
+        where = {key: about(seed)[key] for key in ("date", "device")}
+        arms.setdefault(name, {})[str(seed)] = figures | where
         folders = (RECOGNIZER, GENERATOR, PARAMETRIC)
         models = {folder.name: read_json(folder / METRICS) for folder in folders}
-        write_result(NAME, {"size": vars(SIZE), "models": models, "arms": arms})
+        devices = sorted({run["device"] for runs in arms.values() for run in runs.values()})
+        figures = {"size": vars(SIZE), "models": models, "devices": devices, "arms": arms}
+        write_result(NAME, figures)
 
 
 def _measure(entry: Entry, seed: int, work: Path) -> dict[str, Any]:

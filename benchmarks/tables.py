@@ -63,8 +63,9 @@ def _replaced(text: str, name: str, table: str) -> str:
 def _source(table: str, benchmark: str, figures: dict[str, Any]) -> str:
     part = table.removeprefix(f"{benchmark}_")
     about = figures.get("about_parts", {}).get(part, figures["about"])
+    devices = " and ".join(figures.get("devices", [about["device"]]))
     return (
-        f"*{about['device']}, jax {about['versions']['jax']}, {about['date']}; "
+        f"*{devices}, jax {about['versions']['jax']}, {about['date']}; "
         f"`python -m benchmarks.{MODULES.get(benchmark, benchmark)}`.*"
     )
 
