@@ -6,6 +6,8 @@ import pytest
 from hyperface_jax.reports.leakage import cosine_histogram
 from hyperface_jax.reports.style import NARROW, WIDE
 
+pytestmark = pytest.mark.draws_figures
+
 pytest.importorskip("matplotlib")
 
 

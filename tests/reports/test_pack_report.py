@@ -21,6 +21,8 @@ from hyperface_jax.reports.pack import write_report
 from hyperface_jax.reports.plots import convergence_plot, gallery_histogram, nearest_histogram
 from hyperface_jax.reports.style import DARK, LIGHT, NARROW, WIDE, number
 
+pytestmark = pytest.mark.draws_figures
+
 matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 

@@ -17,6 +17,8 @@ from hyperface_jax.reports.verification import (
     write_verification_report,
 )
 
+pytestmark = pytest.mark.draws_figures
+
 pytest.importorskip("matplotlib")
 
 

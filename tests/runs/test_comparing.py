@@ -16,6 +16,8 @@ from hyperface_jax.io.files import (
 )
 from hyperface_jax.reports.comparison import dots_plot
 
+pytestmark = pytest.mark.draws_figures
+
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
