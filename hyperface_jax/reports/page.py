@@ -13,6 +13,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ def write_page(folder: Path, template: str, **context: Any) -> Path:
     return folder / REPORT
 
 
+@cache  # Compiling a template takes longer than filling it.
 def _environment() -> Any:
     try:
         import jinja2

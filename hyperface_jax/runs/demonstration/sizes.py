@@ -62,9 +62,9 @@ QUICK = Size(
 DEFAULT = Size(
     gallery=2048,
     num_ids=200,
-    images_per_id=12,
+    images_per_id=10,
     epochs=12,
-    pairs=800,
+    pairs=600,
     test_ids=300,
     reference_ids=2000,
 )
