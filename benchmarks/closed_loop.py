@@ -62,6 +62,7 @@ UNPACKED = {"steps": 0}
 FARTHEST = {"init": "farthest"}
 DRAWN = {"init": "subspace"}
 NEGATIVES = {"negatives": 0.5}
+CAPS = {"cap-0.9": {"min_cosine": 0.9}, "half-cap-0.8": {"min_cosine": 0.8, "cap_share": 0.5}}
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,10 @@ def parts() -> dict[str, list[Entry]]:
         "few-faces": [
             Entry(replace(arm, name=f"{arm.name}-100-faces"), "unpacked-100-faces", FEW_FACES)
             for arm in (unpacked, packed, drawn, spanned)
+        ],
+        "variation": [
+            Entry(packed),
+            *(Entry(Arm(name=f"packed-{name}", synthesis=cap)) for name, cap in CAPS.items()),
         ],
         "images": [
             Entry(
