@@ -316,7 +316,16 @@ def table_of(part: str, figures: dict[str, Any], preset: str = "easy") -> list[d
 
 def drawn_arms(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return each arm that draws its own images, as in the first part that has it."""
-    parts = ("packing", "response", "alpha", "manifold", "subspace", "few-faces", "diffusion")
+    parts = (
+        "packing",
+        "response",
+        "alpha",
+        "manifold",
+        "variation",
+        "subspace",
+        "few-faces",
+        "diffusion",
+    )
     found: dict[str, dict[str, Any]] = {}
     for row in (row for part in parts for row in table_of(part, figures)):
         found.setdefault(row["name"], row)
