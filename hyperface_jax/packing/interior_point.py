@@ -16,6 +16,7 @@ References:
 from __future__ import annotations
 
 import operator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -33,6 +34,7 @@ from hyperface_jax.packing.contact_pairs import (
     unit_rows,
 )
 from hyperface_jax.packing.multipliers import relax_multipliers
+from hyperface_jax.packing.threads import one_blas_thread
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -119,10 +121,15 @@ def polish(
     pairs = AllPairs(len(given), num_frozen)
     num_variables = pairs.num_blocks * (given.shape[1] - 1)
     points = unit_rows(given)
-    if not (num_variables <= MAX_EXACT if exact is None else exact):
-        state = _relaxed(points, pairs, tolerance)
+    is_small = num_variables <= MAX_EXACT
+    if not (is_small if exact is None else exact):
+        with one_blas_thread():
+            state = _relaxed(points, pairs, tolerance)
         return _result(given, state.x, state, pairs, tolerance)
-    best, state = central_path(points, pairs, max_iterations=max_iterations, tolerance=tolerance)
+    with one_blas_thread() if is_small else nullcontext():
+        best, state = central_path(
+            points, pairs, max_iterations=max_iterations, tolerance=tolerance
+        )
     return _result(given, best, state, pairs, tolerance)
 
 

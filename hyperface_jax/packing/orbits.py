@@ -14,6 +14,7 @@ import numpy as np
 
 from hyperface_jax.packing.contact_pairs import unit_rows
 from hyperface_jax.packing.interior_point import central_path
+from hyperface_jax.packing.threads import one_blas_thread
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -125,7 +126,8 @@ def polish_orbits(x: Array, orbits: Orbits, *, max_iterations: int = 100) -> tup
     """
     pairs = OrbitPairs(orbits)
     x = orbits.projected(np.asarray(x, np.float64))
-    x, _ = central_path(x, pairs, max_iterations=max_iterations)
+    with one_blas_thread():
+        x, _ = central_path(x, pairs, max_iterations=max_iterations)
     return x, pairs.highest(pairs.points(x))
 
 

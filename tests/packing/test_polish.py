@@ -291,3 +291,28 @@ def test_rejects_what_it_cannot_polish(x, settings, message):
 def test_the_size_limit_counts_free_points_only():
     start = unit(np.eye(150) + 1e-3 * np.random.default_rng(0).normal(size=(150, 150)))
     assert polish(start, num_frozen=149, max_iterations=5).iterations == 5
+
+
+@pytest.mark.parametrize("part", ["_relaxed", "central_path"])
+def test_blas_has_one_thread_meanwhile(monkeypatch, part):
+    """Threads that wait for each other took seven times as long beside two busy processes."""
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    from hyperface_jax.packing import interior_point
+
+    def threads():
+        return [found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"]
+
+    function, seen = getattr(interior_point, part), []
+
+    def note(*args, **settings):
+        seen.extend(threads())
+        return function(*args, **settings)
+
+    monkeypatch.setattr(interior_point, part, note)
+    x = unit(np.random.default_rng(0).normal(size=(14, 4)))
+    with threadpool_limits(2, "blas"):
+        before = threads()
+        polish(x, exact=part == "central_path")
+        assert threads() == before
+    assert set(seen) == {1} < {1, *before}
