@@ -295,7 +295,7 @@ def test_the_size_limit_counts_free_points_only():
 
 @pytest.mark.parametrize("part", ["_relaxed", "central_path"])
 def test_blas_has_one_thread_meanwhile(monkeypatch, part):
-    """Threads that wait for each other took seven times as long beside two busy processes."""
+    """Threads that wait for each other are slow beside busy processes."""
     from threadpoolctl import threadpool_info, threadpool_limits
 
     from hyperface_jax.packing import interior_point

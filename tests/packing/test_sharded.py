@@ -23,7 +23,7 @@ def _packed(problem, count, method, start=None):
     return solve(problem, jax.random.key(1), method=method, start=start, mesh=mesh)
 
 
-@pytest.mark.parametrize(("num_points", "count"), [(4096, 8), (1021, 3)])
+@pytest.mark.parametrize(("num_points", "count"), [(2048, 8), (1021, 3)])
 def test_eight_devices_and_three_give_the_packing_of_one(num_points, count):
     problem = PackingProblem(num_points=num_points, dim=96)
     one = _packed(problem, None, Annealed(num_steps=30))
