@@ -22,19 +22,24 @@ from hyperface_jax.typing import Gallery, Points
 
 _ALIGNED = 8
 """Rows of a large tile are a multiple of this, so that the rows of its transpose are aligned."""
+_BEST_IN_CACHE = 400
+"""Rows of a tile that leaves room for its weights in the cache of a core."""
 
 
 def default_block_size(num_rows: int, largest: int = CACHED_BLOCK) -> int:
     """Choose a block size, preferably a divisor of ``num_rows`` between a half of ``largest`` and it.
 
     A divisor is preferred because padding copies the whole array on every sweep. Multiples of 128 are
-    tried first because they fill the matrix units of a TPU.
+    tried first because they fill the matrix units of a TPU, then divisors near the best size for the
+    cache of a CPU.
     """
     if num_rows <= largest:
         return num_rows
-    step = 1 if largest == CACHED_BLOCK else _ALIGNED
+    is_cached = largest == CACHED_BLOCK
+    step, best = (1, _BEST_IN_CACHE) if is_cached else (_ALIGNED, largest)
     aligned = (largest, 3 * largest // 4, largest // 2)
-    for block in (*aligned, *range(largest - largest % step, largest // 2 - 1, -step)):
+    others = range(largest - largest % step, largest // 2 - 1, -step)
+    for block in (*aligned, *sorted(others, key=lambda block: abs(block - best))):
         if num_rows % block == 0:
             return block
     num_blocks = -(-num_rows // largest)

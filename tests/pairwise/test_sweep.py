@@ -144,6 +144,11 @@ def test_default_blocks_waste_little(num_rows, largest):
     assert block >= min(num_rows, largest // 2)
 
 
+@pytest.mark.parametrize(("num_rows", "block"), [(2000, 400), (5000, 500), (4096, 512), (512, 512)])
+def test_default_blocks_leave_room_in_the_cache_where_they_can(num_rows, block):
+    assert default_block_size(num_rows) == block
+
+
 @pytest.mark.parametrize(
     ("gib", "side"), [(0.1, 512), (6, 3456), (16, 5760), (60, 8192), (141, 8192)]
 )
