@@ -1,6 +1,6 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PACKAGE := $(shell find hyperface_jax -type f -not -path '*/__pycache__/*')
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal --durations 10
 
@@ -44,7 +44,7 @@ build/newest/.installed: PYTHONS := 3.13 3.12
 build/oldest/.installed: PYTHONS := 3.11
 build/%/.installed: .ci/%.txt .ci/environment build/wheel/.built
 	.ci/environment $* $(PYTHONS)
-	touch $@
+	test ! -e build/$*/bin || touch $@
 
 wheel-check: wheel $(VENV)/.installed  ## the wheel, installed and run away from the checkout
 	.ci/wheel $(BIN)/python
@@ -84,9 +84,14 @@ bench: $(VENV)/.installed-bench $(VENV)/.aot  ## write every figure under benchm
 wheel: build/wheel/.built
 
 # Without build/lib: what it still holds of deleted modules would come along.
-build/wheel/.built: $(PACKAGE) pyproject.toml README.md LICENSE
+build/wheel/.built: $(PACKAGE) pyproject.toml README.md LICENSE build/builder/.installed
 	rm -rf build/lib build/wheel
-	python3 -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	build/builder/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir build/wheel .
+	touch $@
+
+build/builder/.installed: constraints.txt
+	python3 -m venv build/builder
+	build/builder/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt setuptools
 	touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt

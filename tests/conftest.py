@@ -50,7 +50,7 @@ from hyperface_jax import meshes  # noqa: E402
 
 _compile = jax.stages.Lowered.compile
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_include_full_tracebacks_in_locations", False)
+jax.config.update("jax_include_full_tracebacks_in_locations", False)  # They take time to write.
 jax.config.update("jax_num_cpu_devices", 8)
 
 
@@ -106,10 +106,16 @@ def small_batches_of_toy_faces():
 
 @pytest.fixture(autouse=True)
 def figures_are_saved_empty(request, monkeypatch):
-    """Save empty figures of the same sizes: axes and letters take half of the time of a short run."""
+    """Save empty figures of the same sizes: axes and letters take half of the time of a short run.
+
+    What fixtures of a module save is drawn.
+    """
     if request.node.get_closest_marker("draws_figures"):
         return
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
 
     saved = Figure.savefig
 

@@ -112,8 +112,7 @@ def run(
     """
     sweep = Sweep() if sweep is None else sweep
     start = starts.checked(start, problem)
-    size = problem.num_points, problem.dim
-    method = resolved(chosen_method(method, num_steps, start), *size, sweep)
+    method = resolved(chosen_method(method, num_steps, start), problem, sweep)
     rows, name = starts.split(start)
     return _run(problem, prng_key(key), rows, name, method, sweep)
 

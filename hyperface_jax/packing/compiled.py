@@ -73,7 +73,7 @@ class Loop:
     ) -> Loop:
         """Resolve a method for a problem and its devices, and choose the length of its chunks."""
         size = problem.num_points, problem.dim
-        method = resolved(method, *size, sweep, has_restarts=num_restarts is not None)
+        method = resolved(method, problem, sweep, has_restarts=num_restarts is not None)
         chunk = min(chunk_steps(method.flops(*size), platform_of(sweep.mesh)), _MAX_CHUNK)
         return cls(method, sweep, num_restarts, chunk)
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hyperface_jax.errors import InputError
+from hyperface_jax.packing.blas import one_blas_thread
 from hyperface_jax.packing.contact_pairs import (
     AllPairs,
     Pairs,
@@ -34,7 +35,6 @@ from hyperface_jax.packing.contact_pairs import (
     unit_rows,
 )
 from hyperface_jax.packing.multipliers import relax_multipliers
-from hyperface_jax.packing.threads import one_blas_thread
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 

@@ -135,13 +135,21 @@ class Method(ABC):
         del dim
         return False
 
-    def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> Method:
-        """Choose everything that depends on the size alone, and check the method against it.
+    def resolve(
+        self, num_points: int, dim: int, num_devices: int = 1, *, near_gallery: bool = False
+    ) -> Method:
+        """Choose everything that is left open, and check the method against the problem.
+
+        Args:
+            num_points: number of points n.
+            dim: dimension d.
+            num_devices: number of devices.
+            near_gallery: whether a gallery pulls at the points.
 
         Raises:
             InputError: the method cannot run at this size or on this number of devices.
         """
-        del num_devices
+        del num_devices, near_gallery
         if self.num_steps is not None:
             return self
         return replace(self, num_steps=default_num_steps(num_points, dim))
@@ -219,12 +227,13 @@ class Annealed(Method):
         annealing: how the inverse temperature rises, or a function ``(dim, num_steps)`` that
             chooses it. For a start that is already good, use :func:`.refining_annealing`.
         momentum: decay of the averaged force, in [0, 1); None chooses it from the number of steps.
-        b2: decay of the average squared force of each point; 0 normalizes every force.
+        b2: decay of the average squared force of each point; 0 normalizes every force. None takes 0
+            where every step has all pairs.
     """
 
     annealing: Annealing | ChooseAnnealing = default_annealing
     momentum: float | None = None
-    b2: float = 0.0
+    b2: float | None = None
 
     def may_start_coarse(self, dim: int) -> bool:
         """Tell whether the run begins hot, where rounding is forgotten; a refined start would suffer."""
@@ -233,8 +242,11 @@ class Annealed(Method):
             return begun == default_annealing(dim, begun.num_steps)
         return begun is default_annealing
 
-    def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> Annealed:
+    def resolve(
+        self, num_points: int, dim: int, num_devices: int = 1, *, near_gallery: bool = False
+    ) -> Annealed:
         """Choose the number of steps, the annealing and the momentum."""
+        del near_gallery
         steps = super().resolve(num_points, dim, num_devices).steps
         return replace(self, num_steps=steps, **self._schedules(dim, steps))
 
@@ -252,7 +264,7 @@ class Annealed(Method):
     def make_optimizer(self) -> optax.GradientTransformation:
         """Return Adam on the sphere, with a step size tied to the temperature."""
         momentum = default_momentum(self.steps) if self.momentum is None else self.momentum
-        return riemannian_adam(AnnealedStep(self._annealing), momentum, self.b2)
+        return riemannian_adam(AnnealedStep(self._annealing), momentum, self.b2 or 0.0)
 
     @property
     def _annealing(self) -> Annealing:
@@ -332,9 +344,11 @@ class Paper(Method):
         super().__post_init__()
         check_positive("learning_rate", self.learning_rate)
 
-    def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> Paper:
+    def resolve(
+        self, num_points: int, dim: int, num_devices: int = 1, *, near_gallery: bool = False
+    ) -> Paper:
         """Choose 100,000 steps unless a number is given."""
-        del num_points, dim, num_devices
+        del num_points, dim, num_devices, near_gallery
         given = self.num_steps
         return replace(self, num_steps=PAPER_STEPS if given is None else given)
 

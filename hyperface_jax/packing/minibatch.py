@@ -42,6 +42,7 @@ from hyperface_jax.typing import PerRow, Points, Scalar
 _EXACT_CHECKS = 50
 _GROUPS = 24
 _BLOCKS_OF_A_GROUP = 8
+_LEAST_B2, _MEETINGS = 0.9, 5
 _EXCHANGE = 2**31 - 1
 """Folded into the key of an exchange, so that it differs from the key of the blocks."""
 
@@ -64,6 +65,10 @@ class MiniBatch(Annealed):
         relax: whether to push the closest pairs apart at the end, at the cost of about 1.2 sweeps over
             all pairs. With a keep-out set, the points are only measured.
         pair_energy: any energy that sums a pair function, to replace the annealed soft maximum.
+        b2: decay of the average squared force of each point. A point meets its nearest neighbor in one
+            of ``n / B`` steps. If a force were normalized by itself, the steady pull of a gallery would
+            win in all others, and identities would end on the same row. None remembers five meetings
+            near a gallery, ``1 - B / (5 n)``, and takes 0.9 elsewhere.
 
     ``num_steps`` counts block steps; None takes as many as cost the same as a full-batch run.
     """
@@ -75,9 +80,6 @@ class MiniBatch(Annealed):
     measured_rows: int | None = None
     relax: bool = True
     pair_energy: PairEnergy | None = None
-    # A point rarely shares a block with its nearest neighbor. If each block's force were normalized by
-    # itself, the steady pull of the gallery would dominate in all other blocks.
-    b2: float = 0.9
 
     def __post_init__(self):
         super().__post_init__()
@@ -95,8 +97,10 @@ class MiniBatch(Annealed):
         del dim
         return False
 
-    def resolve(self, num_points: int, dim: int, num_devices: int = 1) -> MiniBatch:
-        """Choose the block size, the groups, the number of steps and the measurements."""
+    def resolve(
+        self, num_points: int, dim: int, num_devices: int = 1, *, near_gallery: bool = False
+    ) -> MiniBatch:
+        """Choose the block size, the groups, the number of steps, the decay and the measurements."""
         batch_size = min(self.batch_size or default_batch_size(num_points), num_points)
         if batch_size < 2:
             raise InputError(f"batch_size={batch_size}: a block needs at least 2 points")
@@ -118,6 +122,7 @@ class MiniBatch(Annealed):
             num_steps=num_steps,
             measure_every=measure_every,
             measured_rows=measured_rows,
+            b2=_decay(batch_size / num_points, near_gallery) if self.b2 is None else self.b2,
             coarse_steps=self.num_coarse - self.num_coarse % self.exchange_every,
             **self._schedules(dim, num_steps),
         )
@@ -232,6 +237,11 @@ class MiniBatch(Annealed):
 
 
 _exchanged = partial(jax.jit, static_argnums=(2, 3), donate_argnums=0)(exchange)
+
+
+def _decay(share: float, near_gallery: bool) -> float:
+    """Return the decay of squared forces for blocks of a share of the points."""
+    return max(_LEAST_B2, 1 - share / _MEETINGS) if near_gallery else _LEAST_B2
 
 
 def default_batch_size(num_points: int) -> int:

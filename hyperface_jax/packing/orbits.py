@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from hyperface_jax.packing.blas import one_blas_thread
 from hyperface_jax.packing.contact_pairs import unit_rows
 from hyperface_jax.packing.interior_point import central_path
-from hyperface_jax.packing.threads import one_blas_thread
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 

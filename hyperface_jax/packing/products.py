@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hyperface_jax.packing.methods import Method
+from hyperface_jax.packing.problem import PackingProblem
 from hyperface_jax.pairwise import Precision, Sweep
 from hyperface_jax.pairwise.platforms import platform_of
 
@@ -19,9 +20,9 @@ _LEAST_FLOPS = 5e10
 
 
 def resolved(
-    method: Method, num_points: int, dim: int, sweep: Sweep, *, has_restarts: bool = False
+    method: Method, problem: PackingProblem, sweep: Sweep, *, has_restarts: bool = False
 ) -> Method:
-    """Choose everything that a method leaves open, for a size and for the devices of a sweep.
+    """Choose everything that a method leaves open, for a problem and for the devices of a sweep.
 
     On a CPU all products are in float32. On an accelerator, steps use three-pass products, after coarse
     ones at the start if the method allows it and the problem is large. What a method names stays.
@@ -29,8 +30,10 @@ def resolved(
     Raises:
         InputError: the method cannot run at this size or on this number of devices.
     """
+    num_points, dim = problem.num_points, problem.dim
     may_start_coarse = method.may_start_coarse(dim) and not has_restarts
-    method = method.resolve(num_points, dim, sweep.num_devices)
+    near_gallery = problem.gallery is not None
+    method = method.resolve(num_points, dim, sweep.num_devices, near_gallery=near_gallery)
     is_accelerator = platform_of(sweep.mesh) != "cpu"
     coarse, precision = method.coarse_steps, method.precision
     if coarse is None:

@@ -126,7 +126,7 @@ class Search:
         self._waiting: dict[int, list[Trial]] = {}
         self._population: list[Trial] = []
         self._rough: list[float] = []
-        self._optimum = bounds.tightest(n, d).value + _MET
+        self._lower_bound = bounds.tightest(n, d).value + _MET
         if self.found.x is not None:
             plain = no_symmetry(n, d)
             self._population = [Trial(self.found.x, plain, self.found.max_cosine)]
@@ -223,7 +223,7 @@ class Search:
     @property
     def is_done(self) -> bool:
         """Whether the target is met, or a bound below which no packing is."""
-        goal = self._optimum if self.target is None else max(self.target, self._optimum)
+        goal = self._lower_bound if self.target is None else max(self.target, self._lower_bound)
         return self.found.max_cosine <= goal
 
     def finish(self) -> None:
@@ -267,7 +267,7 @@ def search(
         callback: called after every batch with what was found so far.
 
     Returns:
-        The best packing, in float64.
+        The best packing, in float64; not polished as a whole where it met the target.
 
     Raises:
         InputError: a size is too small, or ``num_points (dim - 1)`` is above 20,000.

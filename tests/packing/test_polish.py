@@ -301,7 +301,9 @@ def test_blas_has_one_thread_meanwhile(monkeypatch, part):
     from hyperface_jax.packing import interior_point
 
     def threads():
-        return [found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"]
+        libraries = [found for found in threadpool_info() if found["user_api"] == "blas"]
+        assert any("numpy" in found["filepath"] for found in libraries)
+        return [found["num_threads"] for found in libraries]
 
     function, seen = getattr(interior_point, part), []
 

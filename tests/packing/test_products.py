@@ -40,8 +40,12 @@ def pretend(monkeypatch):
     jax.clear_caches()
 
 
+def _problem(size):
+    return PackingProblem(num_points=size[0], dim=size[1])
+
+
 def _chosen(method, size=LARGE, sweep=None, **settings):
-    found = resolved(method, *size, sweep or Sweep(), **settings)
+    found = resolved(method, _problem(size), sweep or Sweep(), **settings)
     return found.coarse_steps, found.precision
 
 
@@ -51,7 +55,7 @@ def test_accelerators_begin_coarse_and_end_with_three_passes(platform, pretend):
     pretend(platform)
     assert _chosen(Annealed()) == (160, "bf16_x3")
     assert _chosen(Annealed(num_steps=50)) == (40, "bf16_x3")
-    assert _chosen(resolved(Annealed(), *LARGE, Sweep())) == (160, "bf16_x3")
+    assert _chosen(resolved(Annealed(), _problem(LARGE), Sweep())) == (160, "bf16_x3")
 
 
 @pytest.mark.parametrize(

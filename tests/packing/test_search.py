@@ -116,8 +116,8 @@ def test_a_search_ends_at_its_target_and_at_a_proven_bound():
     assert running.is_short_of(1.0)
     while running.is_short_of(100.0):
         running.advance()
+    assert running.is_done
     assert running.found.max_cosine == pytest.approx(icosahedron, abs=1e-12)
-    assert running.found.seconds < 50
     easy, hard = Search(12, 3, target=0.9), Search(12, 3, target=0.1)
     for search_for in (easy, hard):
         search_for.found.x, search_for.found.max_cosine = running.found.x, 0.6

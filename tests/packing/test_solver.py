@@ -15,6 +15,7 @@ from hyperface_jax.packing import (
     solve_restarts,
     starts,
 )
+from hyperface_jax.pairwise import max_cosine, sweep
 
 KNOWN = [(4, 3, -1 / 3), (6, 3, 0.0), (12, 3, 1 / 5**0.5), (7, 6, -1 / 6), (16, 8, 0.0)]
 
@@ -274,3 +275,21 @@ def test_the_best_restart_counts_also_where_last_iterates_do(key):
     best = solve(problem, key, method=method, num_restarts=5)
     assert best.max_cosine == pytest.approx(float(jnp.min(every.max_cosine)), abs=1e-5)
     assert jnp.min(every.max_cosine) < every.max_cosine[0] - 1e-3, "else the test shows nothing"
+
+
+def test_mini_batches_remember_meetings_near_a_gallery_only():
+    method = MiniBatch(batch_size=250)
+    assert method.resolve(2000, 128).b2 == 0.9
+    assert method.resolve(2000, 128, near_gallery=True).b2 == 0.975
+    assert MiniBatch(b2=0.5).resolve(2000, 128, near_gallery=True).b2 == 0.5
+    assert method.resolve(300, 128, near_gallery=True).b2 == 0.9
+
+
+def test_mini_batches_stay_apart_where_a_gallery_pulls_hard():
+    """With forces that forget their meetings, the mean cosine to the nearest other point is 0.66."""
+    gallery = sphere.normalize(sphere.sample_uniform(jax.random.key(0), 600, 24) + 0.15)
+    problem = PackingProblem(num_points=400, dim=24, gallery=gallery, alpha=2.0)
+    method = MiniBatch(num_steps=480, batch_size=50, relax=False)
+    packing = solve(problem, jax.random.key(1), method=method)
+    assert jnp.mean(sweep(packing.x, reduction=max_cosine())) < 0.6
+    assert jnp.mean(jnp.max(packing.x @ gallery.T, axis=1)) > 0.9

@@ -550,5 +550,7 @@ def test_libraries_are_imported_late_and_pyplot_never():
 def test_missing_libraries_name_the_extra(make_run, monkeypatch):
     run = make_run()
     for library in ("matplotlib.figure", "jinja2"):
-        monkeypatch.setitem(sys.modules, library, None)
-        assert_refused(run, r"need.*pip install '\.\[cli\]' in a checkout")
+        page._environment.cache_clear()
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, library, None)
+            assert_refused(run, r"need.*pip install '\.\[cli\]' in a checkout")

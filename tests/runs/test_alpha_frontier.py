@@ -14,6 +14,7 @@ from hyperface_jax.io.files import read_json
 from hyperface_jax.packing import LocalSpan, NearestRow
 from hyperface_jax.packing.figures import nearness_among
 from hyperface_jax.reports.frontier import frontier_plot
+from hyperface_jax.reports.page import inline_svg
 from hyperface_jax.reports.style import LIGHT
 from hyperface_jax.runs.alpha_frontier import recommend
 
@@ -118,11 +119,13 @@ def test_the_rule_takes_the_farthest_apart_of_those_that_are_near_enough():
     assert recommend(_points((1, 2, 0.3, 0.7), (1, 2.5, 0.4, 0.9)), 0.8) == (1, True, ())
 
 
+@pytest.mark.draws_figures
 def test_the_plot_names_alphas_rule_and_threshold():
     rows = _points((1, 0.5, 0.1, 0.6), (1, 2, 0.3, 0.9), (4, 0.5, 0.05, 0.5), (4, 2, 0.25, 0.95))
     points = [row | {"mean_nearest_cosine": row["max_cosine"] - 0.01} for row in rows]
     summary = {"points": points, "recommended": {"chosen": 3}, "needed_nearness": 0.8}
     figure = frontier_plot(summary | {"neighbors": 4, "threshold": 0.2})
+    assert "<svg" in inline_svg(figure, "frontier")
     upper, lower = figure.axes
     assert [text.get_text() for text in upper.texts] == ["0.5", "2", "0.5", "2"]
     (legend,) = figure.legends

@@ -158,11 +158,15 @@ def test_settings_that_cannot_work_are_refused(settings, tmp_path, changes, mess
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
+@pytest.mark.draws_figures
 def test_no_two_curves_of_the_rounds_look_alike():
+    from hyperface_jax.reports.page import inline_svg
     from hyperface_jax.reports.through import rounds_plot
 
     names = ("nearest_faces", "nearest_conditions", "target_cosine", "within_cosine")
     rounds = [{"round": i, **dict.fromkeys(names, 0.1 * i)} for i in range(3)]
-    lines = [line for axes in rounds_plot(rounds).axes for line in axes.lines]
+    figure = rounds_plot(rounds)
+    assert "<svg" in inline_svg(figure, "rounds")
+    lines = [line for axes in figure.axes for line in axes.lines]
     assert len({(line.get_color(), line.get_label()) for line in lines}) == len(names)
     assert len({line.get_color() for line in lines}) == len(names)

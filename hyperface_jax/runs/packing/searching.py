@@ -80,6 +80,8 @@ def _advance(running: Search, config: Pack, run: RunDirectory, watch: Watch) -> 
                 saved = found.max_cosine
             if is_stopping:
                 raise Stopped(run.path)
+    if running.is_done:
+        watch.say("a proven bound is met: no packing is better")
     running.finish()
 
 

@@ -133,8 +133,9 @@ class Pack:
     """Refine the result to a float64 local optimum. For small problems without gallery and keep-out."""
     search: float | None = option(None, group="method", metavar="SECONDS")
     """Search for this many seconds among packings with and without symmetry, instead of a single
-    packing, and keep the best one, refined in float64. For a few hundred points with nothing but each
-    other. An unfinished search may be continued with another time."""
+    packing, and keep the best one, refined in float64. It ends early where a proven bound is met. For a
+    few hundred points with nothing but each other. An unfinished search may be continued with another
+    time."""
     through: str | None = option(None, group="generator", metavar="FOLDER|MODULE:NAME")
     """Generator to pack through, as for synthesize: the faces that it draws are what is spread. It is
     drawn from in rounds, and the number of images is printed before the first. Needs gallery and

@@ -1,4 +1,4 @@
-"""How many cores NumPy and SciPy use."""
+"""How many cores the matrix products and factorizations of NumPy and SciPy use."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 def one_blas_thread() -> AbstractContextManager[Any]:
     """Keep matrix products and factorizations on one core, in a ``with`` block.
 
-    Those of a polish are small. Where all cores are busy, threads of BLAS that wait for each other make
-    it several times slower.
+    Many small ones gain little from more, and where all cores are busy, threads of BLAS that wait for
+    each other make them several times slower.
     """
-    return _libraries().limit(limits=1, user_api="blas")
+    return _controller().limit(limits=1, user_api="blas")
 
 
 @cache
-def _libraries() -> Any:
+def _controller() -> Any:
     import scipy.linalg  # noqa: F401  It brings a BLAS of its own, which must be loaded to be found.
     from threadpoolctl import ThreadpoolController
 
