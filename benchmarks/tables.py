@@ -63,11 +63,19 @@ def _replaced(text: str, name: str, table: str) -> str:
 def _source(table: str, benchmark: str, figures: dict[str, Any]) -> str:
     part = table.removeprefix(f"{benchmark}_")
     about = figures.get("about_parts", {}).get(part, figures["about"])
-    devices = " and ".join(figures.get("devices", [about["device"]]))
+    devices = _devices(table, figures) if "devices" in figures else [about["device"]]
     return (
-        f"*{devices}, jax {about['versions']['jax']}, {about['date']}; "
+        f"*{' and '.join(devices)}, jax {about['versions']['jax']}, {about['date']}; "
         f"`python -m benchmarks.{MODULES.get(benchmark, benchmark)}`.*"
     )
+
+
+def _devices(table: str, figures: dict[str, Any]) -> list[str]:
+    """Return the devices of the arms of a table of the study."""
+    part = "packing" if table == "gains" else table.removeprefix("closed_loop_")
+    arms = figures["arms"]
+    names = [entry.arm.name for entry in closed_loop_parts().get(part, [])] or list(arms)
+    return sorted({run["device"] for name in names for run in arms.get(name, {}).values()})
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
