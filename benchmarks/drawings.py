@@ -65,6 +65,8 @@ def draw_closed_loop(figures: dict[str, Any]) -> Figure:
     before_after: dict[str, Point] = {}
     after_eer: dict[str, Point] = {}
     for name, row in drawn_arms(figures).items():
+        if "cap" in name:  # So much worse than all others that nothing would be told apart.
+            continue
         style = _style(name)
         before, after = row["nearest_before"]["mean"], row["nearest_after"]["mean"]
         if before is not None:
