@@ -22,9 +22,9 @@ class Measured(NamedTuple):
 
 
 MEASURED = Measured(
-    "AMD EPYC, 2 cores",
-    quick=(7.2, 11.2, 10.0, 15.1, 7.1, 0.2, 4.4),
-    default=(9.7, 31.7, 28.6, 103.0, 23.3, 0.3, 4.5),
+    "Intel(R) Xeon(R) Processor, 2 cores",
+    quick=(8.0, 13.1, 7.2, 24.3, 15.1, 0.5, 8.9),
+    default=(10.4, 44.0, 14.6, 165.0, 32.2, 0.6, 8.8),
 )
 
 
