@@ -183,9 +183,9 @@ def test_mini_batches_go_on_with_fewer_devices_exactly(tmp_path, capsys):
     assert "3 devices cannot share them evenly" in capsys.readouterr().err
 
 
-def _started(out, number, *words):
+def _started(out, number, *words, devices=2):
     """Start a job of two processes, and return it after a checkpoint."""
-    jobs = _start([[*LONG, *words, "--out", out]], out.with_name("said"), devices=2)
+    jobs = _start([[*LONG, *words, "--out", out]], out.with_name("said"), devices)
     is_running = lambda: all(job.poll() is None for job in jobs)  # noqa: E731
     if not _wait_for_checkpoint(out, number, is_running):
         for job in jobs:
@@ -207,7 +207,7 @@ def test_sigterm_to_one_of_two_processes_saves_and_one_process_goes_on(tmp_path,
 def test_a_stuck_peer_ends_the_job(tmp_path, monkeypatch):
     monkeypatch.setenv("HEARTBEAT_SECONDS", "300")
     # Three reports: before that, programs may still compile.
-    jobs = _started(tmp_path / "run", 300, "--stall-seconds", 3)
+    jobs = _started(tmp_path / "run", 300, "--stall-seconds", 1, devices=1)
     jobs[1].send_signal(signal.SIGSTOP)
     try:
         _, error = jobs[0].communicate(timeout=100)
