@@ -216,9 +216,7 @@ def _ensure(entry: Entry, seed: int, work: Path) -> None:
         arms.setdefault(name, {})[str(seed)] = figures | where
         folders = (RECOGNIZER, GENERATOR, PARAMETRIC)
         models = {folder.name: read_json(folder / METRICS) for folder in folders}
-        devices = sorted({run["device"] for runs in arms.values() for run in runs.values()})
-        figures = {"size": vars(SIZE), "models": models, "devices": devices, "arms": arms}
-        write_result(NAME, figures)
+        write_result(NAME, {"size": vars(SIZE), "models": models, "arms": arms})
 
 
 def _measure(entry: Entry, seed: int, work: Path) -> dict[str, Any]:

@@ -56,10 +56,9 @@ def write_result(name: str, figures: dict[str, Any], *, seed: int = 0) -> Path:
 
 @contextmanager
 def result_locked(name: str) -> Iterator[None]:
-    """Keep other processes on this device from changing the JSON of a benchmark meanwhile."""
-    with (Path(tempfile.gettempdir()) / f"{result_path(name).parent.name}-{name}.lock").open(
-        "w"
-    ) as lock:
+    """Keep other processes on this machine from changing the JSON of a benchmark meanwhile."""
+    path = Path(tempfile.gettempdir()) / f"hyperface_jax-{name}.lock"
+    with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

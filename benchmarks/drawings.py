@@ -1,4 +1,4 @@
-"""The pictures of README and docs, from the JSON results."""
+"""The pictures that stand beside the tables of README and docs, from the JSON results."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,6 @@ def _write(rows: list[dict[str, Any]], seconds: float, seed: int) -> None:
     rows = sorted(rows, key=lambda row: (row["d"], row["n"]))
     figures = {
         "seconds_per_row": seconds,
-        "cores": len(os.sched_getaffinity(0)),
         "shares": {f"{t:g}": _share(rows, "excess", t) for t in TOLERANCES},
         "shares_early": {f"{t:g}": _share(rows, "excess_early", t) for t in TOLERANCES},
         "rows": rows,

@@ -1,4 +1,4 @@
-"""Write the tables of README and docs from the JSON results, and the convergence picture.
+"""Write the tables of README and docs from the JSON results, and the pictures beside them.
 
     python -m benchmarks.tables [--check]
 
@@ -63,7 +63,7 @@ def _replaced(text: str, name: str, table: str) -> str:
 def _source(table: str, benchmark: str, figures: dict[str, Any]) -> str:
     part = table.removeprefix(f"{benchmark}_")
     about = figures.get("about_parts", {}).get(part, figures["about"])
-    devices = _devices(table, figures) if "devices" in figures else [about["device"]]
+    devices = _devices(table, figures) if "arms" in figures else [about["device"]]
     return (
         f"*{' and '.join(devices)}, jax {about['versions']['jax']}, {about['date']}; "
         f"`python -m benchmarks.{MODULES.get(benchmark, benchmark)}`.*"

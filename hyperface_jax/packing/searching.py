@@ -126,7 +126,8 @@ class Search:
         self._waiting: dict[int, list[Trial]] = {}
         self._population: list[Trial] = []
         self._rough: list[float] = []
-        self._lower_bound = bounds.tightest(n, d).value + _MET
+        optimum = bounds.tightest(n, d).value + _MET
+        self._goal = optimum if self.target is None else max(self.target, optimum)
         if self.found.x is not None:
             plain = no_symmetry(n, d)
             self._population = [Trial(self.found.x, plain, self.found.max_cosine)]
@@ -223,8 +224,7 @@ class Search:
     @property
     def is_done(self) -> bool:
         """Whether the target is met, or a bound below which no packing is."""
-        goal = self._lower_bound if self.target is None else max(self.target, self._lower_bound)
-        return self.found.max_cosine <= goal
+        return self.found.max_cosine <= self._goal
 
     def finish(self) -> None:
         """Polish the best packing, without its symmetry, unless it is good enough."""
