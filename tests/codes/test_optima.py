@@ -10,6 +10,7 @@ from hyperface_jax.codes.catalogue import catalogue
 from hyperface_jax.codes.derived import derived_codes
 from hyperface_jax.codes.graphs import graph_codes
 from hyperface_jax.codes.kissing import kissing_configurations, leech_section, quadruples
+from hyperface_jax.codes.labelled import even_cosets, labelled_codes
 from hyperface_jax.codes.quaternary import hexacode_words, hill_words, quaternary_codes
 from hyperface_jax.codes.solids import in_contact, solids
 from hyperface_jax.codes.unions import (
@@ -32,6 +33,7 @@ BUILT = (
     *derived_codes(),
     *quaternary_codes(),
     *union_codes(),
+    *labelled_codes(),
 )
 
 
@@ -150,15 +152,18 @@ def test_the_best_kissing_configurations_are_found(num_points, dim, size):
         (82, 9, 1 / 3),
         (51, 10, 1 / 4),
         (108, 10, 1 / 3),
+        (40, 11, 11 / 51),
         (192, 11, 7 / 15),
+        (80, 12, 2 / 7),
         (168, 12, 1 / 3),
         (448, 13, 7 / 15),
         (70, 14, 1 / 6),
+        (112, 14, 3 / 10),
         (320, 15, 1 / 3),
         (604, 16, 4 / 9),
     ],
 )
-def test_derived_codes_are_the_best_of_their_sizes(num_points, dim, cosine):
+def test_derived_and_labelled_codes_are_the_best_of_their_sizes(num_points, dim, cosine):
     code = codes.best_known(num_points, dim)
     assert code.max_cosine == pytest.approx(cosine, abs=1e-12)
     assert codes.verify(code).max_cosine == pytest.approx(cosine, abs=1e-6)
@@ -190,3 +195,13 @@ def test_julins_words_have_the_distance_4():
     assert words.shape == (144, 12)
     distances = (words[:, None] != words[None]).sum(axis=2)
     assert distances[~np.eye(144, dtype=bool)].min() == 4
+
+
+@pytest.mark.parametrize(("length", "within", "between"), [(7, -1 / 7, 3 / 7), (8, 0, 1 / 2)])
+def test_cosets_of_even_words_have_the_stated_cosines(length, within, between):
+    cosets = even_cosets(length)
+    assert [len(coset) for coset in cosets] == [2 ** (length - 4)] * 8
+    for left, right in itertools.combinations_with_replacement(cosets, 2):
+        same = left is right
+        found = _closest(left) if same else (left @ right.T).max()
+        assert found == pytest.approx(within if same else between, abs=1e-12)
