@@ -7,13 +7,16 @@ from functools import cache
 
 from hyperface_jax.codes import basic, linear, searched, sharp
 from hyperface_jax.codes.code import MAX_POINTS, SphericalCode
+from hyperface_jax.codes.derived import derived_codes
 from hyperface_jax.codes.graphs import graph_codes
-from hyperface_jax.codes.kissing import derived_codes, kissing_configurations
+from hyperface_jax.codes.kissing import kissing_configurations
+from hyperface_jax.codes.labelled import labelled_codes
 from hyperface_jax.codes.linear import LinearCode
 from hyperface_jax.codes.polytopes import polytopes
 from hyperface_jax.codes.quaternary import quaternary_codes
 from hyperface_jax.codes.shortening import punctured, restricted
 from hyperface_jax.codes.solids import solids
+from hyperface_jax.codes.unions import union_codes
 from hyperface_jax.codes.vertices import with_vertices
 
 MAX_DIM = 4096
@@ -26,7 +29,7 @@ def catalogue() -> tuple[SphericalCode, ...]:
     """Return all codes of at most ``MAX_DIM`` dimensions, except those that exist in every dimension."""
     found = [*map(sharp.sharp_configuration, sharp.SHARP), *polytopes(), searched.hill_cap()]
     found += [*solids(), *graph_codes(), *kissing_configurations(), *derived_codes()]
-    found += quaternary_codes()
+    found += [*quaternary_codes(), *union_codes(), *labelled_codes()]
     for q in _QUADRANGLES:
         found += [sharp.cameron_goethals_seidel(q), sharp.derived_quadrangle(q)]
     for code in families():

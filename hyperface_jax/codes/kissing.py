@@ -1,6 +1,6 @@
-"""Kissing configurations: points with a max cosine of 1/2, in 9 to 23 dimensions.
+"""Kissing configurations: points with a max cosine of 1/2, in 9, 12 and 15 to 23 dimensions.
 
-In 9 to 14 dimensions they are the unit vectors, and all signs on quadruples of coordinates; two
+In 9 and 12 dimensions they are the unit vectors, and all signs on quadruples of coordinates; two
 quadruples have at most two coordinates in common. In 19 to 21 dimensions they come from the Golay code,
 with an odd number of minus signs on each octad, which leaves room for more points. The others are
 sections of the Leech lattice.
@@ -14,14 +14,14 @@ References:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hyperface_jax.codes.code import SphericalCode, tabulated
-from hyperface_jax.codes.sharp import golay, leech, neighbors, pairs
+from hyperface_jax.codes.sharp import golay, leech, pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,19 +33,12 @@ _CLOSE = 1e-6
 # The lengths of the cycles of a permutation of coordinates, and one quadruple of each of its orbits.
 _QUADRUPLES = {
     10: ((10,), "0126 0134 0247"),
-    11: ((3, 3, 3), "0145 0169 017a 0356 0379 038a 0468 049a 0578 345a 3469 367a 6789"),
     12: (
         (3, 3, 3, 3),
         "0134 015a 0178 019b 036b 037a 0389 0456 047b 048a 0579 058b 069a 3467 349a 378b 679b",
     ),
-    13: (
-        (3, 3, 3, 3),
-        "012c 0139 015a 0167 018b 0346 0357 038c 03ab 0458 047b 04ac 056c 069b 079c 089a 349a 34bc 367b"
-        " 3689 378a 678c 69ac",
-    ),
-    14: ((7, 7), "013c 0125 017d 0189 01ab 789b 09bc 0279 039d 02ac 028d 038b 037a"),
 }
-_NUM_QUADRUPLES = {9: 18, 10: 30, 11: 35, 12: 51, 13: 65, 14: 91}
+_NUM_QUADRUPLES = {9: 18, 12: 51}
 _SECTIONS = {23: 93150, 22: 49896, 18: 7398, 17: 5346, 16: 4320, 15: 2340}
 
 # Each minimal vector has the cosine -1/2 to one before it (by number): A1, A2, A3, D4, D5, E6, E7, E8.
@@ -53,13 +46,16 @@ _JOINED_TO = (None, 0, 1, 1, 2, 0, 4, 6)
 
 
 def kissing_configurations() -> tuple[SphericalCode, ...]:
-    """Return kissing configurations in 9 to 23 dimensions, close to the best known in each."""
+    """Return kissing configurations in 9, 12 and 15 to 23 dimensions, close to the best known in each.
+
+    Those in 10, 11, 13 and 14 dimensions are in :mod:`.unions`.
+    """
     quadruples = [
-        _kissing(16 * count + 2 * dim, dim, "signed quadruples", _CONWAY, _signed_quadruples)
+        _kissing(16 * count + 2 * dim, dim, "signed quadruples", _CONWAY, quadruples_and_basis)
         for dim, count in _NUM_QUADRUPLES.items()
     ]
     modified = [
-        _kissing(size, dim, "Golay octads with odd signs", _COHN_LI, _odd_octads)
+        _kissing(size, dim, "Golay octads with odd signs", _COHN_LI, odd_octads)
         for dim, size in ((19, 11692), (20, 19448), (21, 29768))
     ]
     sections = [
@@ -69,46 +65,29 @@ def kissing_configurations() -> tuple[SphericalCode, ...]:
     return (*quadruples, *modified, *sections)
 
 
-def derived_codes() -> tuple[SphericalCode, ...]:
-    """Return codes of the minimal vectors of Leech and Barnes-Wall with one cosine to a fixed one."""
-    return (
-        _derived(47104, 23, 1 / 4, 7 / 15, "Leech lattice, 47104 points", leech),
-        _derived(1024, 15, 1 / 4, 7 / 15, "Barnes-Wall lattice, 1024 points", _barnes_wall),
-        _derived(280, 15, 1 / 2, 1 / 3, "Barnes-Wall lattice, 280 points", _barnes_wall),
-    )
-
-
-def _derived(
-    size: int, dim: int, to_first: float, cosine: float, name: str, whole: Callable[[], NDArray]
-) -> SphericalCode:
-    def make() -> NDArray:
-        return neighbors(whole(), to_first)
-
-    return tabulated(size, dim, cosine, name, _CONWAY, make)
-
-
-def _barnes_wall() -> NDArray:
-    return leech_section(16)
-
-
 def _kissing(
     size: int, dim: int, kind: str, reference: str, make: Callable[[int], NDArray]
 ) -> SphericalCode:
     return tabulated(size, dim, 0.5, f"{kind}, d = {dim}", reference, partial(make, dim))
 
 
-def _signed_quadruples(dim: int) -> NDArray:
+def quadruples_and_basis(dim: int) -> NDArray:
+    """Return the unit vectors with both signs, and all signs on quadruples of 9 or 12 coordinates."""
+    basis = np.eye(dim)
+    return np.concatenate([basis, -basis, signed_quadruples(dim, sorted(quadruples(dim)))])
+
+
+def signed_quadruples(dim: int, chosen: Sequence[tuple[int, ...]]) -> NDArray:
+    """Return all signs on quadruples of coordinates, with the values 1/2, ``[16 k, dim]``."""
     signs = np.array(list(itertools.product((0.5, -0.5), repeat=4)))
-    rows = [np.eye(dim), -np.eye(dim)]
-    for quadruple in sorted(quadruples(dim)):
-        block = np.zeros((16, dim))
+    blocks = np.zeros((len(chosen), len(signs), dim))
+    for quadruple, block in zip(chosen, blocks, strict=True):
         block[:, quadruple] = signs
-        rows.append(block)
-    return np.concatenate(rows)
+    return blocks.reshape(-1, dim)
 
 
 def quadruples(dim: int) -> set[tuple[int, ...]]:
-    """Return quadruples of ``dim`` coordinates, 9 to 14, of which two have at most two in common."""
+    """Return quadruples of 9, 10 or 12 coordinates, of which two have at most two in common."""
     if dim == 9:
         return {quadruple for quadruple in quadruples(10) if 9 not in quadruple}
     cycles, words = _QUADRUPLES[dim]
@@ -124,7 +103,7 @@ def quadruples(dim: int) -> set[tuple[int, ...]]:
     return found
 
 
-def _odd_octads(dim: int) -> NDArray:
+def odd_octads(dim: int) -> NDArray:
     """Return octads with an odd number of minus signs, pairs of coordinates, and words as signs.
 
     A word and an octad have an even number of coordinates in common, so the signs differ somewhere.

@@ -117,9 +117,9 @@ def _far_points(q: int) -> NDArray:
     return neighbors(_quadrangle(q), q**-2)
 
 
-def neighbors(points: NDArray, cosine: float) -> NDArray:
-    """Return the points at a cosine to the first point, projected orthogonally to it and normalized."""
-    return _projected(points, points[0], cosine)
+def neighbors(points: NDArray, cosine: float, number: int = 0) -> NDArray:
+    """Return the points at a cosine to one of them, projected orthogonally to it and normalized."""
+    return _projected(points, points[number], cosine)
 
 
 def _projected(points: NDArray, center: NDArray, cosine: float) -> NDArray:
@@ -238,17 +238,22 @@ def _irreducible(q: int) -> tuple[int, int]:
 
 
 def spanned(meets: NDArray, adjacent: float, other: float, dim: int) -> NDArray:
-    """Return points with the cosine ``adjacent`` for pairs in ``meets`` and ``other`` for the rest.
+    """Return points with the cosine ``adjacent`` for pairs in ``meets`` and ``other`` for the rest."""
+    gram = np.where(meets, adjacent, other)
+    np.fill_diagonal(gram, 1.0)
+    return factored(gram, dim)
+
+
+def factored(gram: NDArray, dim: int) -> NDArray:
+    """Return points with these cosines, ``[n, dim]``.
 
     They come from a pivoted Cholesky factor of the Gram matrix, so every machine gets the same points.
     """
-    points = np.zeros((len(meets), dim))
-    rest = np.ones(len(meets))
+    points = np.zeros((len(gram), dim))
+    rest = np.ones(len(gram))
     for k in range(dim):
         pivot = int(np.argmax(rest.round(9)))
-        gram = np.where(meets[pivot], adjacent, other)
-        gram[pivot] = 1.0
-        column = (gram - points[:, :k] @ points[pivot, :k]) / np.sqrt(rest[pivot])
+        column = (gram[pivot] - points[:, :k] @ points[pivot, :k]) / np.sqrt(rest[pivot])
         points[:, k] = column
         rest = np.maximum(rest - column**2, 0.0)
     return points / np.linalg.norm(points, axis=1, keepdims=True)
