@@ -22,6 +22,7 @@ _MOST_TYPES = 8
 _TRIES = 12
 _SAME = 1e-6
 _APART = 1e-10
+_CLOSE = 1e-5
 
 
 class Orbits(NamedTuple):
@@ -129,6 +130,38 @@ def polish_orbits(x: Array, orbits: Orbits, *, max_iterations: int = 100) -> tup
     with one_blas_thread():
         x, _ = central_path(x, pairs, max_iterations=max_iterations)
     return x, pairs.highest(pairs.points(x))
+
+
+def orbits_of(points: Array, group: Array) -> Orbits:
+    """Find the orbits of points that a group takes to each other.
+
+    Args:
+        points: ``[n, d]``, unit rows.
+        group: ``[g, d, d]``, all elements, the identity first.
+
+    Returns:
+        The orbits; the representative of each is the first of its points.
+
+    Raises:
+        ValueError: the group takes a point to none of the points.
+    """
+    size, dim = points.shape
+    maps, projectors = np.zeros((size, dim, dim)), []
+    owner, first = np.full(size, -1), []
+    for i, point in enumerate(points):
+        if owner[i] >= 0:
+            continue
+        images = group @ point
+        places = np.argmax(images @ points.T, axis=1)
+        if np.abs(images - points[places]).max() > _CLOSE:
+            raise ValueError("the points are not closed under the group")
+        projector = group[places == i].mean(axis=0)
+        reached, elements = np.unique(places, return_index=True)
+        maps[reached], owner[reached] = group[elements] @ projector, len(first)
+        maps[i] = projector
+        first.append(i)
+        projectors.append(projector)
+    return Orbits(maps, owner, np.array(first), np.array(projectors))
 
 
 class OrbitType(NamedTuple):

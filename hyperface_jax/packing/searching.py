@@ -1,10 +1,12 @@
 """A search for the best packings of a few hundred points, where independent restarts get stuck.
 
-It spends its time on three kinds of trials, each a batch under one ``vmap``:
+It begins with the best construction, and spends its time on four kinds of trials, each a batch under
+one ``vmap``:
 
 * packings with the symmetry of a random finite group, whose representatives are optimized;
 * changes of the best packings so far (a population): moved points, or points removed and put back into
   the largest holes, with or without the symmetry;
+* known constructions with about as many points, some taken away or added;
 * independent restarts.
 
 Each trial is an annealed soft maximum. The best of a batch are polished in float64.
@@ -12,8 +14,10 @@ Each trial is an annealed soft maximum. The best of a batch are polished in floa
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -26,14 +30,15 @@ import optax
 from hyperface_jax import bounds, sphere
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.contact_pairs import unit_rows
-from hyperface_jax.packing.groups import random_group
+from hyperface_jax.packing.groups import Symmetries, Symmetry
 from hyperface_jax.packing.inputs import whole
 from hyperface_jax.packing.interior_point import MAX_VARIABLES, polish
+from hyperface_jax.packing.near_codes import fitted, near_codes
 from hyperface_jax.packing.orbits import (
     Orbits,
     composed,
     no_symmetry,
-    orbit_types,
+    orbits_of,
     polish_orbits,
 )
 from hyperface_jax.packing.transforms import riemannian_adam
@@ -45,20 +50,23 @@ _STEPS, _STEPS_OF_FEW = 500, 300
 _MOMENTUM = 0.9
 _STEP_FACTOR, _MAX_STEP = 4.0, 0.1
 _HOT, _COLD = 1.4, 20_000.0
-_SHARES = {"groups": 0.5, "changes": 0.35, "restarts": 0.15}
+_SHARES = {"groups": 0.55, "changes": 0.35, "codes": 0.05, "restarts": 0.05}
 _FEW = 16
 _BATCH, _BATCH_ENTRIES, _ACCELERATOR = 64, 500_000, 64
-_STARTS_A_GROUP = 12
+_STARTS_A_GROUP = 6
 _QUICK = 500
 _SEARCHED = 0.9
 _POPULATION = 8
-_POLISHED = 2
+_POLISHED = 8
 _PROMISING = 1e-4
-_ALIKE = 1e-5
+_ALIKE = 1e-8
 _DIFFERENT, _LOWER = 1e-7, 1e-12
 _MET = 1e-12
+_FIRST_GUESS = 0.5
 _NOISE = 1e-4
 _HOLES = 200
+_RELAXED = 1 / 3
+_SHAKEN, _STIRRED = 0.3, 0.35
 _APART = 1 - 1e-6
 
 
@@ -68,11 +76,21 @@ class Trial(NamedTuple):
     x: Array
     orbits: Orbits
     max_cosine: float
+    symmetry: Symmetry | None = None
 
     @property
     def points(self) -> Array:
         """All points, ``[n, d]``, unit rows."""
         return unit_rows(self.orbits.points(self.x))
+
+
+class _Batch(NamedTuple):
+    """Trials of a kind with about as many representatives, how hot they begin, and the guessed time."""
+
+    kind: str
+    trials: list[Trial]
+    heat: Array
+    guess: float
 
 
 @dataclass
@@ -106,6 +124,7 @@ class Search:
         seed: seed of all randomness.
         found: the best so far; give that of an earlier search to continue it.
         target: max cosine that is good enough; None goes on until a proven lower bound is met.
+        from_codes: whether to use the constructions of :mod:`hyperface_jax.codes`.
     """
 
     num_points: int
@@ -113,6 +132,7 @@ class Search:
     seed: int = 0
     found: Found = field(default_factory=Found)
     target: float | None = None
+    from_codes: bool = True
 
     def __post_init__(self) -> None:
         n = whole("num_points", self.num_points, least=2)
@@ -122,83 +142,109 @@ class Search:
                 f"num_points={n}, dim={d}: a search takes at most {MAX_VARIABLES} for num_points x "
                 "(dim - 1); use fewer points"
             )
-        self._spent = dict.fromkeys(_SHARES, 0.0)
+        self._codes = near_codes(n, d) if self.from_codes else []
+        kinds = [kind for kind in _SHARES if kind != "codes" or self._codes]
+        self._spent, self._guesses = dict.fromkeys(kinds, 0.0), dict.fromkeys(kinds, _FIRST_GUESS)
         self._waiting: dict[int, list[Trial]] = {}
         self._population: list[Trial] = []
         self._rough: list[float] = []
+        self._symmetries = Symmetries(n, d)
         optimum = bounds.tightest(n, d).value + _MET
         self._goal = optimum if self.target is None else max(self.target, optimum)
         if self.found.x is not None:
-            plain = no_symmetry(n, d)
-            self._population = [Trial(self.found.x, plain, self.found.max_cosine)]
+            self._population = [Trial(self.found.x, no_symmetry(n, d), self.found.max_cosine)]
+        if self._codes:
+            self._take_construction()
 
     def advance(self) -> None:
-        """Optimize one batch of trials, of the kind that is the furthest behind its share of time."""
+        """Optimize a batch of trials on each core, of the kinds that are behind their share of time."""
         started = time.perf_counter()
-        rng = np.random.default_rng((self.seed, self.found.num_batches))
+        batches = [self._drawn(self.found.num_batches + i) for i in range(_num_workers())]
+        for batch, (reached, took) in zip(batches, _side_by_side(batches), strict=True):
+            self.found.num_trials += len(reached)
+            self.found.num_batches += 1
+            self._spent[batch.kind] += took - batch.guess
+            self._guesses[batch.kind] = took
+            self._keep(reached, batch.kind)
+        self.found.seconds += time.perf_counter() - started
+
+    def _drawn(self, number: int) -> _Batch:
+        """Draw the trials of a batch; its time is guessed until it is known."""
+        rng = np.random.default_rng((self.seed, number))
         kind = min(self._spent, key=lambda kind: self._spent[kind] / _SHARES[kind])
         if kind == "changes" and not self._population:
             kind = "groups"
-        trials, heat = self._batch(kind, rng)
-        reached = _annealed(trials, heat)
-        self.found.num_trials += len(trials)
-        self.found.num_batches += 1
-        self._keep(reached, kind)
-        took = time.perf_counter() - started
-        self._spent[kind] += took
-        self.found.seconds += took
+        guess = self._guesses[kind]
+        self._spent[kind] += guess
+        return _Batch(kind, *self._trials(kind, rng), guess)
 
-    def _batch(self, kind: str, rng: np.random.Generator) -> tuple[list[Trial], Array]:
+    def _take_construction(self) -> None:
+        code = self._codes[0]
+        x = fitted(code, self.num_points, np.random.default_rng(self.seed))
+        trial = Trial(x, no_symmetry(self.num_points, self.dim), measured(x))
+        self._take(_polished(trial), f"construction {code.name}")
+
+    def _trials(self, kind: str, rng: np.random.Generator) -> tuple[list[Trial], Array]:
         """Return trials with about as many representatives, and how hot each begins, from 0 to 1."""
         if kind == "groups":
             trials = self._with_symmetry(rng)
             return trials, np.ones(len(trials))
-        n, d = self.num_points, self.dim
-        if kind == "restarts":
-            plain = no_symmetry(n, d)
-            trials = [
-                Trial(unit_rows(rng.normal(size=(n, d))), plain, 2.0) for _ in range(_size(n, n))
-            ]
-            return trials, np.ones(len(trials))
-        return self._changed(rng)
+        if kind == "changes":
+            return self._changed(rng)
+        count = _size(self.num_points, self.num_points)
+        make = self._from_code if kind == "codes" else self._from_nothing
+        plain = no_symmetry(self.num_points, self.dim)
+        trials = [Trial(make(rng), plain, 2.0) for _ in range(count)]
+        heat = rng.uniform(0.0, 0.5, size=count) if kind == "codes" else np.ones(count)
+        return trials, heat
+
+    def _from_nothing(self, rng: np.random.Generator) -> Array:
+        return unit_rows(rng.normal(size=(self.num_points, self.dim)))
+
+    def _from_code(self, rng: np.random.Generator) -> Array:
+        code = self._codes[int(rng.integers(len(self._codes)))]
+        return fitted(code, self.num_points, rng)
 
     def _with_symmetry(self, rng: np.random.Generator) -> list[Trial]:
         """Draw groups until a batch of about as many representatives is full."""
         while True:
-            group = random_group(rng, self.dim, 2 * self.num_points)
-            types = orbit_types(group, rng)
+            symmetry = self._symmetries.draw(rng)
             for _ in range(_STARTS_A_GROUP):
-                placed = composed(types, self.num_points, rng)
+                placed = composed(symmetry.types, self.num_points, rng)
                 if placed is None:
                     break
                 orbits, x = placed
                 bucket = _bucket(len(x), self.num_points)
                 waiting = self._waiting.setdefault(bucket, [])
-                waiting.append(Trial(x, orbits, 2.0))
+                waiting.append(Trial(x, orbits, 2.0, symmetry))
                 if len(waiting) >= _size(bucket, self.num_points):
                     return self._waiting.pop(bucket)
 
     def _changed(self, rng: np.random.Generator) -> tuple[list[Trial], Array]:
-        """Change packings of the population; half of the time, the symmetry is given up."""
+        """Change packings of the population, with their symmetry, a part of it, or none."""
         place = min(int(rng.geometric(0.4)) - 1, len(self._population) - 1)
-        parent = self._population[place]
-        if rng.random() < 0.5:
-            plain = no_symmetry(self.num_points, self.dim)
-            parent = Trial(parent.points, plain, parent.max_cosine)
+        parent = _relaxed(self._population[place], rng)
         count = _size(_bucket(len(parent.x), self.num_points), self.num_points)
         trials, heat = [], rng.uniform(0.1, 0.7, size=count)
         for i in range(count):
-            if rng.random() < 0.5:
+            chance = rng.random()
+            if chance < _SHAKEN:
                 noise = rng.normal(size=parent.x.shape) / self.dim**0.5
                 x = parent.x + 10 ** rng.uniform(-1.5, -0.3) * noise
                 heat[i] = max(heat[i], 0.3)
+            elif chance < _SHAKEN + _STIRRED:
+                x = _stirred(parent, rng)
+                heat[i] = min(heat[i], 0.4)
             else:
                 x = _put_back(parent, rng)
-            trials.append(Trial(parent.orbits.projected(x), parent.orbits, 2.0))
+            trials.append(parent._replace(x=parent.orbits.projected(x), max_cosine=2.0))
         return trials, heat
 
     def _keep(self, reached: list[Trial], kind: str) -> None:
         """Polish the best of a batch, and take them into the population if they are new."""
+        for trial in reached:
+            if trial.symmetry:
+                self._symmetries.note(trial.symmetry, trial.max_cosine)
         best = sorted(reached, key=lambda trial: trial.max_cosine)[:_POLISHED]
         for trial in best:
             rough = trial.max_cosine
@@ -209,7 +255,8 @@ class Search:
 
     def _take(self, trial: Trial, kind: str) -> None:
         if trial.max_cosine < self.found.max_cosine - _LOWER:
-            self._take_best(trial, f"{kind}, {len(trial.x)} representatives")
+            of = f" of {trial.symmetry.family}" if trial.symmetry else ""
+            self._take_best(trial, f"{kind}{of}, {len(trial.x)} representatives")
         if any(abs(trial.max_cosine - other.max_cosine) < _DIFFERENT for other in self._population):
             return
         self._population = sorted([*self._population, trial], key=lambda t: t.max_cosine)
@@ -252,6 +299,7 @@ def search(
     seconds: float,
     seed: int = 0,
     target: float | None = None,
+    from_codes: bool = True,
     callback: Callable[[Found], Any] | None = None,
 ) -> Found:
     """Search for the packing of n points in ``R^d`` with the smallest max cosine.
@@ -264,6 +312,8 @@ def search(
         seed: seed of all randomness. How far a search comes depends on the machine too.
         target: max cosine that is good enough, where the search ends early; None goes on. It ends anyway
             at a proven lower bound, below which there is nothing to find.
+        from_codes: whether to begin with the best construction of :mod:`hyperface_jax.codes`, and to
+            try others with about as many points.
         callback: called after every batch with what was found so far.
 
     Returns:
@@ -277,7 +327,7 @@ def search(
         >>> round(found.max_cosine, 9)  # the icosahedron
         0.447213595
     """
-    running = Search(num_points, dim, seed, target=target)
+    running = Search(num_points, dim, seed, target=target, from_codes=from_codes)
     while running.is_short_of(seconds):
         running.advance()
         if callback:
@@ -302,7 +352,31 @@ def _polished(trial: Trial) -> Trial:
         x, cosine = polish_orbits(trial.x, trial.orbits)
     except InputError:  # two points are equal: orbits that cannot be separated
         return trial
-    return Trial(x, trial.orbits, cosine)
+    return trial._replace(x=x, max_cosine=cosine)
+
+
+def _relaxed(trial: Trial, rng: np.random.Generator) -> Trial:
+    """Give up no symmetry, some of it, or all of it."""
+    chance, points = rng.random(), trial.points
+    if trial.symmetry and chance < _RELAXED:
+        part = trial.symmetry.part(rng)
+        orbits = orbits_of(points, part.group)
+        return Trial(points[orbits.first], orbits, trial.max_cosine, part)
+    if chance < 2 * _RELAXED:
+        return Trial(points, no_symmetry(*points.shape), trial.max_cosine)
+    return trial
+
+
+def _stirred(parent: Trial, rng: np.random.Generator) -> Array:
+    """Move the representatives around a random point, far enough to change places."""
+    count, dim = parent.x.shape
+    chosen = np.argsort(parent.x @ rng.normal(size=dim))[
+        : int(rng.integers(2, max(count // 4, 2) + 1))
+    ]
+    x = parent.x.copy()
+    noise = rng.normal(size=(len(chosen), dim)) / dim**0.5
+    x[chosen] += 10 ** rng.uniform(-1.0, 0.0) * noise
+    return x
 
 
 def _put_back(parent: Trial, rng: np.random.Generator) -> Array:
@@ -321,10 +395,10 @@ def _put_back(parent: Trial, rng: np.random.Generator) -> Array:
 
 
 def _bucket(count: int, num_points: int) -> int:
-    """Round a number of representatives up to a power of 4 or n, so that few sizes are compiled."""
+    """Round a number of representatives up to a power of 2 or n, so that few sizes are compiled."""
     bucket = _FEW
     while bucket < count:
-        bucket *= 4
+        bucket *= 2
     return min(bucket, num_points)
 
 
@@ -332,6 +406,27 @@ def _size(bucket: int, num_points: int) -> int:
     """Return the number of trials of a batch."""
     more = 1 if jax.default_backend() == "cpu" else _ACCELERATOR
     return max(1, min(more * _BATCH, more * _BATCH_ENTRIES // (bucket * num_points)))
+
+
+def _num_workers() -> int:
+    """Return the number of cores, of which a batch keeps one busy; it keeps a whole accelerator busy."""
+    if jax.default_backend() != "cpu":
+        return 1
+    is_known = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if is_known else os.cpu_count() or 1
+
+
+def _side_by_side(batches: list[_Batch]) -> list[tuple[list[Trial], float]]:
+    """Optimize batches in threads, and return what they reached and the seconds that each took."""
+
+    def timed(batch: _Batch) -> tuple[list[Trial], float]:
+        started = time.perf_counter()
+        return _annealed(batch.trials, batch.heat), time.perf_counter() - started
+
+    if len(batches) == 1:
+        return [timed(batches[0])]
+    with ThreadPoolExecutor(len(batches)) as workers:
+        return list(workers.map(timed, batches))
 
 
 def _annealed(trials: list[Trial], heat: Array) -> list[Trial]:
@@ -356,7 +451,9 @@ def _annealed(trials: list[Trial], heat: Array) -> list[Trial]:
     found, cosines = _descend(num_steps, x, maps, owner, first, sizes, start)
     rows, values = np.asarray(found, np.float64), np.asarray(cosines, np.float64)
     return [
-        Trial(trial.orbits.projected(rows[i, : len(trial.x)]), trial.orbits, float(values[i]))
+        trial._replace(
+            x=trial.orbits.projected(rows[i, : len(trial.x)]), max_cosine=float(values[i])
+        )
         for i, trial in enumerate(trials)
     ]
 
@@ -388,7 +485,8 @@ def _descend_one(
         start there.
         """
         found, points = cosines(x)
-        return weighted_sum(jax.nn.softmax(beta(step) * found, axis=1), points)
+        highest = jnp.max(found, axis=1, keepdims=True)
+        return weighted_sum(jnp.exp(beta(step) * (found - highest)), points)
 
     optimizer = riemannian_adam(
         lambda step: jnp.minimum(_MAX_STEP, _STEP_FACTOR / beta(step)), _MOMENTUM
