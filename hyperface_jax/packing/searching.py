@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -64,8 +64,12 @@ _DIFFERENT, _LOWER = 1e-7, 1e-12
 _MET = 1e-12
 _FIRST_GUESS = 0.5
 _NOISE = 1e-4
+_CLOSE = 1e-3
+"""How much worse a packing may be that could become the best when all of its points are polished."""
 _HOLES = 200
-_RELAXED = 1 / 3
+_SYMMETRIC = 0.65
+"""Share of changes of packings with symmetry; those without are better in the end, and slower."""
+_RELAXED = 0.3
 _SHAKEN, _STIRRED = 0.3, 0.35
 _APART = 1 - 1e-6
 
@@ -82,6 +86,32 @@ class Trial(NamedTuple):
     def points(self) -> Array:
         """All points, ``[n, d]``, unit rows."""
         return unit_rows(self.orbits.points(self.x))
+
+
+@dataclass
+class _Niche:
+    """The best packings with symmetry, or without; those with a little less of it are a bit better.
+
+    Attributes:
+        best: the best, and all different.
+        rough: the max cosines of those that were taken in, before they were polished.
+    """
+
+    best: list[Trial] = field(default_factory=list)
+    rough: list[float] = field(default_factory=list)
+
+    @property
+    def admits(self) -> float:
+        """Max cosine below which a packing is taken in, which a polish may still lower."""
+        is_full = len(self.best) == _POPULATION
+        return self.best[-1].max_cosine + _PROMISING if is_full else _APART
+
+    def take(self, trial: Trial) -> None:
+        """Take a packing in, unless it is known or worse than all."""
+        if all(abs(trial.max_cosine - other.max_cosine) > _DIFFERENT for other in self.best):
+            self.best.append(trial)
+            self.best.sort(key=lambda known: known.max_cosine)
+            del self.best[_POPULATION:]
 
 
 class _Batch(NamedTuple):
@@ -146,13 +176,12 @@ class Search:
         kinds = [kind for kind in _SHARES if kind != "codes" or self._codes]
         self._spent, self._guesses = dict.fromkeys(kinds, 0.0), dict.fromkeys(kinds, _FIRST_GUESS)
         self._waiting: dict[int, list[Trial]] = {}
-        self._population: list[Trial] = []
-        self._rough: list[float] = []
+        self._symmetric, self._plain = _Niche(), _Niche()
         self._symmetries = Symmetries(n, d)
         optimum = bounds.tightest(n, d).value + _MET
         self._goal = optimum if self.target is None else max(self.target, optimum)
         if self.found.x is not None:
-            self._population = [Trial(self.found.x, no_symmetry(n, d), self.found.max_cosine)]
+            self._plain.take(Trial(self.found.x, no_symmetry(n, d), self.found.max_cosine))
         if self._codes:
             self._take_construction()
 
@@ -172,7 +201,7 @@ class Search:
         """Draw the trials of a batch; its time is guessed until it is known."""
         rng = np.random.default_rng((self.seed, number))
         kind = min(self._spent, key=lambda kind: self._spent[kind] / _SHARES[kind])
-        if kind == "changes" and not self._population:
+        if kind == "changes" and not (self._symmetric.best or self._plain.best):
             kind = "groups"
         guess = self._guesses[kind]
         self._spent[kind] += guess
@@ -222,8 +251,10 @@ class Search:
 
     def _changed(self, rng: np.random.Generator) -> tuple[list[Trial], Array]:
         """Change packings of the population, with their symmetry, a part of it, or none."""
-        place = min(int(rng.geometric(0.4)) - 1, len(self._population) - 1)
-        parent = _relaxed(self._population[place], rng)
+        symmetric, plain = self._symmetric.best, self._plain.best
+        population = symmetric if not plain or (symmetric and rng.random() < _SYMMETRIC) else plain
+        place = min(int(rng.geometric(0.4)) - 1, len(population) - 1)
+        parent = _relaxed(population[place], rng)
         count = _size(_bucket(len(parent.x), self.num_points), self.num_points)
         trials, heat = [], rng.uniform(0.1, 0.7, size=count)
         for i in range(count):
@@ -245,22 +276,22 @@ class Search:
         for trial in reached:
             if trial.symmetry:
                 self._symmetries.note(trial.symmetry, trial.max_cosine)
-        best = sorted(reached, key=lambda trial: trial.max_cosine)[:_POLISHED]
-        for trial in best:
-            rough = trial.max_cosine
-            is_new = all(abs(rough - other) > _ALIKE for other in self._rough)
-            if is_new and rough < min([*self._rough, _APART]) + _PROMISING:
-                self._rough.append(rough)
-                self._take(_polished(trial), kind)
+        for trial in sorted(reached, key=lambda trial: trial.max_cosine)[:_POLISHED]:
+            rough, niche = trial.max_cosine, self._niche(trial)
+            is_new = all(abs(rough - other) > _ALIKE for other in niche.rough)
+            if is_new and rough < niche.admits:
+                niche.rough.append(rough)
+                is_promising = rough < min(niche.rough) + _PROMISING
+                self._take(_polished(trial) if is_promising else trial, kind)
 
     def _take(self, trial: Trial, kind: str) -> None:
         if trial.max_cosine < self.found.max_cosine - _LOWER:
             of = f" of {trial.symmetry.family}" if trial.symmetry else ""
             self._take_best(trial, f"{kind}{of}, {len(trial.x)} representatives")
-        if any(abs(trial.max_cosine - other.max_cosine) < _DIFFERENT for other in self._population):
-            return
-        self._population = sorted([*self._population, trial], key=lambda t: t.max_cosine)
-        del self._population[_POPULATION:]
+        self._niche(trial).take(trial)
+
+    def _niche(self, trial: Trial) -> _Niche:
+        return self._symmetric if trial.symmetry else self._plain
 
     def is_short_of(self, seconds: float) -> bool:
         """Tell whether there is time for another batch in a search of so many seconds."""
@@ -273,17 +304,35 @@ class Search:
         """Whether the target is met, or a bound below which no packing is."""
         return self.found.max_cosine <= self._goal
 
-    def finish(self) -> None:
-        """Polish the best packing, without its symmetry, unless it is good enough."""
-        x = self.found.x
-        if x is None or self.is_done:
+    def finish(self, seconds: float) -> None:
+        """Polish the best packing without its symmetry, and others in the time that is left.
+
+        Nothing is done if the best one is good enough.
+        """
+        started, spent = time.perf_counter(), self.found.seconds
+        for points, origin in self._candidates():
+            if self.is_done or (self.found.seconds > seconds and self.found.seconds > spent):
+                return
+            self._polish_all(points, origin)
+            self.found.seconds = spent + time.perf_counter() - started
+
+    def _candidates(self) -> Iterator[tuple[Array, str]]:
+        """Yield packings to be polished and where they are from, the best first."""
+        if self.found.x is None:
             return
+        yield self.found.x, self.found.origin
+        others = [*self._symmetric.best, *self._plain.best]
+        for trial in sorted(others, key=lambda trial: trial.max_cosine):
+            if trial.max_cosine < self.found.max_cosine + _CLOSE:
+                yield trial.points, f"another one of {len(trial.x)} representatives"
+
+    def _polish_all(self, points: Array, origin: str) -> None:
         rng = np.random.default_rng(self.seed)
-        result = polish(unit_rows(x + _NOISE * rng.normal(size=x.shape)))
+        result = polish(unit_rows(points + _NOISE * rng.normal(size=points.shape)))
         if result.max_cosine < self.found.max_cosine - _LOWER:
             plain = no_symmetry(self.num_points, self.dim)
-            origin = f"{self.found.origin}, then all points polished"
-            self._take_best(Trial(result.x, plain, result.max_cosine), origin)
+            trial = Trial(result.x, plain, result.max_cosine)
+            self._take_best(trial, f"{origin}, then all points polished")
 
     def _take_best(self, trial: Trial, origin: str) -> None:
         x = trial.points
@@ -332,7 +381,7 @@ def search(
         running.advance()
         if callback:
             callback(running.found)
-    running.finish()
+    running.finish(seconds)
     return running.found
 
 
@@ -362,7 +411,7 @@ def _relaxed(trial: Trial, rng: np.random.Generator) -> Trial:
         part = trial.symmetry.part(rng)
         orbits = orbits_of(points, part.group)
         return Trial(points[orbits.first], orbits, trial.max_cosine, part)
-    if chance < 2 * _RELAXED:
+    if trial.symmetry and chance < 1.5 * _RELAXED:
         return Trial(points, no_symmetry(*points.shape), trial.max_cosine)
     return trial
 

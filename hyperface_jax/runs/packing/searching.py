@@ -82,7 +82,7 @@ def _advance(running: Search, config: Pack, run: RunDirectory, watch: Watch) -> 
                 raise Stopped(run.path)
     if running.is_done:
         watch.say("a proven bound is met: no packing is better")
-    running.finish()
+    running.finish(seconds)
 
 
 def _history_row(found: Found) -> dict[str, Any]:
