@@ -1,12 +1,12 @@
-"""How often a search from nothing reaches the best known spherical codes, in a given time a row.
+"""How often a search reaches the best known spherical codes, in a given time a row.
 
     python -m benchmarks.small_codes --seconds 60
 
 For every row of the table of records with n <= 700 and d <= 16: :func:`hyperface_jax.packing.search`,
-which knows no code, and ends where it meets the record. The JSON is written after every row, and the
-same command goes on where it was stopped; several processes may share the rows. Reports the share of
-rows within 1e-6 and 1e-3 of the record, at the end and after ten seconds, before the polish of the end,
-and stops if a value is below a proven bound.
+which knows the constructions but no record, and ends where it meets the record. The JSON is written
+after every row, and the same command goes on where it was stopped. Reports the share of rows within 1e-6
+and 1e-3 of the record, at the end and after ten seconds, before the polish of the end, and stops if a
+value is below a proven bound.
 """
 
 from __future__ import annotations

@@ -327,7 +327,18 @@ def small_codes(figures: dict[str, Any]) -> str:
     header = ["within", f"{rows_in_words}, 10 s each", f"{figures['seconds_per_row']:g} s each"]
     missed = [row for row in figures["rows"] if row["excess"] > 1e-3]
     named = ", ".join(f"({row['n']}, {row['d']})" for row in missed)
-    return f"{_table(header, rows)}\n\nFarther than 1e-3 from the record: {named}."
+    better = [
+        f"({row['n']}, {row['d']}) by {-row['excess']:.1e}"
+        for row in figures["rows"]
+        if row["excess"] < -1e-6
+    ]
+    built = sum(row["found_by"].startswith("construction") for row in figures["rows"])
+    told = [
+        f"Farther than 1e-3 from the record: {named}.",
+        f"Better than the record: {', '.join(better)}." if better else "",
+        f"In {built} rows the best construction was not improved, or only polished.",
+    ]
+    return "\n\n".join([_table(header, rows), *filter(None, told)])
 
 
 def ablations(figures: dict[str, Any]) -> str:

@@ -143,7 +143,7 @@ def orbits_of(points: Array, group: Array) -> Orbits:
         The orbits; the representative of each is the first of its points.
 
     Raises:
-        ValueError: the group takes a point to none of the points.
+        ValueError: the group takes a point to none of the points, or two points are equal.
     """
     size, dim = points.shape
     maps, projectors = np.zeros((size, dim, dim)), []
@@ -153,8 +153,8 @@ def orbits_of(points: Array, group: Array) -> Orbits:
             continue
         images = group @ point
         places = np.argmax(images @ points.T, axis=1)
-        if np.abs(images - points[places]).max() > _CLOSE:
-            raise ValueError("the points are not closed under the group")
+        if places[0] != i or np.abs(images - points[places]).max() > _CLOSE:
+            raise ValueError("the points are not closed under the group, or two are equal")
         projector = group[places == i].mean(axis=0)
         reached, elements = np.unique(places, return_index=True)
         maps[reached], owner[reached] = group[elements] @ projector, len(first)

@@ -19,42 +19,26 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
-from hyperface_jax import bounds, sphere
+from hyperface_jax import bounds
 from hyperface_jax.errors import InputError
+from hyperface_jax.packing.changes import changed, relaxed
 from hyperface_jax.packing.contact_pairs import unit_rows
-from hyperface_jax.packing.groups import Symmetries, Symmetry
+from hyperface_jax.packing.groups import Symmetries
 from hyperface_jax.packing.inputs import whole
 from hyperface_jax.packing.interior_point import MAX_VARIABLES, polish
 from hyperface_jax.packing.near_codes import fitted, near_codes
-from hyperface_jax.packing.orbits import (
-    Orbits,
-    composed,
-    no_symmetry,
-    orbits_of,
-    polish_orbits,
-)
-from hyperface_jax.packing.transforms import riemannian_adam
-from hyperface_jax.pairwise.precision import scores, weighted_sum
+from hyperface_jax.packing.orbits import composed, no_symmetry
+from hyperface_jax.packing.trials import Trial, annealed, batch_size, bucket_of, polished
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-_STEPS, _STEPS_OF_FEW = 500, 300
-_MOMENTUM = 0.9
-_STEP_FACTOR, _MAX_STEP = 4.0, 0.1
-_HOT, _COLD = 1.4, 20_000.0
 _SHARES = {"groups": 0.55, "changes": 0.35, "codes": 0.05, "restarts": 0.05}
-_FEW = 16
-_BATCH, _BATCH_ENTRIES, _ACCELERATOR = 64, 500_000, 64
 _STARTS_A_GROUP = 6
-_QUICK = 500
 _SEARCHED = 0.9
 _POPULATION = 8
 _POLISHED = 8
@@ -66,26 +50,9 @@ _FIRST_GUESS = 0.5
 _NOISE = 1e-4
 _CLOSE = 1e-3
 """How much worse a packing may be that could become the best when all of its points are polished."""
-_HOLES = 200
 _SYMMETRIC = 0.65
 """Share of changes of packings with symmetry; those without are better in the end, and slower."""
-_RELAXED = 0.3
-_SHAKEN, _STIRRED = 0.3, 0.35
 _APART = 1 - 1e-6
-
-
-class Trial(NamedTuple):
-    """Representatives ``[k, d]``, float64, how the points follow from them, and their max cosine."""
-
-    x: Array
-    orbits: Orbits
-    max_cosine: float
-    symmetry: Symmetry | None = None
-
-    @property
-    def points(self) -> Array:
-        """All points, ``[n, d]``, unit rows."""
-        return unit_rows(self.orbits.points(self.x))
 
 
 @dataclass
@@ -211,7 +178,7 @@ class Search:
         code = self._codes[0]
         x = fitted(code, self.num_points, np.random.default_rng(self.seed))
         trial = Trial(x, no_symmetry(self.num_points, self.dim), measured(x))
-        self._take(_polished(trial), f"construction {code.name}")
+        self._take(polished(trial), f"construction {code.name}")
 
     def _trials(self, kind: str, rng: np.random.Generator) -> tuple[list[Trial], Array]:
         """Return trials with about as many representatives, and how hot each begins, from 0 to 1."""
@@ -220,7 +187,7 @@ class Search:
             return trials, np.ones(len(trials))
         if kind == "changes":
             return self._changed(rng)
-        count = _size(self.num_points, self.num_points)
+        count = batch_size(self.num_points, self.num_points)
         make = self._from_code if kind == "codes" else self._from_nothing
         plain = no_symmetry(self.num_points, self.dim)
         trials = [Trial(make(rng), plain, 2.0) for _ in range(count)]
@@ -243,10 +210,10 @@ class Search:
                 if placed is None:
                     break
                 orbits, x = placed
-                bucket = _bucket(len(x), self.num_points)
+                bucket = bucket_of(len(x), self.num_points)
                 waiting = self._waiting.setdefault(bucket, [])
                 waiting.append(Trial(x, orbits, 2.0, symmetry))
-                if len(waiting) >= _size(bucket, self.num_points):
+                if len(waiting) >= batch_size(bucket, self.num_points):
                     return self._waiting.pop(bucket)
 
     def _changed(self, rng: np.random.Generator) -> tuple[list[Trial], Array]:
@@ -254,22 +221,10 @@ class Search:
         symmetric, plain = self._symmetric.best, self._plain.best
         population = symmetric if not plain or (symmetric and rng.random() < _SYMMETRIC) else plain
         place = min(int(rng.geometric(0.4)) - 1, len(population) - 1)
-        parent = _relaxed(population[place], rng)
-        count = _size(_bucket(len(parent.x), self.num_points), self.num_points)
-        trials, heat = [], rng.uniform(0.1, 0.7, size=count)
-        for i in range(count):
-            chance = rng.random()
-            if chance < _SHAKEN:
-                noise = rng.normal(size=parent.x.shape) / self.dim**0.5
-                x = parent.x + 10 ** rng.uniform(-1.5, -0.3) * noise
-                heat[i] = max(heat[i], 0.3)
-            elif chance < _SHAKEN + _STIRRED:
-                x = _stirred(parent, rng)
-                heat[i] = min(heat[i], 0.4)
-            else:
-                x = _put_back(parent, rng)
-            trials.append(parent._replace(x=parent.orbits.projected(x), max_cosine=2.0))
-        return trials, heat
+        parent = relaxed(population[place], rng)
+        count = batch_size(bucket_of(len(parent.x), self.num_points), self.num_points)
+        pairs = [changed(parent, rng) for _ in range(count)]
+        return [trial for trial, _ in pairs], np.array([heat for _, heat in pairs])
 
     def _keep(self, reached: list[Trial], kind: str) -> None:
         """Polish the best of a batch, and take them into the population if they are new."""
@@ -282,7 +237,7 @@ class Search:
             if is_new and rough < niche.admits:
                 niche.rough.append(rough)
                 is_promising = rough < min(niche.rough) + _PROMISING
-                self._take(_polished(trial) if is_promising else trial, kind)
+                self._take(polished(trial) if is_promising else trial, kind)
 
     def _take(self, trial: Trial, kind: str) -> None:
         if trial.max_cosine < self.found.max_cosine - _LOWER:
@@ -393,70 +348,6 @@ def measured(x: Array) -> float:
     return float(cosines.max())
 
 
-def _polished(trial: Trial) -> Trial:
-    """Polish a trial if that takes less time than to optimize a batch."""
-    if trial.x.size > _QUICK:
-        return trial
-    try:
-        x, cosine = polish_orbits(trial.x, trial.orbits)
-    except InputError:  # two points are equal: orbits that cannot be separated
-        return trial
-    return trial._replace(x=x, max_cosine=cosine)
-
-
-def _relaxed(trial: Trial, rng: np.random.Generator) -> Trial:
-    """Give up no symmetry, some of it, or all of it."""
-    chance, points = rng.random(), trial.points
-    if trial.symmetry and chance < _RELAXED:
-        part = trial.symmetry.part(rng)
-        orbits = orbits_of(points, part.group)
-        return Trial(points[orbits.first], orbits, trial.max_cosine, part)
-    if trial.symmetry and chance < 1.5 * _RELAXED:
-        return Trial(points, no_symmetry(*points.shape), trial.max_cosine)
-    return trial
-
-
-def _stirred(parent: Trial, rng: np.random.Generator) -> Array:
-    """Move the representatives around a random point, far enough to change places."""
-    count, dim = parent.x.shape
-    chosen = np.argsort(parent.x @ rng.normal(size=dim))[
-        : int(rng.integers(2, max(count // 4, 2) + 1))
-    ]
-    x = parent.x.copy()
-    noise = rng.normal(size=(len(chosen), dim)) / dim**0.5
-    x[chosen] += 10 ** rng.uniform(-1.0, 0.0) * noise
-    return x
-
-
-def _put_back(parent: Trial, rng: np.random.Generator) -> Array:
-    """Remove one to three representatives, and put them where they are far from all other points."""
-    x, orbits = parent.x.copy(), parent.orbits
-    count = min(len(x), int(rng.integers(1, 4)))
-    for i in rng.choice(len(x), size=count, replace=False):
-        others = orbits.points(x)[orbits.owner != i]
-        drawn = unit_rows(rng.normal(size=(_HOLES, x.shape[1])) @ orbits.projectors[i].T)
-        if len(others):
-            ranks = np.argsort((drawn @ others.T).max(axis=1))
-            x[i] = drawn[ranks[int(rng.integers(4))]]
-        else:
-            x[i] = drawn[0]
-    return x
-
-
-def _bucket(count: int, num_points: int) -> int:
-    """Round a number of representatives up to a power of 2 or n, so that few sizes are compiled."""
-    bucket = _FEW
-    while bucket < count:
-        bucket *= 2
-    return min(bucket, num_points)
-
-
-def _size(bucket: int, num_points: int) -> int:
-    """Return the number of trials of a batch."""
-    more = 1 if jax.default_backend() == "cpu" else _ACCELERATOR
-    return max(1, min(more * _BATCH, more * _BATCH_ENTRIES // (bucket * num_points)))
-
-
 def _num_workers() -> int:
     """Return the number of cores, of which a batch keeps one busy; it keeps a whole accelerator busy."""
     if jax.default_backend() != "cpu":
@@ -470,84 +361,9 @@ def _side_by_side(batches: list[_Batch]) -> list[tuple[list[Trial], float]]:
 
     def timed(batch: _Batch) -> tuple[list[Trial], float]:
         started = time.perf_counter()
-        return _annealed(batch.trials, batch.heat), time.perf_counter() - started
+        return annealed(batch.trials, batch.heat), time.perf_counter() - started
 
     if len(batches) == 1:
         return [timed(batches[0])]
     with ThreadPoolExecutor(len(batches)) as workers:
         return list(workers.map(timed, batches))
-
-
-def _annealed(trials: list[Trial], heat: Array) -> list[Trial]:
-    """Optimize a batch of trials side by side."""
-    num_points, dim = trials[0].orbits.maps.shape[:2]
-    bucket = _bucket(max(len(trial.x) for trial in trials), num_points)
-    count = len(trials)
-    x = np.zeros((count, bucket, dim), np.float32)
-    x[:, :, 0] = 1.0
-    first = np.zeros((count, bucket), np.int32)
-    sizes = np.zeros((count, bucket), np.float32)
-    for i, trial in enumerate(trials):
-        k = len(trial.x)
-        x[i, :k], first[i, :k] = trial.x, trial.orbits.first
-        sizes[i, :k] = np.bincount(trial.orbits.owner, minlength=k)
-    # Converted one by one: together they are the largest arrays of a batch.
-    maps = np.stack([trial.orbits.maps.astype(np.float32) for trial in trials])
-    owner = np.stack([trial.orbits.owner for trial in trials]).astype(np.int32)
-    hot = _HOT * dim**0.5
-    start = (hot ** np.asarray(heat) * _COLD ** (1 - np.asarray(heat))).astype(np.float32)
-    num_steps = _STEPS_OF_FEW if bucket <= _FEW else _STEPS
-    found, cosines = _descend(num_steps, x, maps, owner, first, sizes, start)
-    rows, values = np.asarray(found, np.float64), np.asarray(cosines, np.float64)
-    return [
-        trial._replace(
-            x=trial.orbits.projected(rows[i, : len(trial.x)]), max_cosine=float(values[i])
-        )
-        for i, trial in enumerate(trials)
-    ]
-
-
-@partial(jax.jit, static_argnums=0)
-def _descend(num_steps: int, *trials: Any) -> tuple[Any, Any]:
-    return jax.vmap(partial(_descend_one, num_steps))(*trials)
-
-
-def _descend_one(
-    num_steps: int, x: Any, maps: Any, owner: Any, first: Any, sizes: Any, start: Any
-) -> tuple[Any, Any]:
-    """Anneal one trial: representatives ``[K, d]``, of which those of size 0 are padding."""
-    is_own = first[:, None] == jnp.arange(maps.shape[0])[None, :]
-    counts = (sizes[:, None] > 0) & ~is_own
-
-    def cosines(x: Any) -> tuple[Any, Any]:
-        points = jnp.einsum("nab,nb->na", maps, x[owner], precision="highest")
-        return jnp.where(counts, scores(points[first], points), -2.0), points
-
-    def beta(step: Any) -> Any:
-        progress = step.astype(jnp.float32) / (num_steps - 1)
-        return start * (_COLD / start) ** (progress**2)
-
-    def slope(x: Any, step: Any) -> Any:
-        """Return the gradient of the soft maximum, up to the length of each row, which is not used.
-
-        Its two parts are equal: a group takes the pairs that end in a representative to pairs that
-        start there.
-        """
-        found, points = cosines(x)
-        highest = jnp.max(found, axis=1, keepdims=True)
-        return weighted_sum(jnp.exp(beta(step) * (found - highest)), points)
-
-    optimizer = riemannian_adam(
-        lambda step: jnp.minimum(_MAX_STEP, _STEP_FACTOR / beta(step)), _MOMENTUM
-    )
-
-    def advance(carry: Any, step: Any) -> tuple[Any, None]:
-        x, state = carry
-        updates, state = optimizer.update(slope(x, step), state, x)
-        # Where a gradient is zero, its direction is noise that leads out of the subspace.
-        moved = optax.apply_updates(x, updates)
-        moved = jnp.einsum("kab,kb->ka", maps[first], moved, precision="highest")
-        return (sphere.normalize(moved), state), None
-
-    (x, _), _ = jax.lax.scan(advance, (x, optimizer.init(x)), jnp.arange(num_steps))
-    return x, jnp.max(cosines(x)[0])

@@ -13,7 +13,8 @@ from hyperface_jax.runs import Pack, Stopped, Watch, pack
 from hyperface_jax.runs.packing.results import _in_words, new_record, yardsticks
 from hyperface_jax.runs.packing.searching import BEST
 
-ROWS, DIM, RECORD = 24, 3, 0.7230784683335085
+ROWS, DIM = 18, 3
+PROVEN, RECORD = 24, 0.7230784683335085
 
 
 def run(*words):
@@ -59,12 +60,12 @@ def test_a_stopped_search_goes_on_and_writes_the_best_as_text_too(tmp_path, caps
 
 
 def test_a_result_below_the_record_is_announced(tmp_path, monkeypatch):
-    x = np.asarray(codes.best_known(ROWS, DIM).block(0, ROWS))
-    listed = records.Record(ROWS, DIM, RECORD, "a table")
+    x = np.asarray(codes.best_known(PROVEN, DIM).block(0, PROVEN))
+    listed = records.Record(PROVEN, DIM, RECORD, "a table")
     monkeypatch.setattr(records, "records", lambda: (listed,))
     assert new_record(tmp_path, x) == {"is_new_record": False}
     assert not list(tmp_path.iterdir())
-    listed = records.Record(ROWS, DIM, RECORD + 1e-6, "a table")
+    listed = records.Record(PROVEN, DIM, RECORD + 1e-6, "a table")
     assert new_record(tmp_path, x) == {"is_new_record": True}
     np.testing.assert_array_equal(np.loadtxt(tmp_path / "coordinates.txt"), x)
     assert new_record(tmp_path, x[1:]) == {"is_new_record": False}  # of another size
@@ -108,6 +109,16 @@ def test_what_a_search_cannot_do_is_refused(tmp_path, capsys, words, message):
     assert run(*search_words(tmp_path / "run"), *words) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_search_ends_at_once_where_a_construction_is_optimal(tmp_path, capsys):
+    words = ["pack", "--num-ids", PROVEN, "--dim", DIM, "--search", 30, "--out", tmp_path]
+    assert run(*words) == 0
+    assert "a proven bound is met" in capsys.readouterr().out
+    figures = read(tmp_path)
+    assert figures["max_cosine"] == pytest.approx(RECORD, abs=1e-11)
+    assert figures["seconds"] < 5
+    assert figures["found_by"].startswith("construction snub cube")
 
 
 def test_a_damaged_file_is_named(tmp_path, capsys):

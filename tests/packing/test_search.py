@@ -3,17 +3,25 @@
 import numpy as np
 import pytest
 
+from hyperface_jax.codes import best_known
+from hyperface_jax.codes.catalogue import catalogue
 from hyperface_jax.errors import InputError
+from hyperface_jax.packing import searching
+from hyperface_jax.packing.changes import relaxed
 from hyperface_jax.packing.contact_pairs import unit_rows
-from hyperface_jax.packing.groups import generated, random_group
+from hyperface_jax.packing.group_families import FAMILIES
+from hyperface_jax.packing.groups import Symmetries, generated, random_group
 from hyperface_jax.packing.interior_point import polish
+from hyperface_jax.packing.near_codes import fitted, near_codes
 from hyperface_jax.packing.orbits import (
     composed,
     no_symmetry,
     orbit_types,
+    orbits_of,
     polish_orbits,
 )
-from hyperface_jax.packing.searching import Found, Search, Trial, measured, search
+from hyperface_jax.packing.searching import Found, Search, measured, search
+from hyperface_jax.packing.trials import Trial
 
 
 @pytest.fixture
@@ -25,10 +33,16 @@ def _nearest(points, others):
     return (points @ others.T).max(axis=1)
 
 
+@pytest.fixture
+def one_worker(monkeypatch):
+    monkeypatch.setattr(searching, "_num_workers", lambda: 1)
+
+
 @pytest.mark.parametrize("dim", [2, 3, 6, 8, 13])
-def test_a_random_group_is_a_group_of_orthogonal_matrices(rng, dim):
-    for _ in range(8):
-        group = random_group(rng, dim, 100)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_random_group_is_a_group_of_orthogonal_matrices(rng, family, dim):
+    for _ in range(3):
+        group = random_group(rng, dim, 100, family)
         assert 2 <= len(group) <= 100
         np.testing.assert_allclose(group[0], np.eye(dim), atol=1e-12)
         products = group[rng.integers(len(group), size=5)] @ group[-1]
@@ -49,7 +63,7 @@ def test_a_group_that_is_too_large_is_refused():
 
 def _drawn(rng, num_points, dim):
     while True:
-        group = random_group(rng, dim, 2 * num_points)
+        group = random_group(rng, dim, 2 * num_points, str(rng.choice(list(FAMILIES))))
         placed = composed(orbit_types(group, rng), num_points, rng)
         if placed and len(placed[1]) < num_points:
             return group, *placed
@@ -79,6 +93,94 @@ def test_polished_orbits_keep_their_symmetry_and_are_measured_over_all_pairs(rng
         assert _nearest(points @ group[-1].T, points).min() > 1 - 1e-9
 
 
+@pytest.mark.parametrize(("num_points", "dim"), [(24, 3), (50, 6)])
+def test_orbits_are_found_again_in_the_points(rng, num_points, dim):
+    for _ in range(5):
+        group, orbits, x = _drawn(rng, num_points, dim)
+        points = orbits.points(x)
+        if measured(points) > 1 - 1e-9:
+            with pytest.raises(ValueError, match="two are equal"):
+                orbits_of(points, group)
+            continue
+        found = orbits_of(points, group)
+        np.testing.assert_allclose(found.points(points[found.first]), points, atol=1e-9)
+        np.testing.assert_allclose(
+            found.projected(points[found.first]), points[found.first], atol=1e-9
+        )
+        assert found.num_representatives == orbits.num_representatives
+        assert len(orbits_of(points, group[:1]).first) == num_points
+    with pytest.raises(ValueError, match="not closed"):
+        orbits_of(
+            unit_rows(rng.normal(size=(num_points, dim))), np.stack([np.eye(dim), -np.eye(dim)])
+        )
+
+
+def test_good_groups_are_drawn_again(rng):
+    known = Symmetries(30, 4)
+    drawn = [known.draw(rng) for _ in range(20)]
+    for place, symmetry in enumerate(drawn):
+        known.note(symmetry, 0.5 + 0.01 * place)
+    assert known.best == drawn[:12]
+    known.note(drawn[15], 0.1)
+    assert known.best[0] is drawn[15]
+    again = [known.draw(rng) for _ in range(200)]
+    assert sum(symmetry is drawn[15] for symmetry in again) > 10
+    assert sum(symmetry not in drawn for symmetry in again) > 80
+
+
+def test_a_packing_gives_up_its_symmetry_by_steps(rng, one_worker):
+    running = Search(24, 4, from_codes=False)
+    running._spent["groups"] = -1.0
+    running.advance()
+    trial = running._symmetric.best[0]
+    assert trial.symmetry is not None
+    counts = set()
+    for _ in range(30):
+        less = relaxed(trial, rng)
+        np.testing.assert_allclose(np.sort(less.points, 0), np.sort(trial.points, 0), atol=1e-9)
+        assert (less.symmetry is None) == (len(less.x) == 24)
+        counts.add(len(less.x))
+    assert {24, len(trial.x)} < counts or len(trial.symmetry.group) == 2
+
+
+def test_a_start_near_a_code_has_as_many_points_as_asked(rng):
+    codes = near_codes(300, 16)
+    assert codes[0] is best_known(300, 16)
+    assert {code.num_points > 300 for code in codes} == {True, False}
+    assert all(225 <= code.num_points <= 450 for code in codes[1:])
+    assert {code.name for code in codes[1:]} <= {code.name for code in catalogue()}
+    for code in codes:
+        x = fitted(code, 300, rng)
+        assert x.shape == (300, 16)
+        assert measured(x) < 1 - 1e-3
+        if code.num_points >= 300:
+            assert measured(x) <= code.max_cosine + 1e-6
+
+
+def test_a_search_is_never_worse_than_the_best_construction():
+    found = search(306, 9, seconds=0.01)
+    assert found.max_cosine <= 0.5 + 1e-6
+    assert search(306, 9, seconds=0.01, from_codes=False).max_cosine > 0.5 + 1e-3
+
+
+def test_batches_side_by_side_draw_different_numbers(monkeypatch):
+    monkeypatch.setattr(searching, "_num_workers", lambda: 3)
+    seen = []
+    original = Search._trials
+
+    def trials(self, kind, rng):
+        seen.append((kind, rng.bit_generator.state["state"]["state"]))
+        return original(self, kind, rng)
+
+    monkeypatch.setattr(Search, "_trials", trials)
+    running = Search(14, 3, from_codes=False)
+    running.advance()
+    running.advance()
+    assert running.found.num_batches == 6
+    assert len(set(seen)) == 6
+    assert len({kind for kind, _ in seen}) > 1
+
+
 def test_without_symmetry_it_is_the_polish_of_all_points(rng):
     x = polish(unit_rows(rng.normal(size=(14, 4))), max_iterations=20).x
     plain = no_symmetry(14, 4)
@@ -87,7 +189,7 @@ def test_without_symmetry_it_is_the_polish_of_all_points(rng):
 
 def test_symmetry_finds_the_roots_of_d5():
     """Independent restarts hardly ever find them."""
-    running = Search(40, 5)
+    running = Search(40, 5, from_codes=False)
     while running.found.max_cosine > 0.5 + 1e-9 and running.found.num_batches < 20:
         running._spent["groups"] = -1.0
         running.advance()
@@ -96,10 +198,11 @@ def test_symmetry_finds_the_roots_of_d5():
     assert measured(running.found.x) == running.found.max_cosine
 
 
-def test_a_search_goes_on_from_what_it_found_and_never_gets_worse():
-    first = search(40, 5, seconds=0.01)
+def test_a_search_goes_on_from_what_it_found_and_never_gets_worse(one_worker):
+    first = search(40, 5, seconds=0.01, from_codes=False)
     assert first.x is not None
-    going_on = Search(40, 5, found=Found(first.x, first.max_cosine, num_batches=first.num_batches))
+    known = Found(first.x, first.max_cosine, num_batches=first.num_batches)
+    going_on = Search(40, 5, found=known, from_codes=False)
     for kind in ("changes", "restarts", "changes"):
         before = going_on.found.max_cosine
         going_on._spent[kind] = -1.0
@@ -112,13 +215,13 @@ def test_a_search_goes_on_from_what_it_found_and_never_gets_worse():
 
 def test_a_search_ends_at_its_target_and_at_a_proven_bound():
     icosahedron = 5**-0.5
-    running = Search(12, 3)
+    running = Search(12, 3, from_codes=False)
     assert running.is_short_of(1.0)
     while running.is_short_of(100.0):
         running.advance()
     assert running.is_done
     assert running.found.max_cosine == pytest.approx(icosahedron, abs=1e-12)
-    easy, hard = Search(12, 3, target=0.9), Search(12, 3, target=0.1)
+    easy, hard = (Search(12, 3, target=target, from_codes=False) for target in (0.9, 0.1))
     for search_for in (easy, hard):
         search_for.found.x, search_for.found.max_cosine = running.found.x, 0.6
     assert not easy.is_short_of(1.0)
@@ -128,7 +231,7 @@ def test_a_search_ends_at_its_target_and_at_a_proven_bound():
 
 
 def test_points_that_are_put_back_leave_the_others_alone(rng):
-    from hyperface_jax.packing.searching import _put_back
+    from hyperface_jax.packing.changes import _put_back
 
     x = unit_rows(rng.normal(size=(20, 5)))
     changed = _put_back(Trial(x, no_symmetry(20, 5), 1.0), rng)
