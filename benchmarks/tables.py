@@ -426,13 +426,20 @@ def precision(figures: dict[str, Any]) -> str:
 
 def three_pass(figures: dict[str, Any]) -> str:
     """Max cosines of runs that end with float32 products and with three-pass ones."""
-    header = ["steps, and products before", "float32", "three passes", "difference"]
+    header = [
+        "steps, and products before",
+        "float32",
+        "three passes",
+        "difference",
+        "of float32 in other tiles",
+    ]
     rows = [
         [
             _last_steps(row),
             f"{row['float32']:.6f}",
             f"{row['bf16_x3']:.6f}",
             f"{row['difference']:+.1e}",
+            f"{row['difference_again']:+.1e}",
         ]
         for row in figures["rows"]
     ]

@@ -40,6 +40,7 @@ def test_both_ends_of_a_run_begin_at_the_same_steps(tmp_path):
     (row,) = rounding.three_pass([end], tmp_path)
     assert row["late_steps"] == 4
     assert row["difference"] == row["bf16_x3"] - row["float32"]
+    assert row["difference_again"] == row["float32_again"] - row["float32"]
     assert abs(row["difference"]) < 1e-4
     done = tmp_path / "rows.json"
     kept = json.loads(done.read_text())
