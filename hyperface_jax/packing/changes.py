@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from hyperface_jax.packing.contact_pairs import unit_rows
-from hyperface_jax.packing.orbits import no_symmetry, orbits_of
-from hyperface_jax.packing.trials import Trial
+from hyperface_jax.packing.orbits import orbits_of
+from hyperface_jax.packing.trials import Trial, plain
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -41,7 +41,7 @@ def relaxed(trial: Trial, rng: np.random.Generator) -> Trial:
         orbits = orbits_of(points, part.group)
         return Trial(points[orbits.first], orbits, trial.max_cosine, part)
     if trial.symmetry and chance < 1.5 * _RELAXED:
-        return Trial(points, no_symmetry(*points.shape), trial.max_cosine)
+        return plain(points, trial.max_cosine)
     return trial
 
 

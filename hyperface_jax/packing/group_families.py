@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -98,13 +98,10 @@ def _rotation(angle: float) -> Array:
     return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
 
-def _block_diagonal(blocks: list[Array]) -> Array:
-    size = sum(len(block) for block in blocks)
-    whole, start = np.zeros((size, size)), 0
-    for block in blocks:
-        whole[start : start + len(block), start : start + len(block)] = block
-        start += len(block)
-    return whole
+def _block_diagonal(blocks: Sequence[Array]) -> Array:
+    from scipy.linalg import block_diag
+
+    return np.asarray(block_diag(*blocks))
 
 
 def _quaternions(rng: np.random.Generator, dim: int, max_order: int) -> list[Array]:
@@ -250,17 +247,15 @@ def _sums(rng: np.random.Generator, dim: int, max_order: int) -> list[Array]:
     if dim < 4:
         return []
     left = int(rng.integers(2, dim - 1))
-    pair = [
-        _PARTS[int(rng.integers(len(_PARTS)))](rng, size, max_order) for size in (left, dim - left)
-    ]
+    sizes = left, dim - left
+    pair = [_PARTS[int(rng.integers(len(_PARTS)))](rng, size, max_order) for size in sizes]
     if not all(pair):
         return []
-    sizes = left, dim - left
     sides = [
         [*side, *[np.eye(size)] * (len(other) - len(side))]
         for side, other, size in zip(pair, reversed(pair), sizes, strict=True)
     ]
-    return [_block_diagonal(list(blocks)) for blocks in zip(*sides, strict=True)]
+    return [_block_diagonal(blocks) for blocks in zip(*sides, strict=True)]
 
 
 def _some(rng: np.random.Generator, draw: Callable[[], Array]) -> list[Array]:
@@ -296,7 +291,7 @@ def _of_random_order(rng: np.random.Generator, element: Array) -> Array:
 def _repeated(block: Array, dim: int) -> Array:
     """Act with a block on as many copies of its space as fit, and leave the rest alone."""
     copies, left = divmod(dim, len(block))
-    return _block_diagonal([block] * copies + [np.eye(left)] * (left > 0))
+    return _block_diagonal([*[block] * copies, np.eye(left)])
 
 
 def _simplex_basis(dim: int) -> Array:

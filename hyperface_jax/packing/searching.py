@@ -32,8 +32,8 @@ from hyperface_jax.packing.groups import Symmetries
 from hyperface_jax.packing.inputs import whole
 from hyperface_jax.packing.interior_point import MAX_VARIABLES, polish
 from hyperface_jax.packing.near_codes import fitted, near_codes
-from hyperface_jax.packing.orbits import composed, no_symmetry
-from hyperface_jax.packing.trials import Trial, annealed, batch_size, bucket_of, polished
+from hyperface_jax.packing.orbits import composed
+from hyperface_jax.packing.trials import Trial, annealed, batch_size, bucket_of, plain, polished
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -111,6 +111,21 @@ class Found:
     origin: str = ""
 
 
+def checked_size(num_points: int, dim: int) -> tuple[int, int]:
+    """Return a size that can be searched.
+
+    Raises:
+        InputError: a size is too small, or ``num_points (dim - 1)`` is above 20,000.
+    """
+    n, d = whole("num_points", num_points, least=2), whole("dim", dim, least=2)
+    if n * (d - 1) > MAX_VARIABLES:
+        raise InputError(
+            f"num_points={n}, dim={d}: a search takes at most {MAX_VARIABLES} for num_points x "
+            "(dim - 1); use fewer points"
+        )
+    return n, d
+
+
 @dataclass
 class Search:
     """A search that can be stopped and continued at any batch.
@@ -132,13 +147,7 @@ class Search:
     from_codes: bool = True
 
     def __post_init__(self) -> None:
-        n = whole("num_points", self.num_points, least=2)
-        d = whole("dim", self.dim, least=2)
-        if n * (d - 1) > MAX_VARIABLES:
-            raise InputError(
-                f"num_points={n}, dim={d}: a search takes at most {MAX_VARIABLES} for num_points x "
-                "(dim - 1); use fewer points"
-            )
+        n, d = checked_size(self.num_points, self.dim)
         self._codes = near_codes(n, d) if self.from_codes else []
         kinds = [kind for kind in _SHARES if kind != "codes" or self._codes]
         self._spent, self._guesses = dict.fromkeys(kinds, 0.0), dict.fromkeys(kinds, _FIRST_GUESS)
@@ -148,7 +157,7 @@ class Search:
         optimum = bounds.tightest(n, d).value + _MET
         self._goal = optimum if self.target is None else max(self.target, optimum)
         if self.found.x is not None:
-            self._plain.take(Trial(self.found.x, no_symmetry(n, d), self.found.max_cosine))
+            self._plain.take(plain(self.found.x, self.found.max_cosine))
         if self._codes:
             self._take_construction()
 
@@ -177,8 +186,7 @@ class Search:
     def _take_construction(self) -> None:
         code = self._codes[0]
         x = fitted(code, self.num_points, np.random.default_rng(self.seed))
-        trial = Trial(x, no_symmetry(self.num_points, self.dim), measured(x))
-        self._take(polished(trial), f"construction {code.name}")
+        self._take(polished(plain(x, measured(x))), f"construction {code.name}")
 
     def _trials(self, kind: str, rng: np.random.Generator) -> tuple[list[Trial], Array]:
         """Return trials with about as many representatives, and how hot each begins, from 0 to 1."""
@@ -189,8 +197,7 @@ class Search:
             return self._changed(rng)
         count = batch_size(self.num_points, self.num_points)
         make = self._from_code if kind == "codes" else self._from_nothing
-        plain = no_symmetry(self.num_points, self.dim)
-        trials = [Trial(make(rng), plain, 2.0) for _ in range(count)]
+        trials = [plain(make(rng), 2.0) for _ in range(count)]
         heat = rng.uniform(0.0, 0.5, size=count) if kind == "codes" else np.ones(count)
         return trials, heat
 
@@ -218,8 +225,9 @@ class Search:
 
     def _changed(self, rng: np.random.Generator) -> tuple[list[Trial], Array]:
         """Change packings of the population, with their symmetry, a part of it, or none."""
-        symmetric, plain = self._symmetric.best, self._plain.best
-        population = symmetric if not plain or (symmetric and rng.random() < _SYMMETRIC) else plain
+        symmetric, others = self._symmetric.best, self._plain.best
+        is_symmetric = symmetric and (not others or rng.random() < _SYMMETRIC)
+        population = symmetric if is_symmetric else others
         place = min(int(rng.geometric(0.4)) - 1, len(population) - 1)
         parent = relaxed(population[place], rng)
         count = batch_size(bucket_of(len(parent.x), self.num_points), self.num_points)
@@ -285,8 +293,7 @@ class Search:
         rng = np.random.default_rng(self.seed)
         result = polish(unit_rows(points + _NOISE * rng.normal(size=points.shape)))
         if result.max_cosine < self.found.max_cosine - _LOWER:
-            plain = no_symmetry(self.num_points, self.dim)
-            trial = Trial(result.x, plain, result.max_cosine)
+            trial = plain(result.x, result.max_cosine)
             self._take_best(trial, f"{origin}, then all points polished")
 
     def _take_best(self, trial: Trial, origin: str) -> None:

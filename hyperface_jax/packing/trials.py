@@ -14,7 +14,7 @@ from hyperface_jax import sphere
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing.contact_pairs import unit_rows
 from hyperface_jax.packing.groups import Symmetry
-from hyperface_jax.packing.orbits import Orbits, polish_orbits
+from hyperface_jax.packing.orbits import Orbits, no_symmetry, polish_orbits
 from hyperface_jax.packing.transforms import riemannian_adam
 from hyperface_jax.pairwise.precision import scores, weighted_sum
 
@@ -41,6 +41,11 @@ class Trial(NamedTuple):
     def points(self) -> Array:
         """All points, ``[n, d]``, unit rows."""
         return unit_rows(self.orbits.points(self.x))
+
+
+def plain(points: Array, max_cosine: float) -> Trial:
+    """Return a packing without symmetry, from all of its points."""
+    return Trial(points, no_symmetry(*points.shape), max_cosine)
 
 
 def bucket_of(count: int, num_points: int) -> int:

@@ -15,7 +15,7 @@ from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.embeddings import write_coordinates, write_embeddings
 from hyperface_jax.io.files import JsonLines, atomic_save_npz, one_line
 from hyperface_jax.packing import row_max
-from hyperface_jax.packing.searching import Found, Search
+from hyperface_jax.packing.searching import Found, Search, checked_size
 from hyperface_jax.runs.packing.inputs import Inputs, resolved_config
 from hyperface_jax.runs.packing.results import (
     COORDINATES,
@@ -42,7 +42,7 @@ def pack_by_search(config: Pack, inputs: Inputs, watch: Watch) -> Result:
     if jax.process_count() > 1:
         raise InputError("`search` is for a single process: run it without the others")
     assert config.search is not None
-    running = Search(config.num_ids, inputs.dim, config.seed)
+    checked_size(config.num_ids, inputs.dim)
     run = open_run(config.out, 16 * config.num_ids * inputs.dim)
     try:
         resolved = resolved_config(config, inputs)
@@ -51,9 +51,11 @@ def pack_by_search(config: Pack, inputs: Inputs, watch: Watch) -> Result:
             summary = run.summary()
             text = f"{run.path}: already finished, max cosine {summary['max_cosine']:.9f}"
             return Result(run.path, summary, text)
+        found = Found()
         if (run / BEST).exists():
-            running = Search(config.num_ids, inputs.dim, config.seed, _read(run / BEST))
-            watch.say(f"{run.path}: resuming after {running.found.seconds:.0f} s")
+            found = _read(run / BEST)
+            watch.say(f"{run.path}: resuming after {found.seconds:.0f} s")
+        running = Search(config.num_ids, inputs.dim, config.seed, found)
         _advance(running, config, run, watch)
         return _write(running.found, config, inputs, run, watch)
     finally:
