@@ -8,7 +8,7 @@ import numpy as np
 
 from hyperface_jax.packing.contact_pairs import unit_rows
 from hyperface_jax.packing.orbits import orbits_of
-from hyperface_jax.packing.trials import Trial, plain
+from hyperface_jax.packing.trials import Trial, most_representatives, plain
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -39,7 +39,9 @@ def relaxed(trial: Trial, rng: np.random.Generator) -> Trial:
     if trial.symmetry and chance < _RELAXED:
         part = trial.symmetry.part(rng)
         orbits = orbits_of(points, part.group)
-        return Trial(points[orbits.first], orbits, trial.max_cosine, part)
+        if orbits.num_representatives <= most_representatives(len(points)):
+            return Trial(points[orbits.first], orbits, trial.max_cosine, part)
+        return plain(points, trial.max_cosine)
     if trial.symmetry and chance < 1.5 * _RELAXED:
         return plain(points, trial.max_cosine)
     return trial

@@ -36,7 +36,8 @@ _COXETER = {
 def _metacyclic(rng: np.random.Generator, dim: int, max_order: int) -> list[Array]:
     """Draw ``<x, y>`` with ``x^m = 1`` and ``y x y^-1`` a power of x: real representations of it.
 
-    The order is log-uniform. Blocks are induced from random characters of x, as many as fit.
+    The order is log-uniform. Blocks are induced from random characters of x, as many as fit: half of the
+    draws repeat none before all were taken.
     """
     order = max(round(float(max_order ** rng.uniform(0.2, 1))), 2)
     q = int(rng.choice(_QUOTIENTS))
@@ -49,8 +50,12 @@ def _metacyclic(rng: np.random.Generator, dim: int, max_order: int) -> list[Arra
     u = int(rng.choice(units))
     blocks: list[tuple[Array, Array]] = []
     left, trivial = dim, float(rng.choice(_TRIVIAL))
+    is_distinct, taken = bool(rng.random() < 0.5), set[int]()
     while left:
         a = int(rng.integers(m)) if rng.random() > trivial else 0
+        if is_distinct and a in taken and len(taken) < m - 1:
+            continue
+        taken |= {sign * power % m for power in _orbit(a, u, m) for sign in (1, -1)} - {0}
         block = _induced(rng, a, u, m, q)
         if len(block[0]) > left:
             block = _one_dimensional(rng, q, 1.0)
@@ -71,9 +76,7 @@ def _induced(rng: np.random.Generator, a: int, u: int, m: int, q: int) -> tuple[
     """Return x and y in the real representation induced from the character ``exp(2 pi i a / m)``."""
     if a == 0 or 2 * a == m:
         return _one_dimensional(rng, q, -1.0 if a else 1.0)
-    orbit = [a]
-    while (following := orbit[-1] * u % m) != a:
-        orbit.append(following)
+    orbit = _orbit(a, u, m)
     is_real = m - a in orbit
     turns = orbit[: len(orbit) // 2] if is_real else orbit
     count = len(turns)
@@ -84,6 +87,13 @@ def _induced(rng: np.random.Generator, a: int, u: int, m: int, q: int) -> tuple[
         is_mirrored = is_real and j == count - 1
         y[2 * to : 2 * to + 2, 2 * j : 2 * j + 2] = np.diag([1, -1 if is_mirrored else 1])
     return x, y * _sign(rng, q)
+
+
+def _orbit(a: int, u: int, m: int) -> list[int]:
+    orbit = [a]
+    while (following := orbit[-1] * u % m) != a:
+        orbit.append(following)
+    return orbit
 
 
 def _one_dimensional(rng: np.random.Generator, q: int, x: float) -> tuple[Array, Array]:
@@ -99,9 +109,12 @@ def _rotation(angle: float) -> Array:
 
 
 def _block_diagonal(blocks: Sequence[Array]) -> Array:
-    from scipy.linalg import block_diag
-
-    return np.asarray(block_diag(*blocks))
+    """Put square blocks on a diagonal; SciPy's takes ten times as long for some small ones."""
+    ends = np.cumsum([len(block) for block in blocks])
+    matrix = np.zeros((ends[-1], ends[-1]))
+    for block, end in zip(blocks, ends.tolist(), strict=True):
+        matrix[end - len(block) : end, end - len(block) : end] = block
+    return matrix
 
 
 def _quaternions(rng: np.random.Generator, dim: int, max_order: int) -> list[Array]:

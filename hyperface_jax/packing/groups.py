@@ -18,11 +18,14 @@ from hyperface_jax.packing.orbits import OrbitType, orbit_types
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-_NAMES = tuple(FAMILIES)
+_NAMES = ("metacyclic", *FAMILIES)
+"""Families to draw from; metacyclic groups are the most general, and drawn twice as often."""
 _SAME = 1e-9
 _MOST_TRIES = 50
+_TINY, _REFUSED = 3, 0.7
+"""Largest order of a group that is mostly drawn anew: all families have them, and few are different."""
 _KEPT = 12
-_AGAIN, _RELATED = 0.4, 0.2
+_AGAIN, _RELATED = 0.3, 0.1
 _PLACE = 0.35
 _SMALL = 0.4
 """Power of twice the number of points that is the smallest bound of the order of a group."""
@@ -76,6 +79,8 @@ class Symmetries:
         family = self.best[place].family if is_related else _NAMES[int(rng.integers(len(_NAMES)))]
         largest = round((2 * self.num_points) ** float(rng.uniform(_SMALL, 1.0)))
         group = random_group(rng, self.dim, max(largest, 2), family)
+        while len(group) <= _TINY and rng.random() < _REFUSED:
+            group = random_group(rng, self.dim, max(largest, 2), family)
         return Symmetry(family, group, orbit_types(group, rng))
 
     def note(self, symmetry: Symmetry, max_cosine: float) -> None:

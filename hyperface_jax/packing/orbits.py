@@ -7,6 +7,9 @@ problem of about ``n / g`` points, in which all of their images count.
 
 from __future__ import annotations
 
+import bisect
+import itertools
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -19,7 +22,8 @@ from hyperface_jax.packing.interior_point import central_path
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 _MOST_TYPES = 8
-_TRIES = 12
+_TRIES, _TRIES_PRIME = 12, 2
+"""Stabilizers tried; a group of prime order has itself and the trivial one, which come first."""
 _SAME = 1e-6
 _APART = 1e-10
 _CLOSE = 1e-5
@@ -165,17 +169,23 @@ def orbits_of(points: Array, group: Array) -> Orbits:
 
 
 class OrbitType(NamedTuple):
-    """A way to place an orbit: the group elements that give its points, and where it can lie.
+    """A way to place an orbit: how its points follow from a representative, and where that can lie.
 
     Attributes:
-        elements: ``[s, d, d]``, one for each point of the orbit, the identity first.
+        maps: ``[s, d, d]``, for each point of the orbit a group element after the projector; the
+            projector itself first.
         projector: ``[d, d]``, onto the subspace of representatives.
         dim: dimension of this subspace.
     """
 
-    elements: Array
+    maps: Array
     projector: Array
     dim: int
+
+    @property
+    def size(self) -> int:
+        """Number s of points of the orbit."""
+        return len(self.maps)
 
 
 def orbit_types(group: Array, rng: np.random.Generator) -> list[OrbitType]:
@@ -190,7 +200,8 @@ def orbit_types(group: Array, rng: np.random.Generator) -> list[OrbitType]:
     """
     found: dict[tuple[int, int], OrbitType] = {}
     dim = group.shape[1]
-    for attempt in range(_TRIES):
+    is_prime = all(len(group) % q for q in range(2, math.isqrt(len(group)) + 1))
+    for attempt in range(_TRIES_PRIME if is_prime else _TRIES):
         if attempt == 0:
             projector = np.eye(dim)
         elif attempt == 1:
@@ -206,14 +217,15 @@ def orbit_types(group: Array, rng: np.random.Generator) -> list[OrbitType]:
         key = (len(elements), size)
         # Images that meet on the random line by chance would leave an orbit incomplete.
         if len(group) % len(elements) == 0 and key not in found and len(found) < _MOST_TYPES:
-            found[key] = OrbitType(elements, projector, size)
+            found[key] = OrbitType(elements @ projector, projector, size)
     return list(found.values())
 
 
 def _fixed_by(elements: Array) -> Array:
     """Return the projector onto the vectors that all elements leave fixed."""
-    dim = elements.shape[1]
-    away = np.sum([(g - np.eye(dim)).T @ (g - np.eye(dim)) for g in elements], axis=0)
+    total = elements.sum(axis=0)
+    # The sum of (g - 1)^T (g - 1).
+    away = 2 * len(elements) * np.eye(len(total)) - total - total.T
     values, vectors = np.linalg.eigh(away)
     kept = vectors[:, values < _SAME]
     return kept @ kept.T
@@ -240,23 +252,35 @@ def composed(
     Returns:
         The orbits and random representatives, ``[k, d]``; None if the sizes do not add up.
     """
-    uses, left, chosen = [0] * len(types), num_points, []
+    chosen = _chosen([kind.size for kind in types], [kind.dim for kind in types], num_points, rng)
+    if chosen is None:
+        return None
+    orbits = [types[i] for i in chosen]
+    sizes = [kind.size for kind in orbits]
+    projectors = np.array([kind.projector for kind in orbits])
+    maps = np.concatenate([kind.maps for kind in orbits])
+    owner = np.repeat(np.arange(len(orbits)), sizes)
+    first = np.cumsum([0, *sizes[:-1]])
+    placed = Orbits(maps, owner, first, projectors)
+    return placed, placed.projected(rng.normal(size=(len(orbits), maps.shape[1])))
+
+
+def _chosen(
+    sizes: list[int], dims: list[int], num_points: int, rng: np.random.Generator
+) -> list[int] | None:
+    """Choose types whose sizes add up to n, one with probability proportional to its size squared."""
+    uses, left, chosen = [0] * len(sizes), num_points, []
+    # Drawn at once: a packing has up to n orbits, and a search chooses thousands of packings.
+    chances = iter(rng.random(num_points).tolist())
     while left:
         fitting = [
-            i
-            for i, kind in enumerate(types)
-            if len(kind.elements) <= left and (kind.dim > 1 or uses[i] < 2)
+            i for i, size in enumerate(sizes) if size <= left and (dims[i] > 1 or uses[i] < 2)
         ]
         if not fitting:
             return None
-        sizes = np.array([len(types[i].elements) for i in fitting], np.float64)
-        i = int(rng.choice(fitting, p=sizes**2 / np.sum(sizes**2)))
+        ends = list(itertools.accumulate(sizes[i] ** 2 for i in fitting))
+        i = fitting[bisect.bisect(ends, next(chances) * ends[-1], hi=len(ends) - 1)]
         uses[i] += 1
-        chosen.append(types[i])
-        left -= len(types[i].elements)
-    sizes = [len(kind.elements) for kind in chosen]
-    projectors = np.array([kind.projector for kind in chosen])
-    maps = np.concatenate([kind.elements @ kind.projector for kind in chosen])
-    owner = np.repeat(np.arange(len(chosen)), sizes)
-    orbits = Orbits(maps, owner, np.cumsum([0, *sizes[:-1]]), projectors)
-    return orbits, orbits.projected(rng.normal(size=(len(chosen), maps.shape[1])))
+        chosen.append(i)
+        left -= sizes[i]
+    return chosen

@@ -1,9 +1,10 @@
 """A search for the best packings of a few hundred points, where independent restarts get stuck.
 
-It begins with the best construction, and spends its time on four kinds of trials, each a batch under
+It begins with the best construction, and spends its time on these kinds of trials, each a batch under
 one ``vmap``:
 
-* packings with the symmetry of a random finite group, whose representatives are optimized;
+* packings with the symmetry of a random finite group, whose representatives are optimized; a quick
+  optimization screens eight starts for each that goes on;
 * changes of the best packings so far (a population): moved points, or points removed and put back into
   the largest holes, with or without the symmetry;
 * known constructions with about as many points, some taken away or added;
@@ -26,6 +27,7 @@ import numpy as np
 
 from hyperface_jax import bounds
 from hyperface_jax.errors import InputError
+from hyperface_jax.packing.blas import one_blas_thread
 from hyperface_jax.packing.changes import changed, relaxed
 from hyperface_jax.packing.contact_pairs import unit_rows
 from hyperface_jax.packing.groups import Symmetries
@@ -33,25 +35,40 @@ from hyperface_jax.packing.inputs import whole
 from hyperface_jax.packing.interior_point import MAX_VARIABLES, polish
 from hyperface_jax.packing.near_codes import fitted, near_codes
 from hyperface_jax.packing.orbits import composed
-from hyperface_jax.packing.trials import Trial, annealed, batch_size, bucket_of, plain, polished
+from hyperface_jax.packing.trials import (
+    Trial,
+    annealed,
+    batch_size,
+    bucket,
+    bucket_of,
+    most_representatives,
+    num_screened,
+    plain,
+    polished,
+    screened,
+)
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-_SHARES = {"groups": 0.55, "changes": 0.35, "codes": 0.05, "restarts": 0.05}
+_SHARES = {"groups": 0.6, "changes": 0.2}
+"""Shares of time of trials with symmetry."""
+_PLAIN_SHARES = {"plain changes": 0.1, "codes": 0.05, "restarts": 0.05}
+"""Shares of time of trials without, up to 200 points; with more they are slow, and rarely the best."""
+_PLAIN_POINTS = 200
 _STARTS_A_GROUP = 6
 _SEARCHED = 0.9
 _POPULATION = 8
-_POLISHED = 8
+_POLISHED, _POLISHING = 8, 0.25
+"""Most packings of a batch that are polished, and the share of the time of their optimization for it."""
 _PROMISING = 1e-4
 _ALIKE = 1e-8
 _DIFFERENT, _LOWER = 1e-7, 1e-12
 _MET = 1e-12
 _FIRST_GUESS = 0.5
 _NOISE = 1e-4
+_MOST_NEWTON_STEPS = 150
 _CLOSE = 1e-3
 """How much worse a packing may be that could become the best when all of its points are polished."""
-_SYMMETRIC = 0.65
-"""Share of changes of packings with symmetry; those without are better in the end, and slower."""
 _APART = 1 - 1e-6
 
 
@@ -81,13 +98,46 @@ class _Niche:
             del self.best[_POPULATION:]
 
 
-class _Batch(NamedTuple):
-    """Trials of a kind with about as many representatives, how hot they begin, and the guessed time."""
+@dataclass
+class _Worker:
+    """A core that keeps a batch busy at a time.
 
-    kind: str
+    Attributes:
+        kind: kind of trials of its batch.
+        number: number of the batch.
+        guess: seconds that it may take.
+        waiting: starts with symmetry by their rounded number of representatives, for the next batches.
+    """
+
+    kind: str = ""
+    number: int = 0
+    guess: float = 0.0
+    waiting: dict[int, list[Trial]] = field(default_factory=dict)
+
+
+class _Batch(NamedTuple):
+    """Trials of a kind with about as many representatives.
+
+    Attributes:
+        trials: the trials, more than ``heat`` has entries if only the promising ones are to go on.
+        heat: how hot each optimization begins, from 0 to 1.
+    """
+
     trials: list[Trial]
     heat: Array
-    guess: float
+
+    def optimized(self) -> list[Trial]:
+        count, trials = len(self.heat), self.trials
+        return annealed(trials if len(trials) == count else screened(trials, count), self.heat)
+
+
+class _Reached(NamedTuple):
+    """What a batch reached: all, the best before and after a polish, and the seconds that it took."""
+
+    trials: list[Trial]
+    best: list[tuple[float, Trial]]
+    bucket: int
+    seconds: float
 
 
 @dataclass
@@ -149,9 +199,11 @@ class Search:
     def __post_init__(self) -> None:
         n, d = checked_size(self.num_points, self.dim)
         self._codes = near_codes(n, d) if self.from_codes else []
-        kinds = [kind for kind in _SHARES if kind != "codes" or self._codes]
-        self._spent, self._guesses = dict.fromkeys(kinds, 0.0), dict.fromkeys(kinds, _FIRST_GUESS)
-        self._waiting: dict[int, list[Trial]] = {}
+        self._shares = _shares(n, bool(self._codes))
+        self._spent = dict.fromkeys(self._shares, 0.0)
+        self._guesses = dict.fromkeys(self._shares, _FIRST_GUESS)
+        self._workers = [_Worker() for _ in range(_num_workers())]
+        self._spent_on_orbits: dict[int, float] = {}
         self._symmetric, self._plain = _Niche(), _Niche()
         self._symmetries = Symmetries(n, d)
         optimum = bounds.tightest(n, d).value + _MET
@@ -164,42 +216,67 @@ class Search:
     def advance(self) -> None:
         """Optimize a batch of trials on each core, of the kinds that are behind their share of time."""
         started = time.perf_counter()
-        batches = [self._drawn(self.found.num_batches + i) for i in range(_num_workers())]
-        for batch, (reached, took) in zip(batches, _side_by_side(batches), strict=True):
-            self.found.num_trials += len(reached)
-            self.found.num_batches += 1
-            self._spent[batch.kind] += took - batch.guess
-            self._guesses[batch.kind] = took
-            self._keep(reached, batch.kind)
+        for worker in self._workers:
+            self._plan(worker)
+        # The limit belongs to the process: that of a thread would end in the middle of another one.
+        with one_blas_thread():
+            reached = _side_by_side(self._work, self._workers)
+        for worker, batch in zip(self._workers, reached, strict=True):
+            self.found.num_trials += len(batch.trials)
+            self._spent[worker.kind] += batch.seconds - worker.guess
+            self._guesses[worker.kind] = batch.seconds
+            if worker.kind == "groups":
+                spent = self._spent_on_orbits.get(batch.bucket, 0.0)
+                self._spent_on_orbits[batch.bucket] = spent + batch.seconds
+            self._keep(batch, worker.kind)
         self.found.seconds += time.perf_counter() - started
 
-    def _drawn(self, number: int) -> _Batch:
-        """Draw the trials of a batch; its time is guessed until it is known."""
-        rng = np.random.default_rng((self.seed, number))
-        kind = min(self._spent, key=lambda kind: self._spent[kind] / _SHARES[kind])
-        if kind == "changes" and not (self._symmetric.best or self._plain.best):
+    def _plan(self, worker: _Worker) -> None:
+        """Choose the kind of a worker's next batch, whose time is guessed until it is known."""
+        kind = min(self._spent, key=lambda kind: self._spent[kind] / self._shares[kind])
+        population = {"changes": self._symmetric, "plain changes": self._plain}.get(kind)
+        if population and not population.best:
             kind = "groups"
-        guess = self._guesses[kind]
-        self._spent[kind] += guess
-        return _Batch(kind, *self._trials(kind, rng), guess)
+        worker.kind, worker.guess, worker.number = kind, self._guesses[kind], self.found.num_batches
+        self._spent[kind] += worker.guess
+        self.found.num_batches += 1
+
+    def _work(self, worker: _Worker) -> _Reached:
+        """Draw the trials of a batch, optimize them, and polish the best.
+
+        The search itself is only read, because other workers do the same.
+        """
+        started = time.perf_counter()
+        rng = np.random.default_rng((self.seed, worker.number))
+        batch = self._batch(worker, rng)
+        optimizing = time.perf_counter()
+        reached = batch.optimized()
+        spare = _POLISHING * (time.perf_counter() - optimizing)
+        best, begun = [], time.perf_counter()
+        for trial in sorted(reached, key=lambda trial: trial.max_cosine)[:_POLISHED]:
+            is_in_time = not best or time.perf_counter() - begun < spare
+            is_polished = is_in_time and self._is_promising(trial)
+            best.append((trial.max_cosine, polished(trial) if is_polished else trial))
+        return _Reached(reached, best, bucket(batch.trials), time.perf_counter() - started)
 
     def _take_construction(self) -> None:
         code = self._codes[0]
         x = fitted(code, self.num_points, np.random.default_rng(self.seed))
         self._take(polished(plain(x, measured(x))), f"construction {code.name}")
 
-    def _trials(self, kind: str, rng: np.random.Generator) -> tuple[list[Trial], Array]:
-        """Return trials with about as many representatives, and how hot each begins, from 0 to 1."""
+    def _batch(self, worker: _Worker, rng: np.random.Generator) -> _Batch:
+        kind = worker.kind
         if kind == "groups":
-            trials = self._with_symmetry(rng)
-            return trials, np.ones(len(trials))
+            return self._with_symmetry(worker.waiting, rng)
         if kind == "changes":
-            return self._changed(rng)
-        count = batch_size(self.num_points, self.num_points)
+            return self._changed(self._symmetric.best, rng)
+        if kind == "plain changes":
+            return self._changed(self._plain.best, rng)
+        count = batch_size(self.num_points, self.num_points, self.dim)
         make = self._from_code if kind == "codes" else self._from_nothing
         trials = [plain(make(rng), 2.0) for _ in range(count)]
         heat = rng.uniform(0.0, 0.5, size=count) if kind == "codes" else np.ones(count)
-        return trials, heat
+        return _Batch(trials, heat)
 
     def _from_nothing(self, rng: np.random.Generator) -> Array:
         return unit_rows(rng.normal(size=(self.num_points, self.dim)))
@@ -208,8 +285,12 @@ class Search:
         code = self._codes[int(rng.integers(len(self._codes)))]
         return fitted(code, self.num_points, rng)
 
-    def _with_symmetry(self, rng: np.random.Generator) -> list[Trial]:
-        """Draw groups until a batch of about as many representatives is full."""
+    def _with_symmetry(self, waiting: dict[int, list[Trial]], rng: np.random.Generator) -> _Batch:
+        """Draw groups until there are enough starts with about as many representatives.
+
+        Starts with many representatives are the most common and the slowest, so they are drawn less
+        often where they had more than their share of time.
+        """
         while True:
             symmetry = self._symmetries.draw(rng)
             for _ in range(_STARTS_A_GROUP):
@@ -217,35 +298,49 @@ class Search:
                 if placed is None:
                     break
                 orbits, x = placed
-                bucket = bucket_of(len(x), self.num_points)
-                waiting = self._waiting.setdefault(bucket, [])
-                waiting.append(Trial(x, orbits, 2.0, symmetry))
-                if len(waiting) >= batch_size(bucket, self.num_points):
-                    return self._waiting.pop(bucket)
+                size = bucket_of(len(x), self.num_points)
+                is_without = size == self.num_points > most_representatives(size)
+                if is_without or rng.random() > self._share(size):
+                    continue
+                starts = waiting.setdefault(size, [])
+                starts.append(Trial(x, orbits, 2.0, symmetry))
+                count = batch_size(size, self.num_points, self.dim)
+                if len(starts) >= num_screened(count):
+                    return _Batch(waiting.pop(size), np.ones(count))
 
-    def _changed(self, rng: np.random.Generator) -> tuple[list[Trial], Array]:
-        """Change packings of the population, with their symmetry, a part of it, or none."""
-        symmetric, others = self._symmetric.best, self._plain.best
-        is_symmetric = symmetric and (not others or rng.random() < _SYMMETRIC)
-        population = symmetric if is_symmetric else others
+    def _share(self, size: int) -> float:
+        """Return the share of starts with about as many representatives that are tried."""
+        spent = self._spent_on_orbits
+        if size not in spent:
+            return 1.0
+        return min(1.0, sum(spent.values()) / len(spent) / spent[size]) ** 2
+
+    def _changed(self, population: list[Trial], rng: np.random.Generator) -> _Batch:
+        """Change packings of a population, with their symmetry, a part of it, or none."""
         place = min(int(rng.geometric(0.4)) - 1, len(population) - 1)
         parent = relaxed(population[place], rng)
-        count = batch_size(bucket_of(len(parent.x), self.num_points), self.num_points)
+        size = bucket_of(len(parent.x), self.num_points)
+        count = batch_size(size, self.num_points, self.dim)
         pairs = [changed(parent, rng) for _ in range(count)]
-        return [trial for trial, _ in pairs], np.array([heat for _, heat in pairs])
+        return _Batch([trial for trial, _ in pairs], np.array([heat for _, heat in pairs]))
 
-    def _keep(self, reached: list[Trial], kind: str) -> None:
-        """Polish the best of a batch, and take them into the population if they are new."""
-        for trial in reached:
+    def _is_promising(self, trial: Trial) -> bool:
+        """Tell whether a polish may make a packing one of the best, and a new one."""
+        niche, rough = self._niche(trial), trial.max_cosine
+        is_new = all(abs(rough - other) > _ALIKE for other in niche.rough)
+        lowest = min(niche.rough, default=_APART)
+        return is_new and rough < niche.admits and rough < lowest + _PROMISING
+
+    def _keep(self, reached: _Reached, kind: str) -> None:
+        """Take the best of a batch into the population if they are new."""
+        for trial in reached.trials:
             if trial.symmetry:
                 self._symmetries.note(trial.symmetry, trial.max_cosine)
-        for trial in sorted(reached, key=lambda trial: trial.max_cosine)[:_POLISHED]:
-            rough, niche = trial.max_cosine, self._niche(trial)
-            is_new = all(abs(rough - other) > _ALIKE for other in niche.rough)
-            if is_new and rough < niche.admits:
+        for rough, trial in reached.best:
+            niche = self._niche(trial)
+            if rough < niche.admits and all(abs(rough - other) > _ALIKE for other in niche.rough):
                 niche.rough.append(rough)
-                is_promising = rough < min(niche.rough) + _PROMISING
-                self._take(polished(trial) if is_promising else trial, kind)
+                self._take(trial, kind)
 
     def _take(self, trial: Trial, kind: str) -> None:
         if trial.max_cosine < self.found.max_cosine - _LOWER:
@@ -291,7 +386,8 @@ class Search:
 
     def _polish_all(self, points: Array, origin: str) -> None:
         rng = np.random.default_rng(self.seed)
-        result = polish(unit_rows(points + _NOISE * rng.normal(size=points.shape)))
+        noisy = unit_rows(points + _NOISE * rng.normal(size=points.shape))
+        result = polish(noisy, max_iterations=_MOST_NEWTON_STEPS)
         if result.max_cosine < self.found.max_cosine - _LOWER:
             trial = plain(result.x, result.max_cosine)
             self._take_best(trial, f"{origin}, then all points polished")
@@ -347,6 +443,15 @@ def search(
     return running.found
 
 
+def _shares(num_points: int, has_codes: bool) -> dict[str, float]:
+    """Return the shares of time of the kinds of trials."""
+    scale = min(1.0, _PLAIN_POINTS / num_points)
+    plain_shares = {kind: scale * share for kind, share in _PLAIN_SHARES.items()}
+    if not has_codes:
+        del plain_shares["codes"]
+    return _SHARES | plain_shares
+
+
 def measured(x: Array) -> float:
     """Return the max cosine of rows ``[n, d]`` in float64, over all pairs."""
     x = unit_rows(np.asarray(x, np.float64))
@@ -363,14 +468,9 @@ def _num_workers() -> int:
     return len(os.sched_getaffinity(0)) if is_known else os.cpu_count() or 1
 
 
-def _side_by_side(batches: list[_Batch]) -> list[tuple[list[Trial], float]]:
-    """Optimize batches in threads, and return what they reached and the seconds that each took."""
-
-    def timed(batch: _Batch) -> tuple[list[Trial], float]:
-        started = time.perf_counter()
-        return annealed(batch.trials, batch.heat), time.perf_counter() - started
-
-    if len(batches) == 1:
-        return [timed(batches[0])]
-    with ThreadPoolExecutor(len(batches)) as workers:
-        return list(workers.map(timed, batches))
+def _side_by_side(work: Callable[[_Worker], _Reached], workers: list[_Worker]) -> list[_Reached]:
+    """Do the work of each worker in a thread of its own."""
+    if len(workers) == 1:
+        return [work(workers[0])]
+    with ThreadPoolExecutor(len(workers)) as pool:
+        return list(pool.map(work, workers))

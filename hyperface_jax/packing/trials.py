@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -20,11 +21,15 @@ from hyperface_jax.pairwise.precision import scores, weighted_sum
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-_STEPS, _STEPS_OF_FEW = 500, 300
+_STEPS, _FEWEST_STEPS, _MOST_STEPS = 16, 250, 2000
+"""Steps for each representative, and the limits: the more there are, the more a slow annealing gains."""
+_CHANGE_STEPS = 500
+_SCREEN_STEPS, _SCREENED = 60, 8
+"""Steps of a quick optimization that screens starts, and how many there are for each that goes on."""
 _MOMENTUM = 0.9
 _STEP_FACTOR, _MAX_STEP = 4.0, 0.1
 _HOT, _COLD = 1.4, 20_000.0
-_FEW = 16
+_FEW, _HALF = 20, 0.55
 _BATCH, _BATCH_ENTRIES, _ACCELERATOR = 64, 500_000, 64
 _QUICK = 500
 
@@ -48,40 +53,76 @@ def plain(points: Array, max_cosine: float) -> Trial:
     return Trial(points, no_symmetry(*points.shape), max_cosine)
 
 
+def most_representatives(num_points: int) -> int:
+    """Return how many representatives a packing with symmetry may have: half of n, and a few."""
+    return min(num_points, max(_FEW, math.ceil(_HALF * num_points)))
+
+
 def bucket_of(count: int, num_points: int) -> int:
-    """Round a number of representatives up to a power of 2 or n, so that few sizes are compiled."""
-    bucket = _FEW
-    while bucket < count:
-        bucket *= 2
-    return min(bucket, num_points)
+    """Round a number of representatives up to n, about a half of it, and so on: few are compiled."""
+    size = most_representatives(num_points)
+    if count > size:
+        return num_points
+    while size > _FEW and count <= (half := math.ceil(size / 2)):
+        size = half
+    return size
 
 
-def batch_size(bucket: int, num_points: int) -> int:
-    """Return the number of trials of a batch."""
+def batch_size(bucket: int, num_points: int, dim: int) -> int:
+    """Return the number of trials of a batch, whose cosines and maps stay in a core's cache."""
     more = 1 if jax.default_backend() == "cpu" else _ACCELERATOR
-    return max(1, min(more * _BATCH, more * _BATCH_ENTRIES // (bucket * num_points)))
+    entries = num_points * (bucket + (dim**2 if bucket < num_points else 0))
+    return max(1, min(more * _BATCH, more * _BATCH_ENTRIES // entries))
+
+
+def num_screened(count: int) -> int:
+    """Return the number of starts to be screened for a batch of so many trials."""
+    return _SCREENED * count
+
+
+def screened(trials: list[Trial], count: int) -> list[Trial]:
+    """Return the most promising starts: those that a quick optimization takes farthest.
+
+    Starts with most groups end far above the best; a few steps show which. The starts themselves are
+    returned, because a slow optimization from them ends lower than one from where the quick one ended.
+    """
+    batches = [trials[i : i + count] for i in range(0, len(trials), count)]
+    reached = [t for batch in batches for t in _optimized(batch, np.ones(count), _SCREEN_STEPS)]
+    order = np.argsort([trial.max_cosine for trial in reached], kind="stable")
+    return [trials[i] for i in order[:count]]
 
 
 def annealed(trials: list[Trial], heat: Array) -> list[Trial]:
-    """Optimize a batch of trials side by side."""
-    num_points, dim = trials[0].orbits.maps.shape[:2]
-    bucket = bucket_of(max(len(trial.x) for trial in trials), num_points)
-    count = len(trials)
-    x = np.zeros((count, bucket, dim), np.float32)
+    """Optimize a batch of trials side by side, all with a symmetry or all without."""
+    slow = min(max(_STEPS * bucket(trials), _FEWEST_STEPS), _MOST_STEPS)
+    is_from_nothing = bool(np.all(np.asarray(heat) == 1))
+    return _optimized(trials, heat, slow if is_from_nothing else min(slow, _CHANGE_STEPS))
+
+
+def bucket(trials: list[Trial]) -> int:
+    """Return the rounded number of representatives of a batch."""
+    return bucket_of(max(len(trial.x) for trial in trials), len(trials[0].orbits.owner))
+
+
+class _Images(NamedTuple):
+    """The orbits of a batch in single precision; representatives of size 0 are padding."""
+
+    maps: Any
+    owner: Any
+    first: Any
+    sizes: Any
+
+
+def _optimized(trials: list[Trial], heat: Array, num_steps: int) -> list[Trial]:
+    dim, size = trials[0].x.shape[1], bucket(trials)
+    x = np.zeros((len(trials), size, dim), np.float32)
     x[:, :, 0] = 1.0
-    first = np.zeros((count, bucket), np.int32)
-    sizes = np.zeros((count, bucket), np.float32)
-    for i, trial in enumerate(trials):
-        k = len(trial.x)
-        x[i, :k], first[i, :k] = trial.x, trial.orbits.first
-        sizes[i, :k] = np.bincount(trial.orbits.owner, minlength=k)
-    # Converted one by one: together they are the largest arrays of a batch.
-    maps = np.stack([trial.orbits.maps.astype(np.float32) for trial in trials])
-    owner = np.stack([trial.orbits.owner for trial in trials]).astype(np.int32)
+    for rows, trial in zip(x, trials, strict=True):
+        rows[: len(trial.x)] = trial.x
+    images = None if trials[0].symmetry is None else _images(trials, size)
     hot = _HOT * dim**0.5
     start = (hot ** np.asarray(heat) * _COLD ** (1 - np.asarray(heat))).astype(np.float32)
-    num_steps = _STEPS_OF_FEW if bucket <= _FEW else _STEPS
-    found, cosines = _descend(num_steps, x, maps, owner, first, sizes, start)
+    found, cosines = _descend(num_steps, x, images, start)
     rows, values = np.asarray(found, np.float64), np.asarray(cosines, np.float64)
     return [
         trial._replace(
@@ -91,21 +132,38 @@ def annealed(trials: list[Trial], heat: Array) -> list[Trial]:
     ]
 
 
-@partial(jax.jit, static_argnums=0)
-def _descend(num_steps: int, *trials: Any) -> tuple[Any, Any]:
-    return jax.vmap(partial(_descend_one, num_steps))(*trials)
+def _images(trials: list[Trial], size: int) -> _Images:
+    first = np.zeros((len(trials), size), np.int32)
+    sizes = np.zeros((len(trials), size), np.float32)
+    for i, trial in enumerate(trials):
+        k = len(trial.x)
+        first[i, :k] = trial.orbits.first
+        sizes[i, :k] = np.bincount(trial.orbits.owner, minlength=k)
+    # Converted one by one: together they are the largest arrays of a batch.
+    maps = np.stack([trial.orbits.maps.astype(np.float32) for trial in trials])
+    owner = np.stack([trial.orbits.owner for trial in trials]).astype(np.int32)
+    return _Images(maps, owner, first, sizes)
 
 
-def _descend_one(
-    num_steps: int, x: Any, maps: Any, owner: Any, first: Any, sizes: Any, start: Any
-) -> tuple[Any, Any]:
-    """Anneal one trial: representatives ``[K, d]``, of which those of size 0 are padding."""
-    is_own = first[:, None] == jnp.arange(maps.shape[0])[None, :]
-    counts = (sizes[:, None] > 0) & ~is_own
+# More costs half of the time to compile, and makes it no faster.
+@partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
+def _descend(num_steps: Any, x: Any, images: _Images | None, start: Any) -> tuple[Any, Any]:
+    return jax.vmap(partial(_descend_one, num_steps))(x, images, start)
+
+
+def _descend_one(num_steps: Any, x: Any, images: _Images | None, start: Any) -> tuple[Any, Any]:
+    """Anneal one trial from representatives ``[K, d]``; without images they are all points."""
+    if images is None:
+        counts = ~jnp.eye(len(x), dtype=bool)
+    else:
+        is_own = images.first[:, None] == jnp.arange(len(images.owner))[None, :]
+        counts = (images.sizes[:, None] > 0) & ~is_own
 
     def cosines(x: Any) -> tuple[Any, Any]:
-        points = jnp.einsum("nab,nb->na", maps, x[owner], precision="highest")
-        return jnp.where(counts, scores(points[first], points), -2.0), points
+        if images is None:
+            return jnp.where(counts, scores(x, x), -2.0), x
+        points = jnp.einsum("nab,nb->na", images.maps, x[images.owner], precision="highest")
+        return jnp.where(counts, scores(points[images.first], points), -2.0), points
 
     def beta(step: Any) -> Any:
         progress = step.astype(jnp.float32) / (num_steps - 1)
@@ -121,19 +179,22 @@ def _descend_one(
         highest = jnp.max(found, axis=1, keepdims=True)
         return weighted_sum(jnp.exp(beta(step) * (found - highest)), points)
 
+    def kept(x: Any) -> Any:
+        """Project onto the subspaces: where a gradient is zero, its direction is noise."""
+        if images is None:
+            return x
+        return jnp.einsum("kab,kb->ka", images.maps[images.first], x, precision="highest")
+
     optimizer = riemannian_adam(
         lambda step: jnp.minimum(_MAX_STEP, _STEP_FACTOR / beta(step)), _MOMENTUM
     )
 
-    def advance(carry: Any, step: Any) -> tuple[Any, None]:
+    def advance(step: Any, carry: Any) -> tuple[Any, Any]:
         x, state = carry
         updates, state = optimizer.update(slope(x, step), state, x)
-        # Where a gradient is zero, its direction is noise that leads out of the subspace.
-        moved = optax.apply_updates(x, updates)
-        moved = jnp.einsum("kab,kb->ka", maps[first], moved, precision="highest")
-        return (sphere.normalize(moved), state), None
+        return sphere.normalize(kept(optax.apply_updates(x, updates))), state
 
-    (x, _), _ = jax.lax.scan(advance, (x, optimizer.init(x)), jnp.arange(num_steps))
+    x, _ = jax.lax.fori_loop(0, num_steps, advance, (x, optimizer.init(x)))
     return x, jnp.max(cosines(x)[0])
 
 

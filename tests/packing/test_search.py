@@ -166,13 +166,13 @@ def test_a_search_is_never_worse_than_the_best_construction():
 def test_batches_side_by_side_draw_different_numbers(monkeypatch):
     monkeypatch.setattr(searching, "_num_workers", lambda: 3)
     seen = []
-    original = Search._trials
+    original = Search._batch
 
-    def trials(self, kind, rng):
-        seen.append((kind, rng.bit_generator.state["state"]["state"]))
-        return original(self, kind, rng)
+    def batch(self, worker, rng):
+        seen.append((worker.kind, rng.bit_generator.state["state"]["state"]))
+        return original(self, worker, rng)
 
-    monkeypatch.setattr(Search, "_trials", trials)
+    monkeypatch.setattr(Search, "_batch", batch)
     running = Search(14, 3, from_codes=False)
     running.advance()
     running.advance()
