@@ -25,7 +25,7 @@ _MOST_TRIES = 50
 _TINY, _REFUSED = 3, 0.7
 """Largest order of a group that is mostly drawn anew: all families have them, and few are different."""
 _KEPT = 12
-_AGAIN, _RELATED = 0.3, 0.1
+_RELATED = 0.1
 _PLACE = 0.35
 _SMALL = 0.4
 """Power of twice the number of points that is the smallest bound of the order of a group."""
@@ -57,7 +57,7 @@ class Symmetry:
 
 @dataclass
 class Symmetries:
-    """Draws groups for packings of n points in ``R^d``, and those again that gave good ones.
+    """Draws groups for packings of n points in ``R^d``, and remembers those that gave good ones.
 
     Attributes:
         num_points: number of points n.
@@ -70,18 +70,19 @@ class Symmetries:
     best: list[Symmetry] = field(default_factory=list)
 
     def draw(self, rng: np.random.Generator) -> Symmetry:
-        """Return one of the best groups, or a new one, sometimes of the family of one of the best."""
-        chance = rng.random() if self.best else 1.0
-        place = min(int(rng.geometric(_PLACE)) - 1, len(self.best) - 1)
-        if chance < _AGAIN:
-            return self.best[place]
-        is_related = chance < _AGAIN + _RELATED
-        family = self.best[place].family if is_related else _NAMES[int(rng.integers(len(_NAMES)))]
+        """Return a new group, sometimes of the family of one of the best."""
+        is_related = self.best and rng.random() < _RELATED
+        names = (self.one_of_the_best(rng).family,) if is_related else _NAMES
+        family = names[int(rng.integers(len(names)))]
         largest = round((2 * self.num_points) ** float(rng.uniform(_SMALL, 1.0)))
         group = random_group(rng, self.dim, max(largest, 2), family)
         while len(group) <= _TINY and rng.random() < _REFUSED:
             group = random_group(rng, self.dim, max(largest, 2), family)
         return Symmetry(family, group, orbit_types(group, rng))
+
+    def one_of_the_best(self, rng: np.random.Generator) -> Symmetry:
+        """Return one of the groups that gave the best packings, the best more often."""
+        return self.best[min(int(rng.geometric(_PLACE)) - 1, len(self.best) - 1)]
 
     def note(self, symmetry: Symmetry, max_cosine: float) -> None:
         """Remember what a packing with a symmetry reached."""

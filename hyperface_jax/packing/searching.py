@@ -5,6 +5,7 @@ one ``vmap``:
 
 * packings with the symmetry of a random finite group, whose representatives are optimized; a quick
   optimization screens eight starts for each that goes on;
+* others with the groups that gave the best packings;
 * changes of the best packings so far (a population): moved points, or points removed and put back into
   the largest holes, with or without the symmetry;
 * known constructions with about as many points, some taken away or added;
@@ -26,36 +27,23 @@ import jax
 import numpy as np
 
 from hyperface_jax import bounds
+from hyperface_jax.codes import SphericalCode
 from hyperface_jax.errors import InputError
+from hyperface_jax.packing.batches import CHANGES, Batches, Waiting
 from hyperface_jax.packing.blas import one_blas_thread
-from hyperface_jax.packing.changes import changed, relaxed
 from hyperface_jax.packing.contact_pairs import unit_rows
-from hyperface_jax.packing.groups import Symmetries
 from hyperface_jax.packing.inputs import whole
 from hyperface_jax.packing.interior_point import MAX_VARIABLES, polish
 from hyperface_jax.packing.near_codes import fitted, near_codes
-from hyperface_jax.packing.orbits import composed
-from hyperface_jax.packing.trials import (
-    Trial,
-    annealed,
-    batch_size,
-    bucket,
-    bucket_of,
-    most_representatives,
-    num_screened,
-    plain,
-    polished,
-    screened,
-)
+from hyperface_jax.packing.trials import Trial, plain, polished
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-_SHARES = {"groups": 0.6, "changes": 0.2}
+_SHARES = {"groups": 0.4, "good groups": 0.2, "changes": 0.2}
 """Shares of time of trials with symmetry."""
 _PLAIN_SHARES = {"plain changes": 0.1, "codes": 0.05, "restarts": 0.05}
 """Shares of time of trials without, up to 200 points; with more they are slow, and rarely the best."""
 _PLAIN_POINTS = 200
-_STARTS_A_GROUP = 6
 _SEARCHED = 0.9
 _POPULATION = 8
 _POLISHED, _POLISHING = 8, 0.25
@@ -100,35 +88,19 @@ class _Niche:
 
 @dataclass
 class _Worker:
-    """A core that keeps a batch busy at a time.
+    """A core, which one batch after another keeps busy.
 
     Attributes:
         kind: kind of trials of its batch.
         number: number of the batch.
         guess: seconds that it may take.
-        waiting: starts with symmetry by their rounded number of representatives, for the next batches.
+        waiting: starts that are left of its batches before.
     """
 
     kind: str = ""
     number: int = 0
     guess: float = 0.0
-    waiting: dict[int, list[Trial]] = field(default_factory=dict)
-
-
-class _Batch(NamedTuple):
-    """Trials of a kind with about as many representatives.
-
-    Attributes:
-        trials: the trials, more than ``heat`` has entries if only the promising ones are to go on.
-        heat: how hot each optimization begins, from 0 to 1.
-    """
-
-    trials: list[Trial]
-    heat: Array
-
-    def optimized(self) -> list[Trial]:
-        count, trials = len(self.heat), self.trials
-        return annealed(trials if len(trials) == count else screened(trials, count), self.heat)
+    waiting: Waiting = field(default_factory=dict)
 
 
 class _Reached(NamedTuple):
@@ -136,7 +108,6 @@ class _Reached(NamedTuple):
 
     trials: list[Trial]
     best: list[tuple[float, Trial]]
-    bucket: int
     seconds: float
 
 
@@ -198,20 +169,19 @@ class Search:
 
     def __post_init__(self) -> None:
         n, d = checked_size(self.num_points, self.dim)
-        self._codes = near_codes(n, d) if self.from_codes else []
-        self._shares = _shares(n, bool(self._codes))
+        codes = near_codes(n, d) if self.from_codes else []
+        self._batches = Batches(n, d, codes)
+        self._shares = _shares(n, bool(codes))
         self._spent = dict.fromkeys(self._shares, 0.0)
         self._guesses = dict.fromkeys(self._shares, _FIRST_GUESS)
         self._workers = [_Worker() for _ in range(_num_workers())]
-        self._spent_on_orbits: dict[int, float] = {}
         self._symmetric, self._plain = _Niche(), _Niche()
-        self._symmetries = Symmetries(n, d)
         optimum = bounds.tightest(n, d).value + _MET
         self._goal = optimum if self.target is None else max(self.target, optimum)
         if self.found.x is not None:
             self._plain.take(plain(self.found.x, self.found.max_cosine))
-        if self._codes:
-            self._take_construction()
+        if codes:
+            self._take_construction(codes[0])
 
     def advance(self) -> None:
         """Optimize a batch of trials on each core, of the kinds that are behind their share of time."""
@@ -225,17 +195,14 @@ class Search:
             self.found.num_trials += len(batch.trials)
             self._spent[worker.kind] += batch.seconds - worker.guess
             self._guesses[worker.kind] = batch.seconds
-            if worker.kind == "groups":
-                spent = self._spent_on_orbits.get(batch.bucket, 0.0)
-                self._spent_on_orbits[batch.bucket] = spent + batch.seconds
+            self._batches.note(worker.kind, batch.trials, batch.seconds)
             self._keep(batch, worker.kind)
         self.found.seconds += time.perf_counter() - started
 
     def _plan(self, worker: _Worker) -> None:
         """Choose the kind of a worker's next batch, whose time is guessed until it is known."""
         kind = min(self._spent, key=lambda kind: self._spent[kind] / self._shares[kind])
-        population = {"changes": self._symmetric, "plain changes": self._plain}.get(kind)
-        if population and not population.best:
+        if kind in (*CHANGES, "good groups") and not self._population(kind):
             kind = "groups"
         worker.kind, worker.guess, worker.number = kind, self._guesses[kind], self.found.num_batches
         self._spent[kind] += worker.guess
@@ -248,7 +215,7 @@ class Search:
         """
         started = time.perf_counter()
         rng = np.random.default_rng((self.seed, worker.number))
-        batch = self._batch(worker, rng)
+        batch = self._batches.draw(worker.kind, self._population(worker.kind), worker.waiting, rng)
         optimizing = time.perf_counter()
         reached = batch.optimized()
         spare = _POLISHING * (time.perf_counter() - optimizing)
@@ -257,72 +224,14 @@ class Search:
             is_in_time = not best or time.perf_counter() - begun < spare
             is_polished = is_in_time and self._is_promising(trial)
             best.append((trial.max_cosine, polished(trial) if is_polished else trial))
-        return _Reached(reached, best, bucket(batch.trials), time.perf_counter() - started)
+        return _Reached(reached, best, time.perf_counter() - started)
 
-    def _take_construction(self) -> None:
-        code = self._codes[0]
+    def _population(self, kind: str) -> list[Trial]:
+        return self._plain.best if kind == "plain changes" else self._symmetric.best
+
+    def _take_construction(self, code: SphericalCode) -> None:
         x = fitted(code, self.num_points, np.random.default_rng(self.seed))
         self._take(polished(plain(x, measured(x))), f"construction {code.name}")
-
-    def _batch(self, worker: _Worker, rng: np.random.Generator) -> _Batch:
-        kind = worker.kind
-        if kind == "groups":
-            return self._with_symmetry(worker.waiting, rng)
-        if kind == "changes":
-            return self._changed(self._symmetric.best, rng)
-        if kind == "plain changes":
-            return self._changed(self._plain.best, rng)
-        count = batch_size(self.num_points, self.num_points, self.dim)
-        make = self._from_code if kind == "codes" else self._from_nothing
-        trials = [plain(make(rng), 2.0) for _ in range(count)]
-        heat = rng.uniform(0.0, 0.5, size=count) if kind == "codes" else np.ones(count)
-        return _Batch(trials, heat)
-
-    def _from_nothing(self, rng: np.random.Generator) -> Array:
-        return unit_rows(rng.normal(size=(self.num_points, self.dim)))
-
-    def _from_code(self, rng: np.random.Generator) -> Array:
-        code = self._codes[int(rng.integers(len(self._codes)))]
-        return fitted(code, self.num_points, rng)
-
-    def _with_symmetry(self, waiting: dict[int, list[Trial]], rng: np.random.Generator) -> _Batch:
-        """Draw groups until there are enough starts with about as many representatives.
-
-        Starts with many representatives are the most common and the slowest, so they are drawn less
-        often where they had more than their share of time.
-        """
-        while True:
-            symmetry = self._symmetries.draw(rng)
-            for _ in range(_STARTS_A_GROUP):
-                placed = composed(symmetry.types, self.num_points, rng)
-                if placed is None:
-                    break
-                orbits, x = placed
-                size = bucket_of(len(x), self.num_points)
-                is_without = size == self.num_points > most_representatives(size)
-                if is_without or rng.random() > self._share(size):
-                    continue
-                starts = waiting.setdefault(size, [])
-                starts.append(Trial(x, orbits, 2.0, symmetry))
-                count = batch_size(size, self.num_points, self.dim)
-                if len(starts) >= num_screened(count):
-                    return _Batch(waiting.pop(size), np.ones(count))
-
-    def _share(self, size: int) -> float:
-        """Return the share of starts with about as many representatives that are tried."""
-        spent = self._spent_on_orbits
-        if size not in spent:
-            return 1.0
-        return min(1.0, sum(spent.values()) / len(spent) / spent[size]) ** 2
-
-    def _changed(self, population: list[Trial], rng: np.random.Generator) -> _Batch:
-        """Change packings of a population, with their symmetry, a part of it, or none."""
-        place = min(int(rng.geometric(0.4)) - 1, len(population) - 1)
-        parent = relaxed(population[place], rng)
-        size = bucket_of(len(parent.x), self.num_points)
-        count = batch_size(size, self.num_points, self.dim)
-        pairs = [changed(parent, rng) for _ in range(count)]
-        return _Batch([trial for trial, _ in pairs], np.array([heat for _, heat in pairs]))
 
     def _is_promising(self, trial: Trial) -> bool:
         """Tell whether a polish may make a packing one of the best, and a new one."""
@@ -333,9 +242,6 @@ class Search:
 
     def _keep(self, reached: _Reached, kind: str) -> None:
         """Take the best of a batch into the population if they are new."""
-        for trial in reached.trials:
-            if trial.symmetry:
-                self._symmetries.note(trial.symmetry, trial.max_cosine)
         for rough, trial in reached.best:
             niche = self._niche(trial)
             if rough < niche.admits and all(abs(rough - other) > _ALIKE for other in niche.rough):

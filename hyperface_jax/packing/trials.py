@@ -24,8 +24,7 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 _STEPS, _FEWEST_STEPS, _MOST_STEPS = 16, 250, 2000
 """Steps for each representative, and the limits: the more there are, the more a slow annealing gains."""
 _CHANGE_STEPS = 500
-_SCREEN_STEPS, _SCREENED = 60, 8
-"""Steps of a quick optimization that screens starts, and how many there are for each that goes on."""
+_SCREEN_STEPS = 60
 _MOMENTUM = 0.9
 _STEP_FACTOR, _MAX_STEP = 4.0, 0.1
 _HOT, _COLD = 1.4, 20_000.0
@@ -73,11 +72,6 @@ def batch_size(bucket: int, num_points: int, dim: int) -> int:
     more = 1 if jax.default_backend() == "cpu" else _ACCELERATOR
     entries = num_points * (bucket + (dim**2 if bucket < num_points else 0))
     return max(1, min(more * _BATCH, more * _BATCH_ENTRIES // entries))
-
-
-def num_screened(count: int) -> int:
-    """Return the number of starts to be screened for a batch of so many trials."""
-    return _SCREENED * count
 
 
 def screened(trials: list[Trial], count: int) -> list[Trial]:

@@ -7,6 +7,7 @@ from hyperface_jax.codes import best_known
 from hyperface_jax.codes.catalogue import catalogue
 from hyperface_jax.errors import InputError
 from hyperface_jax.packing import searching
+from hyperface_jax.packing.batches import Batches
 from hyperface_jax.packing.changes import relaxed
 from hyperface_jax.packing.contact_pairs import unit_rows
 from hyperface_jax.packing.group_families import FAMILIES
@@ -21,7 +22,13 @@ from hyperface_jax.packing.orbits import (
     polish_orbits,
 )
 from hyperface_jax.packing.searching import Found, Search, measured, search
-from hyperface_jax.packing.trials import Trial
+from hyperface_jax.packing.trials import (
+    Trial,
+    annealed,
+    bucket_of,
+    most_representatives,
+    screened,
+)
 
 
 @pytest.fixture
@@ -115,7 +122,7 @@ def test_orbits_are_found_again_in_the_points(rng, num_points, dim):
         )
 
 
-def test_good_groups_are_drawn_again(rng):
+def test_good_groups_are_remembered(rng):
     known = Symmetries(30, 4)
     drawn = [known.draw(rng) for _ in range(20)]
     for place, symmetry in enumerate(drawn):
@@ -123,9 +130,21 @@ def test_good_groups_are_drawn_again(rng):
     assert known.best == drawn[:12]
     known.note(drawn[15], 0.1)
     assert known.best[0] is drawn[15]
-    again = [known.draw(rng) for _ in range(200)]
-    assert sum(symmetry is drawn[15] for symmetry in again) > 10
-    assert sum(symmetry not in drawn for symmetry in again) > 80
+    again = [known.one_of_the_best(rng) for _ in range(200)]
+    assert sum(symmetry is drawn[15] for symmetry in again) > 50
+    assert set(map(id, again)) <= set(map(id, known.best))
+    assert len(set(map(id, again))) > 4
+
+
+def test_a_batch_of_a_good_group_has_its_symmetry(rng):
+    batches = Batches(24, 4, [])
+    first = batches.draw("groups", [], {}, rng)
+    assert len({trial.symmetry.family for trial in first.trials}) > 3
+    batches.note("groups", [first.trials[0]._replace(max_cosine=0.7)], 1.0)
+    again = batches.draw("good groups", [], {}, rng)
+    assert len(again.trials) == 2 * len(again.heat)
+    assert all(trial.symmetry is first.trials[0].symmetry for trial in again.trials)
+    assert len({trial.x.tobytes() for trial in again.trials}) == len(again.trials)
 
 
 def test_a_packing_gives_up_its_symmetry_by_steps(rng, one_worker):
@@ -166,19 +185,61 @@ def test_a_search_is_never_worse_than_the_best_construction():
 def test_batches_side_by_side_draw_different_numbers(monkeypatch):
     monkeypatch.setattr(searching, "_num_workers", lambda: 3)
     seen = []
-    original = Search._batch
+    original = Batches.draw
 
-    def batch(self, worker, rng):
-        seen.append((worker.kind, rng.bit_generator.state["state"]["state"]))
-        return original(self, worker, rng)
+    def draw(self, kind, population, waiting, rng):
+        seen.append((kind, rng.bit_generator.state["state"]["state"]))
+        return original(self, kind, population, waiting, rng)
 
-    monkeypatch.setattr(Search, "_batch", batch)
+    monkeypatch.setattr(Batches, "draw", draw)
     running = Search(14, 3, from_codes=False)
     running.advance()
     running.advance()
     assert running.found.num_batches == 6
     assert len(set(seen)) == 6
     assert len({kind for kind, _ in seen}) > 1
+
+
+def test_promising_starts_end_lower_than_the_others():
+    batch = Batches(24, 4, []).draw("groups", [], {}, np.random.default_rng(1))
+    count = len(batch.heat)
+    assert len(batch.trials) == 8 * count
+    chosen = screened(batch.trials, count)
+    assert len(chosen) == count
+    is_chosen = [any(trial is other for other in chosen) for trial in batch.trials]
+    assert sum(is_chosen) == count
+    others = [trial for trial, is_in in zip(batch.trials, is_chosen, strict=True) if not is_in]
+
+    def reached(trials):
+        return [t.max_cosine for t in annealed(trials[:count], np.ones(count))]
+
+    assert min(reached(chosen)) <= min(reached(others)) + 1e-3
+    assert np.median(reached(chosen)) < np.median(reached(others)) - 0.02
+
+
+@pytest.mark.parametrize("num_points", [2, 16, 21, 50, 243, 656])
+def test_numbers_of_representatives_are_rounded_up_to_a_few(num_points):
+    sizes = [bucket_of(count, num_points) for count in range(1, num_points + 1)]
+    assert all(count <= size <= num_points for count, size in enumerate(sizes, 1))
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) <= 7
+    few = [(count, size) for count, size in enumerate(sizes, 1) if 20 < count < num_points / 2]
+    assert all(size <= 2 * count for count, size in few)
+    assert sizes[most_representatives(num_points) - 1] <= max(20, 0.6 * num_points)
+
+
+def test_a_search_leaves_the_threads_of_blas_as_they_were(monkeypatch):
+    from threadpoolctl import threadpool_info
+
+    def threads():
+        return {one["filepath"]: one["num_threads"] for one in threadpool_info()}
+
+    monkeypatch.setattr(searching, "_num_workers", lambda: 3)
+    running = Search(14, 3, from_codes=False)
+    running.advance()
+    before = threads()
+    running.advance()
+    assert threads() == before
 
 
 def test_without_symmetry_it_is_the_polish_of_all_points(rng):
