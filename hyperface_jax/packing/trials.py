@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -67,10 +67,13 @@ def bucket_of(count: int, num_points: int) -> int:
     return size
 
 
-def batch_size(bucket: int, num_points: int, dim: int) -> int:
-    """Return the number of trials of a batch, whose cosines and maps stay in a core's cache."""
+def batch_size(size: int, num_points: int, dim: int) -> int:
+    """Return the number of trials of a batch, whose cosines and maps stay in a core's cache.
+
+    ``size`` is the rounded number of representatives, n without symmetry.
+    """
     more = 1 if jax.default_backend() == "cpu" else _ACCELERATOR
-    entries = num_points * (bucket + (dim**2 if bucket < num_points else 0))
+    entries = num_points * (size + (dim**2 if size < num_points else 0))
     return max(1, min(more * _BATCH, more * _BATCH_ENTRIES // entries))
 
 
@@ -81,7 +84,9 @@ def screened(trials: list[Trial], count: int) -> list[Trial]:
     returned, because a slow optimization from them ends lower than one from where the quick one ended.
     """
     batches = [trials[i : i + count] for i in range(0, len(trials), count)]
-    reached = [t for batch in batches for t in _optimized(batch, np.ones(count), _SCREEN_STEPS)]
+    reached = [
+        t for batch in batches for t in _optimized(batch, np.ones(len(batch)), _SCREEN_STEPS)
+    ]
     order = np.argsort([trial.max_cosine for trial in reached], kind="stable")
     return [trials[i] for i in order[:count]]
 
@@ -116,7 +121,7 @@ def _optimized(trials: list[Trial], heat: Array, num_steps: int) -> list[Trial]:
     images = None if trials[0].symmetry is None else _images(trials, size)
     hot = _HOT * dim**0.5
     start = (hot ** np.asarray(heat) * _COLD ** (1 - np.asarray(heat))).astype(np.float32)
-    found, cosines = _descend(num_steps, x, images, start)
+    found, cosines = _descend()(num_steps, x, images, start)
     rows, values = np.asarray(found, np.float64), np.asarray(cosines, np.float64)
     return [
         trial._replace(
@@ -139,10 +144,16 @@ def _images(trials: list[Trial], size: int) -> _Images:
     return _Images(maps, owner, first, sizes)
 
 
-# More costs half of the time to compile, and makes it no faster.
-@partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
-def _descend(num_steps: Any, x: Any, images: _Images | None, start: Any) -> tuple[Any, Any]:
-    return jax.vmap(partial(_descend_one, num_steps))(x, images, start)
+@cache
+def _descend() -> Any:
+    """Return the compiled optimization of a batch."""
+
+    def descend(num_steps: Any, x: Any, images: _Images | None, start: Any) -> tuple[Any, Any]:
+        return jax.vmap(partial(_descend_one, num_steps))(x, images, start)
+
+    # On a CPU, more costs half of the time to compile and makes it no faster.
+    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    return jax.jit(descend, compiler_options=options)
 
 
 def _descend_one(num_steps: Any, x: Any, images: _Images | None, start: Any) -> tuple[Any, Any]:
