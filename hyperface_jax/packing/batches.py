@@ -10,14 +10,13 @@ import numpy as np
 from hyperface_jax.codes import SphericalCode
 from hyperface_jax.packing.changes import changed, relaxed
 from hyperface_jax.packing.contact_pairs import unit_rows
-from hyperface_jax.packing.groups import Symmetries, Symmetry
+from hyperface_jax.packing.groups import Symmetries, Symmetry, one_of_the_first
 from hyperface_jax.packing.near_codes import fitted
 from hyperface_jax.packing.orbits import composed
 from hyperface_jax.packing.trials import (
     Trial,
     annealed,
     batch_size,
-    bucket,
     most_representatives,
     plain,
     screened,
@@ -105,7 +104,7 @@ class Batches:
             if trial.symmetry:
                 self._symmetries.note(trial.symmetry, trial.max_cosine)
         if kind == "groups":
-            size = bucket(reached)
+            size = reached[0].bucket
             self._spent[size] = self._spent.get(size, 0.0) + seconds
 
     def _from_nothing(self, rng: np.random.Generator) -> Array:
@@ -127,8 +126,7 @@ class Batches:
                 trial = self._start(symmetry, rng)
                 if trial is None:
                     break
-                size = bucket([trial])
-                if rng.random() > self._share(size):
+                if rng.random() > self._share(trial.bucket):
                     continue
                 if batch := self._filled(waiting, trial, _SCREENED):
                     return batch
@@ -153,7 +151,7 @@ class Batches:
 
     def _filled(self, waiting: Waiting, trial: Trial, num_screened: int) -> Batch | None:
         """Add a start to those that wait, and return a batch when it is full."""
-        size = bucket([trial])
+        size = trial.bucket
         starts = waiting.setdefault(size, [])
         starts.append(trial)
         count = batch_size(size, self.num_points, self.dim)
@@ -170,9 +168,7 @@ class Batches:
 
     def _changed(self, population: list[Trial], rng: np.random.Generator) -> Batch:
         """Change packings of a population, with their symmetry, a part of it, or none."""
-        place = min(int(rng.geometric(_PLACE)) - 1, len(population) - 1)
-        parent = relaxed(population[place], rng)
-        size = bucket([parent])
-        count = batch_size(size, self.num_points, self.dim)
+        parent = relaxed(one_of_the_first(population, _PLACE, rng), rng)
+        count = batch_size(parent.bucket, self.num_points, self.dim)
         pairs = [changed(parent, rng) for _ in range(count)]
         return Batch([trial for trial, _ in pairs], np.array([heat for _, heat in pairs]))

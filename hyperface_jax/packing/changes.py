@@ -41,7 +41,6 @@ def relaxed(trial: Trial, rng: np.random.Generator) -> Trial:
         orbits = orbits_of(points, part.group)
         if orbits.num_representatives <= most_representatives(len(points)):
             return Trial(points[orbits.first], orbits, trial.max_cosine, part)
-        return plain(points, trial.max_cosine)
     if trial.symmetry and chance < 1.5 * _RELAXED:
         return plain(points, trial.max_cosine)
     return trial

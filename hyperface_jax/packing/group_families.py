@@ -55,7 +55,8 @@ def _metacyclic(rng: np.random.Generator, dim: int, max_order: int) -> list[Arra
         a = int(rng.integers(m)) if rng.random() > trivial else 0
         if is_distinct and a in taken and len(taken) < m - 1:
             continue
-        taken |= {sign * power % m for power in _orbit(a, u, m) for sign in (1, -1)} - {0}
+        if is_distinct and a:
+            taken |= {sign * power % m for power in _orbit(a, u, m) for sign in (1, -1)}
         block = _induced(rng, a, u, m, q)
         if len(block[0]) > left:
             block = _one_dimensional(rng, q, 1.0)
@@ -109,7 +110,7 @@ def _rotation(angle: float) -> Array:
 
 
 def _block_diagonal(blocks: Sequence[Array]) -> Array:
-    """Put square blocks on a diagonal; SciPy's takes ten times as long for some small ones."""
+    """Put square blocks on a diagonal; SciPy's takes 5 to 13 times as long for small ones."""
     ends = np.cumsum([len(block) for block in blocks])
     matrix = np.zeros((ends[-1], ends[-1]))
     for block, end in zip(blocks, ends.tolist(), strict=True):

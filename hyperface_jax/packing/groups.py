@@ -7,9 +7,9 @@ again, with other orbits and other starts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from hyperface_jax.packing.group_families import FAMILIES
 from hyperface_jax.packing.orbits import OrbitType, orbit_types
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+T = TypeVar("T")
 
 _NAMES = ("metacyclic", *FAMILIES)
 """Families to draw from; metacyclic groups are the most general, and drawn twice as often."""
@@ -82,7 +84,7 @@ class Symmetries:
 
     def one_of_the_best(self, rng: np.random.Generator) -> Symmetry:
         """Return one of the groups that gave the best packings, the best more often."""
-        return self.best[min(int(rng.geometric(_PLACE)) - 1, len(self.best) - 1)]
+        return one_of_the_first(self.best, _PLACE, rng)
 
     def note(self, symmetry: Symmetry, max_cosine: float) -> None:
         """Remember what a packing with a symmetry reached."""
@@ -91,6 +93,11 @@ class Symmetries:
             self.best.append(symmetry)
         self.best.sort(key=lambda known: known.best)
         del self.best[_KEPT:]
+
+
+def one_of_the_first(items: Sequence[T], chance: float, rng: np.random.Generator) -> T:
+    """Draw an item: each with a given chance if none before it was drawn, and the last otherwise."""
+    return items[min(int(rng.geometric(chance)) - 1, len(items) - 1)]
 
 
 def random_group(rng: np.random.Generator, dim: int, max_order: int, family: str) -> Array:

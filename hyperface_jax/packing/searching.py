@@ -78,6 +78,10 @@ class _Niche:
         is_full = len(self.best) == _POPULATION
         return self.best[-1].max_cosine + _PROMISING if is_full else _APART
 
+    def is_candidate(self, rough: float) -> bool:
+        """Tell whether a packing that was not polished yet may be taken in, and was not seen before."""
+        return rough < self.admits and all(abs(rough - other) > _ALIKE for other in self.rough)
+
     def take(self, trial: Trial) -> None:
         """Take a packing in, unless it is known or worse than all."""
         if all(abs(trial.max_cosine - other.max_cosine) > _DIFFERENT for other in self.best):
@@ -236,15 +240,14 @@ class Search:
     def _is_promising(self, trial: Trial) -> bool:
         """Tell whether a polish may make a packing one of the best, and a new one."""
         niche, rough = self._niche(trial), trial.max_cosine
-        is_new = all(abs(rough - other) > _ALIKE for other in niche.rough)
         lowest = min(niche.rough, default=_APART)
-        return is_new and rough < niche.admits and rough < lowest + _PROMISING
+        return niche.is_candidate(rough) and rough < lowest + _PROMISING
 
     def _keep(self, reached: _Reached, kind: str) -> None:
         """Take the best of a batch into the population if they are new."""
         for rough, trial in reached.best:
             niche = self._niche(trial)
-            if rough < niche.admits and all(abs(rough - other) > _ALIKE for other in niche.rough):
+            if niche.is_candidate(rough):
                 niche.rough.append(rough)
                 self._take(trial, kind)
 

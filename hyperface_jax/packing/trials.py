@@ -46,6 +46,11 @@ class Trial(NamedTuple):
         """All points, ``[n, d]``, unit rows."""
         return unit_rows(self.orbits.points(self.x))
 
+    @property
+    def bucket(self) -> int:
+        """The rounded number of representatives, which all trials of a batch share."""
+        return bucket_of(len(self.x), len(self.orbits.owner))
+
 
 def plain(points: Array, max_cosine: float) -> Trial:
     """Return a packing without symmetry, from all of its points."""
@@ -93,14 +98,9 @@ def screened(trials: list[Trial], count: int) -> list[Trial]:
 
 def annealed(trials: list[Trial], heat: Array) -> list[Trial]:
     """Optimize a batch of trials side by side, all with a symmetry or all without."""
-    slow = min(max(_STEPS * bucket(trials), _FEWEST_STEPS), _MOST_STEPS)
+    slow = min(max(_STEPS * trials[0].bucket, _FEWEST_STEPS), _MOST_STEPS)
     is_from_nothing = bool(np.all(np.asarray(heat) == 1))
     return _optimized(trials, heat, slow if is_from_nothing else min(slow, _CHANGE_STEPS))
-
-
-def bucket(trials: list[Trial]) -> int:
-    """Return the rounded number of representatives of a batch."""
-    return bucket_of(max(len(trial.x) for trial in trials), len(trials[0].orbits.owner))
 
 
 class _Images(NamedTuple):
@@ -113,7 +113,7 @@ class _Images(NamedTuple):
 
 
 def _optimized(trials: list[Trial], heat: Array, num_steps: int) -> list[Trial]:
-    dim, size = trials[0].x.shape[1], bucket(trials)
+    dim, size = trials[0].x.shape[1], trials[0].bucket
     x = np.zeros((len(trials), size, dim), np.float32)
     x[:, :, 0] = 1.0
     for rows, trial in zip(x, trials, strict=True):
