@@ -32,7 +32,7 @@ _STARTS_A_GROUP, _SCREENED = 6, 8
 _SCREENED_AGAIN = 2
 """Starts that are screened for each that goes on, of new groups and of one that is known to be good."""
 _MOST_GROUPS, _MOST_STARTS = 3, 1000
-_HOTTEST_NEAR_CODES = 0.5
+_HOTTEST_NEAR_CODES = 0.8
 _PLACE = 0.4
 
 

@@ -39,10 +39,12 @@ from hyperface_jax.packing.trials import Trial, plain, polished
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-_SHARES = {"groups": 0.4, "good groups": 0.2, "changes": 0.2}
-"""Shares of time of trials with symmetry."""
-_PLAIN_SHARES = {"plain changes": 0.1, "codes": 0.05, "restarts": 0.05}
-"""Shares of time of trials without, up to 200 points; with more they are slow, and rarely the best."""
+_SHARES = {"groups": 0.4, "good groups": 0.2, "changes": 0.2, "codes": 0.1}
+"""Shares of time; changes are of the best packings, be they with symmetry or without."""
+_SHARES_WITHOUT = {"groups": 0.2, "good groups": 0.1, "changes": 0.35, "codes": 0.25}
+"""The same while the best packing is without symmetry."""
+_PLAIN_SHARES = {"plain changes": 0.1, "restarts": 0.05}
+"""Shares of time of more trials without, up to 200 points; with more they are slow, and rarely best."""
 _PLAIN_POINTS = 200
 _SEARCHED = 0.9
 _POPULATION = 8
@@ -71,6 +73,11 @@ class _Niche:
 
     best: list[Trial] = field(default_factory=list)
     rough: list[float] = field(default_factory=list)
+
+    @property
+    def lowest(self) -> float:
+        """The max cosine of the best."""
+        return self.best[0].max_cosine if self.best else float("inf")
 
     @property
     def admits(self) -> float:
@@ -205,7 +212,10 @@ class Search:
 
     def _plan(self, worker: _Worker) -> None:
         """Choose the kind of a worker's next batch, whose time is guessed until it is known."""
-        kind = min(self._spent, key=lambda kind: self._spent[kind] / self._shares[kind])
+        shares = self._shares
+        if self._plain.lowest < self._symmetric.lowest:
+            shares = shares | _SHARES_WITHOUT
+        kind = min(self._spent, key=lambda kind: self._spent[kind] / shares[kind])
         if kind in (*CHANGES, "good groups") and not self._population(kind):
             kind = "groups"
         worker.kind, worker.guess, worker.number = kind, self._guesses[kind], self.found.num_batches
@@ -231,7 +241,11 @@ class Search:
         return _Reached(reached, best, time.perf_counter() - started)
 
     def _population(self, kind: str) -> list[Trial]:
-        return self._plain.best if kind == "plain changes" else self._symmetric.best
+        """Return the packings that a batch goes on from: the niche with the best one, or that named."""
+        niches = self._symmetric, self._plain
+        leading = min(niches, key=lambda niche: niche.lowest)
+        named = {"good groups": self._symmetric, "plain changes": self._plain}
+        return named.get(kind, leading).best
 
     def _take_construction(self, code: SphericalCode) -> None:
         x = fitted(code, self.num_points, np.random.default_rng(self.seed))
@@ -355,10 +369,10 @@ def search(
 def _shares(num_points: int, has_codes: bool) -> dict[str, float]:
     """Return the shares of time of the kinds of trials."""
     scale = min(1.0, _PLAIN_POINTS / num_points)
-    plain_shares = {kind: scale * share for kind, share in _PLAIN_SHARES.items()}
+    shares = _SHARES | {kind: scale * share for kind, share in _PLAIN_SHARES.items()}
     if not has_codes:
-        del plain_shares["codes"]
-    return _SHARES | plain_shares
+        del shares["codes"]
+    return shares
 
 
 def measured(x: Array) -> float:
