@@ -34,6 +34,7 @@ _SCREENED_AGAIN = 2
 _MOST_GROUPS, _MOST_STARTS = 3, 1000
 _HOTTEST_NEAR_CODES = 0.8
 _PLACE = 0.4
+_EQUAL = 1e-6
 
 
 class Batch(NamedTuple):
@@ -60,7 +61,7 @@ class Batches:
     Attributes:
         num_points: number of points n.
         dim: dimension d.
-        codes: constructions with about as many points.
+        codes: constructions to go on from, whose points are no nearer than those of the best packing.
     """
 
     num_points: int
@@ -106,6 +107,10 @@ class Batches:
         if kind == "groups":
             size = reached[0].bucket
             self._spent[size] = self._spent.get(size, 0.0) + seconds
+
+    def leave_out(self, max_cosine: float) -> None:
+        """Leave constructions out whose points are nearer to each other than those of a packing."""
+        self.codes = [code for code in self.codes if code.max_cosine <= max_cosine + _EQUAL]
 
     def _from_nothing(self, rng: np.random.Generator) -> Array:
         return unit_rows(rng.normal(size=(self.num_points, self.dim)))

@@ -8,7 +8,7 @@ one ``vmap``:
 * others with the groups that gave the best packings;
 * changes of the best packings so far (a population): moved points, or points removed and put back into
   the largest holes, with or without the symmetry;
-* known constructions with about as many points, some taken away or added;
+* known constructions, with points taken away, or added in sets of their deepest holes;
 * independent restarts.
 
 Each trial is an annealed soft maximum. The best of a batch are polished in float64.
@@ -182,7 +182,7 @@ class Search:
         n, d = checked_size(self.num_points, self.dim)
         codes = near_codes(n, d) if self.from_codes else []
         self._batches = Batches(n, d, codes)
-        self._shares = _shares(n, bool(codes))
+        self._shares = _shares(n)
         self._spent = dict.fromkeys(self._shares, 0.0)
         self._guesses = dict.fromkeys(self._shares, _FIRST_GUESS)
         self._workers = [_Worker() for _ in range(_num_workers())]
@@ -191,6 +191,7 @@ class Search:
         self._goal = optimum if self.target is None else max(self.target, optimum)
         if self.found.x is not None:
             self._plain.take(plain(self.found.x, self.found.max_cosine))
+            self._batches.leave_out(self.found.max_cosine)
         if codes:
             self._take_construction(codes[0])
 
@@ -215,7 +216,8 @@ class Search:
         shares = self._shares
         if self._plain.lowest < self._symmetric.lowest:
             shares = shares | _SHARES_WITHOUT
-        kind = min(self._spent, key=lambda kind: self._spent[kind] / shares[kind])
+        useful = [kind for kind in self._shares if kind != "codes" or self._batches.codes]
+        kind = min(useful, key=lambda kind: self._spent[kind] / shares[kind])
         if kind in (*CHANGES, "good groups") and not self._population(kind):
             kind = "groups"
         worker.kind, worker.guess, worker.number = kind, self._guesses[kind], self.found.num_batches
@@ -320,6 +322,7 @@ class Search:
         cosine = measured(x)
         if cosine < self.found.max_cosine:
             self.found.x, self.found.max_cosine, self.found.origin = x, cosine, origin
+            self._batches.leave_out(cosine)
 
 
 def search(
@@ -366,13 +369,10 @@ def search(
     return running.found
 
 
-def _shares(num_points: int, has_codes: bool) -> dict[str, float]:
+def _shares(num_points: int) -> dict[str, float]:
     """Return the shares of time of the kinds of trials."""
     scale = min(1.0, _PLAIN_POINTS / num_points)
-    shares = _SHARES | {kind: scale * share for kind, share in _PLAIN_SHARES.items()}
-    if not has_codes:
-        del shares["codes"]
-    return shares
+    return _SHARES | {kind: scale * share for kind, share in _PLAIN_SHARES.items()}
 
 
 def measured(x: Array) -> float:

@@ -176,6 +176,15 @@ def test_a_start_near_a_code_has_as_many_points_as_asked(rng):
             assert measured(x) <= code.max_cosine + 1e-6
 
 
+def test_constructions_worse_than_the_best_packing_are_left_out():
+    codes = near_codes(306, 9)
+    batches = Batches(306, 9, codes)
+    batches.leave_out(0.5)
+    assert batches.codes == [code for code in codes if code.max_cosine <= 0.5] != []
+    batches.leave_out(0.01)
+    assert batches.codes == []
+
+
 def test_a_search_is_never_worse_than_the_best_construction():
     found = search(306, 9, seconds=0.01)
     assert found.max_cosine <= 0.5 + 1e-6
