@@ -2,7 +2,7 @@
 
 A hole is a point whose largest cosine to a code is a local minimum. A good code often has many equally
 deep ones, and a set of them, far from each other, makes a larger code that is as good: the 320 points in
-15 dimensions with cosines of at most 1/3 have 192 holes at 0.365, of which 96 can be filled at once.
+15 dimensions with cosines of at most 1/3 have holes at 0.365, of which 96 can be filled at once.
 """
 
 from __future__ import annotations

@@ -191,13 +191,13 @@ class Search:
         self._goal = optimum if self.target is None else max(self.target, optimum)
         if self.found.x is not None:
             self._plain.take(plain(self.found.x, self.found.max_cosine))
-            self._batches.leave_out(self.found.max_cosine)
         if codes:
             self._take_construction(codes[0])
 
     def advance(self) -> None:
         """Optimize a batch of trials on each core, of the kinds that are behind their share of time."""
         started = time.perf_counter()
+        self._batches.leave_out(self.found.max_cosine)
         for worker in self._workers:
             self._plan(worker)
         # The limit belongs to the process: that of a thread would end in the middle of another one.
@@ -214,7 +214,7 @@ class Search:
     def _plan(self, worker: _Worker) -> None:
         """Choose the kind of a worker's next batch, whose time is guessed until it is known."""
         shares = self._shares
-        if self._plain.lowest < self._symmetric.lowest:
+        if self._leading is self._plain:
             shares = shares | _SHARES_WITHOUT
         useful = [kind for kind in self._shares if kind != "codes" or self._batches.codes]
         kind = min(useful, key=lambda kind: self._spent[kind] / shares[kind])
@@ -244,10 +244,13 @@ class Search:
 
     def _population(self, kind: str) -> list[Trial]:
         """Return the packings that a batch goes on from: the niche with the best one, or that named."""
-        niches = self._symmetric, self._plain
-        leading = min(niches, key=lambda niche: niche.lowest)
         named = {"good groups": self._symmetric, "plain changes": self._plain}
-        return named.get(kind, leading).best
+        return named.get(kind, self._leading).best
+
+    @property
+    def _leading(self) -> _Niche:
+        """The niche with the best packing."""
+        return self._plain if self._plain.lowest < self._symmetric.lowest else self._symmetric
 
     def _take_construction(self, code: SphericalCode) -> None:
         x = fitted(code, self.num_points, np.random.default_rng(self.seed))
@@ -322,7 +325,6 @@ class Search:
         cosine = measured(x)
         if cosine < self.found.max_cosine:
             self.found.x, self.found.max_cosine, self.found.origin = x, cosine, origin
-            self._batches.leave_out(cosine)
 
 
 def search(
