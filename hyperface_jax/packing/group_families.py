@@ -62,7 +62,7 @@ def _metacyclic(rng: np.random.Generator, dim: int, max_order: int) -> list[Arra
             block = _one_dimensional(rng, q, 1.0)
         blocks.append(block)
         left -= len(block[0])
-    x, y = (_block_diagonal([block[i] for block in blocks]) for i in (0, 1))
+    x, y = (block_diagonal([block[i] for block in blocks]) for i in (0, 1))
     return [x, y] if q > 1 else [x]
 
 
@@ -81,7 +81,7 @@ def _induced(rng: np.random.Generator, a: int, u: int, m: int, q: int) -> tuple[
     is_real = m - a in orbit
     turns = orbit[: len(orbit) // 2] if is_real else orbit
     count = len(turns)
-    x = _block_diagonal([_rotation(2 * math.pi * turn / m) for turn in turns])
+    x = block_diagonal([_rotation(2 * math.pi * turn / m) for turn in turns])
     y = np.zeros((2 * count, 2 * count))
     for j in range(count):
         to = (j + 1) % count
@@ -109,7 +109,7 @@ def _rotation(angle: float) -> Array:
     return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
 
-def _block_diagonal(blocks: Sequence[Array]) -> Array:
+def block_diagonal(blocks: Sequence[Array]) -> Array:
     """Put square blocks on a diagonal; SciPy's takes 5 to 13 times as long for small ones."""
     ends = np.cumsum([len(block) for block in blocks])
     matrix = np.zeros((ends[-1], ends[-1]))
@@ -133,7 +133,7 @@ def _quaternions(rng: np.random.Generator, dim: int, max_order: int) -> list[Arr
     chosen = kinds[int(rng.integers(len(kinds)))]
     fours = dim // 4 if rng.random() < 0.8 else int(rng.integers(1, dim // 4 + 1))
     rest = np.eye(dim - 4 * fours)
-    return [_block_diagonal([*[_left(q)] * fours, rest]) for q in chosen]
+    return [block_diagonal([*[_left(q)] * fours, rest]) for q in chosen]
 
 
 def _left(q: tuple[float, ...]) -> Array:
@@ -166,11 +166,11 @@ def _paulis(rng: np.random.Generator, dim: int, max_order: int) -> list[Array]:
         shift, sign = (int(v) for v in rng.integers(size, size=2))
         signs = np.array([(-1.0) ** (i & sign).bit_count() for i in range(size)])
         block = np.eye(size)[np.arange(size) ^ shift] * signs
-        found.append(_block_diagonal([block, rest]))
+        found.append(block_diagonal([block, rest]))
     if rng.random() < 0.5:
         order = rng.permutation(bits)
         place = [sum((i >> int(b) & 1) << k for k, b in enumerate(order)) for i in range(size)]
-        found.append(_block_diagonal([np.eye(size)[place], rest]))
+        found.append(block_diagonal([np.eye(size)[place], rest]))
     return found
 
 
@@ -181,7 +181,7 @@ def _permutations(rng: np.random.Generator, dim: int, max_order: int) -> list[Ar
     basis = _simplex_basis(count - 1)
 
     def draw() -> Array:
-        order = _equal_cycles(rng, count, int(rng.integers(2, count + 1)))
+        order = equal_cycles(rng, count, int(rng.integers(2, count + 1)))
         return _repeated(basis @ np.eye(count)[order] @ basis.T, dim)
 
     return _some(rng, draw)
@@ -196,7 +196,7 @@ def _monomials(rng: np.random.Generator, dim: int, max_order: int) -> list[Array
 
     def draw() -> Array:
         length = 1 if rng.random() < 0.3 else int(rng.integers(1, count + 1))
-        to = _equal_cycles(rng, count, length)
+        to = equal_cycles(rng, count, length)
         turns = rng.integers(order, size=count) * int(rng.random() < 0.6)
         block = np.zeros((count, size, count, size))
         for i, turn in enumerate(turns):
@@ -269,14 +269,14 @@ def _sums(rng: np.random.Generator, dim: int, max_order: int) -> list[Array]:
         [*side, *[np.eye(size)] * (len(other) - len(side))]
         for side, other, size in zip(pair, reversed(pair), sizes, strict=True)
     ]
-    return [_block_diagonal(blocks) for blocks in zip(*sides, strict=True)]
+    return [block_diagonal(blocks) for blocks in zip(*sides, strict=True)]
 
 
 def _some(rng: np.random.Generator, draw: Callable[[], Array]) -> list[Array]:
     return [draw() for _ in range(int(rng.integers(1, _MOST_GENERATORS + 1)))]
 
 
-def _equal_cycles(rng: np.random.Generator, count: int, length: int) -> Array:
+def equal_cycles(rng: np.random.Generator, count: int, length: int) -> Array:
     """Return a permutation with as many cycles of a length as fit."""
     order, chosen = np.arange(count), rng.permutation(count)
     for start in range(0, count - length + 1, length):
@@ -305,7 +305,7 @@ def _of_random_order(rng: np.random.Generator, element: Array) -> Array:
 def _repeated(block: Array, dim: int) -> Array:
     """Act with a block on as many copies of its space as fit, and leave the rest alone."""
     copies, left = divmod(dim, len(block))
-    return _block_diagonal([*[block] * copies, np.eye(left)])
+    return block_diagonal([*[block] * copies, np.eye(left)])
 
 
 def _simplex_basis(dim: int) -> Array:

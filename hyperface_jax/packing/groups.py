@@ -1,8 +1,8 @@
 """Random finite groups of orthogonal matrices, as symmetries to search packings among.
 
 Many of the best packings known of a few hundred points have symmetry. Which one is not known before, so
-groups are drawn from the families of :mod:`.group_families`, and those that gave good packings are used
-again, with other orbits and other starts.
+groups are drawn from the families of :mod:`.group_families` and :mod:`.permutation_groups`, and those
+that gave good packings are used again, with other orbits and other starts.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from hyperface_jax.packing.group_families import FAMILIES
+from hyperface_jax.packing import group_families
 from hyperface_jax.packing.orbits import OrbitType, orbit_types
+from hyperface_jax.packing.permutation_groups import sums_of_constituents
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 T = TypeVar("T")
 
-_NAMES = ("metacyclic", *FAMILIES)
-"""Families to draw from; metacyclic groups are the most general, and drawn twice as often."""
+FAMILIES = group_families.FAMILIES | {"constituents": sums_of_constituents}
+_NAMES = ("metacyclic", "constituents", *FAMILIES)
+"""Families to draw from; the two most general are drawn twice as often."""
 _SAME = 1e-9
 _MOST_TRIES = 50
 _TINY, _REFUSED = 3, 0.7
@@ -31,6 +33,9 @@ _RELATED = 0.1
 _PLACE = 0.35
 _SMALL = 0.4
 """Power of twice the number of points that is the smallest bound of the order of a group."""
+_WHOLE = "constituents"
+"""Family whose groups are drawn whole: large ones too have small orbits."""
+_LARGEST = 8
 
 
 @dataclass(eq=False)
@@ -76,11 +81,17 @@ class Symmetries:
         is_related = self.best and rng.random() < _RELATED
         names = (self.one_of_the_best(rng).family,) if is_related else _NAMES
         family = names[int(rng.integers(len(names)))]
-        largest = round((2 * self.num_points) ** float(rng.uniform(_SMALL, 1.0)))
-        group = random_group(rng, self.dim, max(largest, 2), family)
+        largest = self._largest(family, rng)
+        group = random_group(rng, self.dim, largest, family)
         while len(group) <= _TINY and rng.random() < _REFUSED:
-            group = random_group(rng, self.dim, max(largest, 2), family)
+            group = random_group(rng, self.dim, largest, family)
         return Symmetry(family, group, orbit_types(group, rng))
+
+    def _largest(self, family: str, rng: np.random.Generator) -> int:
+        """Return the largest order of a group to be drawn."""
+        if family == _WHOLE:
+            return _LARGEST * self.num_points
+        return max(round((2 * self.num_points) ** float(rng.uniform(_SMALL, 1.0))), 2)
 
     def one_of_the_best(self, rng: np.random.Generator) -> Symmetry:
         """Return one of the groups that gave the best packings, the best more often."""
@@ -107,7 +118,7 @@ def random_group(rng: np.random.Generator, dim: int, max_order: int, family: str
         rng: source of randomness.
         dim: dimension d.
         max_order: largest order.
-        family: one of :data:`.group_families.FAMILIES`.
+        family: one of :data:`FAMILIES`.
 
     Returns:
         All elements, ``[g, d, d]`` with ``2 <= g <= max_order``, the identity first; the identity and

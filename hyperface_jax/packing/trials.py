@@ -167,8 +167,8 @@ def _descend_one(num_steps: Any, x: Any, images: _Images | None, start: Any) -> 
     def cosines(x: Any) -> tuple[Any, Any]:
         if images is None:
             return jnp.where(counts, scores(x, x), -2.0), x
-        points = jnp.einsum("nab,nb->na", images.maps, x[images.owner], precision="highest")
-        return jnp.where(counts, scores(points[images.first], points), -2.0), points
+        points = jax.lax.optimization_barrier(_applied(images.maps, x[images.owner]))
+        return jnp.where(counts, scores(x, points), -2.0), points
 
     def beta(step: Any) -> Any:
         progress = step.astype(jnp.float32) / (num_steps - 1)
@@ -188,7 +188,7 @@ def _descend_one(num_steps: Any, x: Any, images: _Images | None, start: Any) -> 
         """Project onto the subspaces: where a gradient is zero, its direction is noise."""
         if images is None:
             return x
-        return jnp.einsum("kab,kb->ka", images.maps[images.first], x, precision="highest")
+        return _applied(images.maps[images.first], x)
 
     optimizer = riemannian_adam(
         lambda step: jnp.minimum(_MAX_STEP, _STEP_FACTOR / beta(step)), _MOMENTUM
@@ -212,3 +212,8 @@ def polished(trial: Trial) -> Trial:
     except InputError:  # two points are equal: orbits that cannot be separated
         return trial
     return trial._replace(x=x, max_cosine=cosine)
+
+
+def _applied(maps: Any, x: Any) -> Any:
+    """Apply each map to its own row; XLA's batched product of small ones takes 3 to 15 times as long."""
+    return jnp.sum(maps * x[:, None, :], axis=-1)

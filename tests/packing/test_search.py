@@ -10,8 +10,7 @@ from hyperface_jax.packing import searching
 from hyperface_jax.packing.batches import Batches
 from hyperface_jax.packing.changes import relaxed
 from hyperface_jax.packing.contact_pairs import unit_rows
-from hyperface_jax.packing.group_families import FAMILIES
-from hyperface_jax.packing.groups import Symmetries, generated, random_group
+from hyperface_jax.packing.groups import FAMILIES, Symmetries, generated, random_group
 from hyperface_jax.packing.interior_point import polish
 from hyperface_jax.packing.near_codes import fitted, near_codes
 from hyperface_jax.packing.orbits import (
