@@ -40,12 +40,20 @@ from hyperface_jax.packing.trials import Trial, plain, polished
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 _SHARES = {"groups": 0.4, "good groups": 0.2, "changes": 0.2, "codes": 0.1}
-"""Shares of time; changes are of the best packings, be they with symmetry or without."""
-_SHARES_WITHOUT = {"groups": 0.2, "good groups": 0.1, "changes": 0.35, "codes": 0.25}
-"""The same while the best packing is without symmetry."""
+"""Shares of time; changes are of the best packings with symmetry."""
 _PLAIN_SHARES = {"plain changes": 0.1, "restarts": 0.05}
 """Shares of time of more trials without, up to 200 points; with more they are slow, and rarely best."""
+_SHARES_WITHOUT = {
+    "groups": 0.25,
+    "good groups": 0.1,
+    "changes": 0.1,
+    "plain changes": 0.25,
+    "codes": 0.25,
+}
+"""Those that differ while the best packing is without symmetry."""
 _PLAIN_POINTS = 200
+_TRIED, _BEHIND, _LESS = 300, 3e-3, 0.2
+"""Constructions get a fifth of their time after so many trials that all ended so far behind."""
 _SEARCHED = 0.9
 _POPULATION = 8
 _POLISHED, _POLISHING = 8, 0.25
@@ -185,6 +193,7 @@ class Search:
         self._shares = _shares(n)
         self._spent = dict.fromkeys(self._shares, 0.0)
         self._guesses = dict.fromkeys(self._shares, _FIRST_GUESS)
+        self._ends = {kind: list[float]() for kind in self._shares}
         self._workers = [_Worker() for _ in range(_num_workers())]
         self._symmetric, self._plain = _Niche(), _Niche()
         optimum = bounds.tightest(n, d).value + _MET
@@ -207,6 +216,7 @@ class Search:
             self.found.num_trials += len(batch.trials)
             self._spent[worker.kind] += batch.seconds - worker.guess
             self._guesses[worker.kind] = batch.seconds
+            self._ends[worker.kind] += [trial.max_cosine for trial in batch.trials]
             self._batches.note(worker.kind, batch.trials, batch.seconds)
             self._keep(batch, worker.kind)
         self.found.seconds += time.perf_counter() - started
@@ -216,6 +226,8 @@ class Search:
         shares = self._shares
         if self._leading is self._plain:
             shares = shares | _SHARES_WITHOUT
+        if self._is_behind("codes"):
+            shares = shares | {"codes": _LESS * shares["codes"]}
         useful = [kind for kind in self._shares if kind != "codes" or self._batches.codes]
         kind = min(useful, key=lambda kind: self._spent[kind] / shares[kind])
         if kind in (*CHANGES, "good groups") and not self._population(kind):
@@ -223,6 +235,11 @@ class Search:
         worker.kind, worker.guess, worker.number = kind, self._guesses[kind], self.found.num_batches
         self._spent[kind] += worker.guess
         self.found.num_batches += 1
+
+    def _is_behind(self, kind: str) -> bool:
+        """Tell whether a kind was tried enough, and always ended far above the best packing."""
+        ends = self._ends[kind]
+        return len(ends) >= _TRIED and min(ends) > self.found.max_cosine + _BEHIND
 
     def _work(self, worker: _Worker) -> _Reached:
         """Draw the trials of a batch, optimize them, and polish the best.
@@ -244,8 +261,7 @@ class Search:
 
     def _population(self, kind: str) -> list[Trial]:
         """Return the packings that a batch goes on from: the niche with the best one, or that named."""
-        named = {"good groups": self._symmetric, "plain changes": self._plain}
-        return named.get(kind, self._leading).best
+        return (self._plain if kind == "plain changes" else self._symmetric).best
 
     @property
     def _leading(self) -> _Niche:
