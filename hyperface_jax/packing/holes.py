@@ -19,7 +19,7 @@ _STARTS, _STEPS = 1000, 150
 _HOT, _COLD = 10.0, 3000.0
 _MAX_STEP, _STEP_FACTOR = 0.1, 3.0
 _ALIKE = 0.999
-_SWAPS, _TENURE = 1500, 8
+_SWAPS, _PATIENCE, _TENURE = 1500, 400, 8
 _SIDEWAYS = 0.9
 
 
@@ -86,6 +86,7 @@ def fillable(holes: Array, highest: float, count: int, rng: np.random.Generator)
     np.fill_diagonal(excludes, False)
     is_chosen, best = np.zeros((2, len(holes)), bool)
     excluded_by, free_at = np.zeros((2, len(holes)), np.int64)
+    improved = 0
     for swap in range(_SWAPS):
         lost = np.where(is_chosen | (free_at > swap), len(holes), excluded_by)
         fewest = lost.min()
@@ -102,7 +103,7 @@ def fillable(holes: Array, highest: float, count: int, rng: np.random.Generator)
         excluded_by -= excludes[gone].sum(axis=0)
         free_at[gone] = swap + rng.integers(_TENURE, 2 * _TENURE)
         if is_chosen.sum() > best.sum():
-            best = is_chosen.copy()
-        if best.sum() >= count:
+            best, improved = is_chosen.copy(), swap
+        if best.sum() >= count or swap - improved >= _PATIENCE:
             break
     return np.flatnonzero(best)

@@ -24,6 +24,9 @@ _DIGITS, _SLACK = 2, 0.006
 """Digits to which holes are equally deep, and how much nearer than that they may come to each other."""
 _DEEPEST = 0.5
 """Chance of the deepest holes, or else of the next, and so on."""
+_AGAIN = 0.15
+"""Chance of the first filling of a code, or else of the next: new ones are slow, so they are kept."""
+_KEPT = 512
 
 
 def near_codes(num_points: int, dim: int) -> list[SphericalCode]:
@@ -55,13 +58,15 @@ def fitted(code: SphericalCode, num_points: int, rng: np.random.Generator) -> Ar
             order = np.argsort(points @ rng.normal(size=points.shape[1]))
         return points[order[surplus:]]
     if surplus < 0 and rng.random() < _FILLED:
-        points = np.vstack([points, _filling(_holes(code), -surplus, rng)])
+        number = int(rng.geometric(_AGAIN))
+        points = np.vstack([points, _filling(code, -surplus, number)])
     while len(points) < num_points:
         drawn = unit_rows(rng.normal(size=(_HOLES, points.shape[1])))
         points = np.vstack([points, drawn[np.argmin((drawn @ points.T).max(axis=1))]])
     return points
 
 
+@lru_cache(maxsize=2 * _MOST_CODES)
 def _points(code: SphericalCode) -> Array:
     return unit_rows(np.asarray(code.block(0, code.num_points), np.float64))
 
@@ -71,8 +76,10 @@ def _holes(code: SphericalCode) -> Holes:
     return deep_holes(_points(code), np.random.default_rng(0))
 
 
-def _filling(holes: Holes, count: int, rng: np.random.Generator) -> Array:
-    """Choose at most so many holes that are about as deep, or deeper."""
+@lru_cache(maxsize=_KEPT)
+def _filling(code: SphericalCode, count: int, number: int) -> Array:
+    """Choose at most so many holes that are about as deep, or deeper; each number is another draw."""
+    holes, rng = _holes(code), np.random.default_rng(number)
     depths = np.unique(np.round(holes.cosines, _DIGITS))
     highest = one_of_the_first(depths.tolist(), _DEEPEST, rng) + _SLACK
     deep = holes.points[holes.cosines <= highest]

@@ -152,7 +152,7 @@ def _descend() -> Any:
         return jax.vmap(partial(_descend_one, num_steps))(x, images, start)
 
     # On a CPU, more costs half of the time to compile and makes it no faster.
-    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    options = {"xla_backend_optimization_level": 1, "xla_cpu_multi_thread_eigen": False} if jax.default_backend() == "cpu" else None
     return jax.jit(descend, compiler_options=options)
 
 

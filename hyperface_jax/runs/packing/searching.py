@@ -67,15 +67,16 @@ def _advance(running: Search, config: Pack, run: RunDirectory, watch: Watch) -> 
     found, seconds = running.found, config.search
     assert seconds is not None
     run.truncate_history(found.num_batches)
-    opened = watch.progress("searching", "seconds", seconds, min(found.seconds, seconds))
+    opened = watch.progress("searching", "", 1.0, min(found.seconds / seconds, 1.0))
     saving = Saving(lambda _, found, __: _save(run / BEST, found), config.checkpoint_seconds)
     saved = found.max_cosine
     with watch.stopping() as is_asked, JsonLines(run / names.HISTORY) as log, opened as update:
         while running.is_short_of(seconds):
             running.advance()
             log.append(_history_row(found))
-            figure = f"max cosine {found.max_cosine:.9f} after {found.num_trials} packings"
-            update(min(found.seconds, seconds), figure)
+            rate = found.num_trials / found.seconds
+            figure = f"max cosine {found.max_cosine:.9f}  {found.num_trials} packings, {rate:.1f}/s"
+            update(min(found.seconds / seconds, 1.0), figure)
             is_stopping = is_asked()
             if found.x is not None and (found.max_cosine < saved or saving.is_due or is_stopping):
                 saving.save(found.num_batches, found, {})
