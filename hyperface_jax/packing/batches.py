@@ -28,7 +28,7 @@ Waiting = dict[int, list[Trial]]
 
 CHANGES = "changes", "plain changes"
 """Kinds of batches that change the packings of a population."""
-_STARTS_A_GROUP, _SCREENED = 6, 8
+_STARTS_A_GROUP, _SCREENED = 10, 8
 _SCREENED_AGAIN = 2
 """Starts that are screened for each that goes on, of new groups and of one that is known to be good."""
 _MOST_GROUPS, _MOST_STARTS = 3, 1000
@@ -106,7 +106,7 @@ class Batches:
                 self._symmetries.note(trial.symmetry, trial.max_cosine)
         if kind == "groups":
             size = reached[0].bucket
-            self._spent[size] = self._spent.get(size, 0.0) + seconds
+            self._spent = self._spent | {size: self._spent.get(size, 0.0) + seconds}
 
     def leave_out(self, max_cosine: float) -> None:
         """Leave constructions out whose points are nearer to each other than those of a packing."""
@@ -116,8 +116,8 @@ class Batches:
         return unit_rows(rng.normal(size=(self.num_points, self.dim)))
 
     def _from_code(self, rng: np.random.Generator) -> Array:
-        code = self.codes[int(rng.integers(len(self.codes)))]
-        return fitted(code, self.num_points, rng)
+        codes = self.codes
+        return fitted(codes[int(rng.integers(len(codes)))], self.num_points, rng)
 
     def _with_symmetry(self, waiting: Waiting, rng: np.random.Generator) -> Batch:
         """Draw groups until there are enough starts with about as many representatives.

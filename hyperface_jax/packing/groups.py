@@ -100,10 +100,8 @@ class Symmetries:
     def note(self, symmetry: Symmetry, max_cosine: float) -> None:
         """Remember what a packing with a symmetry reached."""
         symmetry.best = min(symmetry.best, max_cosine)
-        if symmetry not in self.best:
-            self.best.append(symmetry)
-        self.best.sort(key=lambda known: known.best)
-        del self.best[_KEPT:]
+        known = self.best if symmetry in self.best else [*self.best, symmetry]
+        self.best = sorted(known, key=lambda one: one.best)[:_KEPT]
 
 
 def one_of_the_first(items: Sequence[T], chance: float, rng: np.random.Generator) -> T:

@@ -17,10 +17,14 @@ Each trial is an annealed soft maximum. The best of a batch are polished in floa
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from threading import Lock
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -68,6 +72,8 @@ _MOST_NEWTON_STEPS = 150
 _CLOSE = 1e-3
 """How much worse a packing may be that could become the best when all of its points are polished."""
 _APART = 1 - 1e-6
+_TURN = 1e-4
+"""Seconds after which a thread lets others run."""
 
 
 @dataclass
@@ -100,9 +106,8 @@ class _Niche:
     def take(self, trial: Trial) -> None:
         """Take a packing in, unless it is known or worse than all."""
         if all(abs(trial.max_cosine - other.max_cosine) > _DIFFERENT for other in self.best):
-            self.best.append(trial)
-            self.best.sort(key=lambda known: known.max_cosine)
-            del self.best[_POPULATION:]
+            best = sorted([*self.best, trial], key=lambda known: known.max_cosine)
+            self.best = best[:_POPULATION]
 
 
 @dataclass
@@ -194,6 +199,7 @@ class Search:
         self._spent = dict.fromkeys(self._shares, 0.0)
         self._guesses = dict.fromkeys(self._shares, _FIRST_GUESS)
         self._ends = {kind: list[float]() for kind in self._shares}
+        self._lock = Lock()
         self._workers = [_Worker() for _ in range(_num_workers())]
         self._symmetric, self._plain = _Niche(), _Niche()
         optimum = bounds.tightest(n, d).value + _MET
@@ -204,25 +210,42 @@ class Search:
             self._take_construction(codes[0])
 
     def advance(self) -> None:
-        """Optimize a batch of trials on each core, of the kinds that are behind their share of time."""
+        """Optimize batches of trials on all cores, of the kinds that are behind their share of time.
+
+        A core that is done before the others goes on with another batch if there is time for it.
+        """
         started = time.perf_counter()
         self._batches.leave_out(self.found.max_cosine)
         for worker in self._workers:
-            self._plan(worker)
+            self._plan(worker, self._next_kind())
+        is_alone = len(self._workers) == 1
+        end = started + (0.0 if is_alone else max(worker.guess for worker in self._workers))
         # The limit belongs to the process: that of a thread would end in the middle of another one.
-        with one_blas_thread():
-            reached = _side_by_side(self._work, self._workers)
-        for worker, batch in zip(self._workers, reached, strict=True):
-            self.found.num_trials += len(batch.trials)
-            self._spent[worker.kind] += batch.seconds - worker.guess
-            self._guesses[worker.kind] = batch.seconds
-            self._ends[worker.kind] += [trial.max_cosine for trial in batch.trials]
-            self._batches.note(worker.kind, batch.trials, batch.seconds)
-            self._keep(batch, worker.kind)
+        with one_blas_thread(), _short_turns():
+            _side_by_side(partial(self._work_until, end), self._workers)
         self.found.seconds += time.perf_counter() - started
 
-    def _plan(self, worker: _Worker) -> None:
-        """Choose the kind of a worker's next batch, whose time is guessed until it is known."""
+    def _work_until(self, end: float, worker: _Worker) -> None:
+        """Optimize the planned batch, and others that can be done before the end."""
+        while True:
+            reached = self._work(worker)
+            with self._lock:
+                self._take_in(worker, reached)
+                kind = self._next_kind()
+                if time.perf_counter() + self._guesses[kind] > end:
+                    return
+                self._plan(worker, kind)
+
+    def _take_in(self, worker: _Worker, reached: _Reached) -> None:
+        self.found.num_trials += len(reached.trials)
+        self._spent[worker.kind] += reached.seconds - worker.guess
+        self._guesses[worker.kind] = reached.seconds
+        self._ends[worker.kind] += [trial.max_cosine for trial in reached.trials]
+        self._batches.note(worker.kind, reached.trials, reached.seconds)
+        self._keep(reached, worker.kind)
+
+    def _next_kind(self) -> str:
+        """Return the kind that is the farthest behind its share of time."""
         shares = self._shares
         if self._leading is self._plain:
             shares = shares | _SHARES_WITHOUT
@@ -230,8 +253,11 @@ class Search:
             shares = shares | {"codes": _LESS * shares["codes"]}
         useful = [kind for kind in self._shares if kind != "codes" or self._batches.codes]
         kind = min(useful, key=lambda kind: self._spent[kind] / shares[kind])
-        if kind in (*CHANGES, "good groups") and not self._population(kind):
-            kind = "groups"
+        has_to_wait = kind in (*CHANGES, "good groups") and not self._population(kind)
+        return "groups" if has_to_wait else kind
+
+    def _plan(self, worker: _Worker, kind: str) -> None:
+        """Give a worker its next batch, whose time is guessed until it is known."""
         worker.kind, worker.guess, worker.number = kind, self._guesses[kind], self.found.num_batches
         self._spent[kind] += worker.guess
         self.found.num_batches += 1
@@ -244,7 +270,8 @@ class Search:
     def _work(self, worker: _Worker) -> _Reached:
         """Draw the trials of a batch, optimize them, and polish the best.
 
-        The search itself is only read, because other workers do the same.
+        The search itself is only read, because other workers do the same; what they read is replaced
+        and never changed.
         """
         started = time.perf_counter()
         rng = np.random.default_rng((self.seed, worker.number))
@@ -409,9 +436,21 @@ def _num_workers() -> int:
     return len(os.sched_getaffinity(0)) if is_known else os.cpu_count() or 1
 
 
-def _side_by_side(work: Callable[[_Worker], _Reached], workers: list[_Worker]) -> list[_Reached]:
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    """Let threads take turns often: one that comes back from XLA waits for those that draw groups."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def _side_by_side(work: Callable[[_Worker], None], workers: list[_Worker]) -> None:
     """Do the work of each worker in a thread of its own."""
     if len(workers) == 1:
-        return [work(workers[0])]
+        return work(workers[0])
     with ThreadPoolExecutor(len(workers)) as pool:
-        return list(pool.map(work, workers))
+        list(pool.map(work, workers))
+    return None

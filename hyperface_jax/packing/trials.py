@@ -31,6 +31,8 @@ _HOT, _COLD = 1.4, 20_000.0
 _FEW, _HALF = 20, 0.55
 _BATCH, _BATCH_ENTRIES, _ACCELERATOR = 64, 500_000, 64
 _QUICK = 500
+_CPU_OPTIONS = {"xla_backend_optimization_level": 1, "xla_cpu_multi_thread_eigen": False}
+"""More costs half of the time to compile and makes it no faster; each core has a batch of its own."""
 
 
 class Trial(NamedTuple):
@@ -151,8 +153,7 @@ def _descend() -> Any:
     def descend(num_steps: Any, x: Any, images: _Images | None, start: Any) -> tuple[Any, Any]:
         return jax.vmap(partial(_descend_one, num_steps))(x, images, start)
 
-    # On a CPU, more costs half of the time to compile and makes it no faster.
-    options = {"xla_backend_optimization_level": 1, "xla_cpu_multi_thread_eigen": False} if jax.default_backend() == "cpu" else None
+    options = _CPU_OPTIONS if jax.default_backend() == "cpu" else None
     return jax.jit(descend, compiler_options=options)
 
 
