@@ -392,7 +392,7 @@ def search(
             at a proven lower bound, below which there is nothing to find.
         from_codes: whether to begin with the best construction of :mod:`hyperface_jax.codes`, and to
             try others with about as many points.
-        callback: called after every batch with what was found so far.
+        callback: called with what was found so far, each time that all cores have done a batch or more.
 
     Returns:
         The best packing, in float64; not polished as a whole where it met the target.
