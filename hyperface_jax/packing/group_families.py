@@ -184,7 +184,7 @@ def _permutations(rng: np.random.Generator, dim: int, max_order: int) -> list[Ar
         order = equal_cycles(rng, count, int(rng.integers(2, count + 1)))
         return _repeated(basis @ np.eye(count)[order] @ basis.T, dim)
 
-    return _some(rng, draw)
+    return some(rng, draw)
 
 
 def _monomials(rng: np.random.Generator, dim: int, max_order: int) -> list[Array]:
@@ -203,7 +203,7 @@ def _monomials(rng: np.random.Generator, dim: int, max_order: int) -> list[Array
             block[i, :, to[i], :] = _rotation(2 * math.pi * turn / order)[:size, :size]
         return _repeated(block.reshape(count * size, -1), dim)
 
-    return _some(rng, draw)
+    return some(rng, draw)
 
 
 def _reflections(rng: np.random.Generator, dim: int, max_order: int) -> list[Array]:
@@ -215,7 +215,7 @@ def _reflections(rng: np.random.Generator, dim: int, max_order: int) -> list[Arr
         return []
     names = names or [name for name, (rank, _) in _COXETER.items() if rank == max(fitting)]
     mirrors = _mirrors(names[int(rng.integers(len(names)))])
-    return _some(rng, lambda: _repeated(_of_random_order(rng, _word(rng, mirrors)), dim))
+    return some(rng, lambda: _repeated(_of_random_order(rng, _word(rng, mirrors)), dim))
 
 
 @cache
@@ -236,7 +236,7 @@ def _cliffords(rng: np.random.Generator, dim: int, max_order: int) -> list[Array
     if bits < 2:
         return []
     gates = _gates(bits)
-    return _some(rng, lambda: _repeated(_of_random_order(rng, _word(rng, gates)), dim))
+    return some(rng, lambda: _repeated(_of_random_order(rng, _word(rng, gates)), dim))
 
 
 @cache
@@ -272,7 +272,8 @@ def _sums(rng: np.random.Generator, dim: int, max_order: int) -> list[Array]:
     return [block_diagonal(blocks) for blocks in zip(*sides, strict=True)]
 
 
-def _some(rng: np.random.Generator, draw: Callable[[], Array]) -> list[Array]:
+def some(rng: np.random.Generator, draw: Callable[[], Array]) -> list[Array]:
+    """Draw one to three generators."""
     return [draw() for _ in range(int(rng.integers(1, _MOST_GENERATORS + 1)))]
 
 

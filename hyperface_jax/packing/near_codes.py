@@ -68,7 +68,9 @@ def fitted(code: SphericalCode, num_points: int, rng: np.random.Generator) -> Ar
 
 @lru_cache(maxsize=2 * _MOST_CODES)
 def _points(code: SphericalCode) -> Array:
-    return unit_rows(np.asarray(code.block(0, code.num_points), np.float64))
+    points = unit_rows(np.asarray(code.block(0, code.num_points), np.float64))
+    points.flags.writeable = False
+    return points
 
 
 @lru_cache(maxsize=2 * _MOST_CODES)

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from hyperface_jax.packing.group_families import block_diagonal, equal_cycles
+from hyperface_jax.packing.group_families import block_diagonal, equal_cycles, some
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Draw: TypeAlias = Callable[[np.random.Generator], Array]
@@ -23,7 +23,6 @@ Draw: TypeAlias = Callable[[np.random.Generator], Array]
 _FEWEST, _MOST = 5, 16
 _ANY_LETTERS = 0.25
 """Chance of random permutations of so many letters; they generate all kinds of groups."""
-_MOST_GENERATORS = 3
 _TRIVIAL_GROUP = 2
 _MOST_TUPLES, _LONGEST = 130, 3
 _AS_SETS, _SIGNED, _DISTINCT = 0.4, 0.5, 0.5
@@ -39,7 +38,7 @@ def sums_of_constituents(rng: np.random.Generator, dim: int, max_order: int) -> 
         Generators, ``[d, d]`` each; none if the group is too large, or hardly one.
     """
     draw = _any_letters(rng) if rng.random() < _ANY_LETTERS else _one_of(_known_groups(), rng)
-    generators = [draw(rng) for _ in range(int(rng.integers(1, _MOST_GENERATORS + 1)))]
+    generators = some(rng, lambda: draw(rng))
     elements = _generated(generators, max_order)
     if elements is None or len(elements) <= _TRIVIAL_GROUP:
         return []

@@ -198,7 +198,7 @@ class Search:
         self._shares = _shares(n)
         self._spent = dict.fromkeys(self._shares, 0.0)
         self._guesses = dict.fromkeys(self._shares, _FIRST_GUESS)
-        self._ends = {kind: list[float]() for kind in self._shares}
+        self._codes_tried, self._codes_lowest = 0, float("inf")
         self._lock = Lock()
         self._workers = [_Worker() for _ in range(_num_workers())]
         self._symmetric, self._plain = _Niche(), _Niche()
@@ -240,7 +240,10 @@ class Search:
         self.found.num_trials += len(reached.trials)
         self._spent[worker.kind] += reached.seconds - worker.guess
         self._guesses[worker.kind] = reached.seconds
-        self._ends[worker.kind] += [trial.max_cosine for trial in reached.trials]
+        if worker.kind == "codes":
+            self._codes_tried += len(reached.trials)
+            lowest = min(trial.max_cosine for trial in reached.trials)
+            self._codes_lowest = min(self._codes_lowest, lowest)
         self._batches.note(worker.kind, reached.trials, reached.seconds)
         self._keep(reached, worker.kind)
 
@@ -249,7 +252,7 @@ class Search:
         shares = self._shares
         if self._leading is self._plain:
             shares = shares | _SHARES_WITHOUT
-        if self._is_behind("codes"):
+        if self._codes_are_behind:
             shares = shares | {"codes": _LESS * shares["codes"]}
         useful = [kind for kind in self._shares if kind != "codes" or self._batches.codes]
         kind = min(useful, key=lambda kind: self._spent[kind] / shares[kind])
@@ -262,10 +265,11 @@ class Search:
         self._spent[kind] += worker.guess
         self.found.num_batches += 1
 
-    def _is_behind(self, kind: str) -> bool:
-        """Tell whether a kind was tried enough, and always ended far above the best packing."""
-        ends = self._ends[kind]
-        return len(ends) >= _TRIED and min(ends) > self.found.max_cosine + _BEHIND
+    @property
+    def _codes_are_behind(self) -> bool:
+        """Whether constructions were tried enough, and always ended far above the best packing."""
+        is_far = self._codes_lowest > self.found.max_cosine + _BEHIND
+        return self._codes_tried >= _TRIED and is_far
 
     def _work(self, worker: _Worker) -> _Reached:
         """Draw the trials of a batch, optimize them, and polish the best.
@@ -287,7 +291,7 @@ class Search:
         return _Reached(reached, best, time.perf_counter() - started)
 
     def _population(self, kind: str) -> list[Trial]:
-        """Return the packings that a batch goes on from: the niche with the best one, or that named."""
+        """Return the packings that a batch goes on from."""
         return (self._plain if kind == "plain changes" else self._symmetric).best
 
     @property
@@ -310,7 +314,7 @@ class Search:
         for rough, trial in reached.best:
             niche = self._niche(trial)
             if niche.is_candidate(rough):
-                niche.rough.append(rough)
+                niche.rough = [*niche.rough, rough]
                 self._take(trial, kind)
 
     def _take(self, trial: Trial, kind: str) -> None:
@@ -450,7 +454,7 @@ def _short_turns() -> Iterator[None]:
 def _side_by_side(work: Callable[[_Worker], None], workers: list[_Worker]) -> None:
     """Do the work of each worker in a thread of its own."""
     if len(workers) == 1:
-        return work(workers[0])
+        work(workers[0])
+        return
     with ThreadPoolExecutor(len(workers)) as pool:
         list(pool.map(work, workers))
-    return None

@@ -160,8 +160,9 @@ def _descend() -> Any:
 def _descend_one(num_steps: Any, x: Any, images: _Images | None, start: Any) -> tuple[Any, Any]:
     """Anneal one trial from representatives ``[K, d]``; without images they are all points."""
     if images is None:
-        counts = ~jnp.eye(len(x), dtype=bool)
+        counts, projectors = ~jnp.eye(len(x), dtype=bool), None
     else:
+        projectors = images.maps[images.first]
         is_own = images.first[:, None] == jnp.arange(len(images.owner))[None, :]
         counts = (images.sizes[:, None] > 0) & ~is_own
 
@@ -187,9 +188,7 @@ def _descend_one(num_steps: Any, x: Any, images: _Images | None, start: Any) -> 
 
     def kept(x: Any) -> Any:
         """Project onto the subspaces: where a gradient is zero, its direction is noise."""
-        if images is None:
-            return x
-        return _applied(images.maps[images.first], x)
+        return x if projectors is None else _applied(projectors, x)
 
     optimizer = riemannian_adam(
         lambda step: jnp.minimum(_MAX_STEP, _STEP_FACTOR / beta(step)), _MOMENTUM

@@ -28,6 +28,7 @@ from hyperface_jax.packing.trials import (
     annealed,
     bucket_of,
     most_representatives,
+    plain,
     screened,
 )
 
@@ -208,6 +209,34 @@ def test_batches_side_by_side_draw_different_numbers(monkeypatch):
     assert running.found.num_batches >= 6
     assert len(set(seen)) == len(seen) == running.found.num_batches
     assert len({kind for kind, _ in seen}) > 1
+
+
+def test_a_core_that_is_done_before_the_others_goes_on(monkeypatch):
+    monkeypatch.setattr(searching, "_num_workers", lambda: 2)
+    running, started = Search(14, 3, from_codes=False), []
+    running._shares, running._guesses = {"restarts": 1.0}, {"restarts": 1e6}
+
+    def work(worker):
+        started.append(worker.number)
+        return searching._Reached([], [], 0.0 if len(started) < 5 else 1e12)
+
+    monkeypatch.setattr(running, "_work", work)
+    running.advance()
+    assert sorted(started) == list(range(running.found.num_batches))
+    assert running.found.num_batches in {5, 6}
+
+
+def test_constructions_that_end_far_behind_get_less_time(one_worker):
+    running = Search(14, 3, from_codes=False)
+    running.found.max_cosine = 0.5
+    worker, bad, good = running._workers[0], *(plain(np.eye(3), cosine) for cosine in (0.6, 0.5))
+    worker.kind = "codes"
+    running._take_in(worker, searching._Reached([bad] * 299, [], 1.0))
+    assert not running._codes_are_behind
+    running._take_in(worker, searching._Reached([bad], [], 1.0))
+    assert running._codes_are_behind
+    running._take_in(worker, searching._Reached([good], [], 1.0))
+    assert not running._codes_are_behind
 
 
 def test_promising_starts_end_lower_than_the_others():
