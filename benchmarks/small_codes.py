@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.common import SHARED, read_own_result, result_locked, write_result
 from hyperface_jax import bounds
-from hyperface_jax.packing.searching import Found, search
+from hyperface_jax.packing import Found, search
 
 TOLERANCES = (1e-6, 1e-3)
 EARLY = 10.0

@@ -20,6 +20,7 @@ from hyperface_jax.packing.energies import (
     row_max,
 )
 from hyperface_jax.packing.interior_point import PolishResult, polish
+from hyperface_jax.packing.islands import search
 from hyperface_jax.packing.loop import LoopState, StepRecord
 from hyperface_jax.packing.manifolds import LocalSpan, Manifold, NearestRow
 from hyperface_jax.packing.methods import Annealed, Custom, Method, PackingState, Paper
@@ -35,7 +36,7 @@ from hyperface_jax.packing.schedules import (
     default_annealing,
     refining_annealing,
 )
-from hyperface_jax.packing.searching import Found, search
+from hyperface_jax.packing.searching import Found
 from hyperface_jax.packing.starts import Start
 from hyperface_jax.packing.subspaces import GallerySubspace
 from hyperface_jax.packing.transforms import (

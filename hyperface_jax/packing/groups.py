@@ -54,6 +54,10 @@ class Symmetry:
     types: list[OrbitType]
     best: float = float("inf")
 
+    def is_same(self, other: Symmetry) -> bool:
+        """Tell whether the groups are equal, element by element."""
+        return self is other or np.array_equal(self.group, other.group)
+
     def part(self, rng: np.random.Generator) -> Symmetry:
         """Return the cyclic subgroup of a random element."""
         element = self.group[int(rng.integers(1, len(self.group)))]
@@ -99,9 +103,10 @@ class Symmetries:
 
     def note(self, symmetry: Symmetry, max_cosine: float) -> None:
         """Remember what a packing with a symmetry reached."""
-        symmetry.best = min(symmetry.best, max_cosine)
-        known = self.best if symmetry in self.best else [*self.best, symmetry]
-        self.best = sorted(known, key=lambda one: one.best)[:_KEPT]
+        known = next((one for one in self.best if one.is_same(symmetry)), symmetry)
+        known.best = min(known.best, max_cosine)
+        others = [one for one in self.best if one is not known]
+        self.best = sorted([*others, known], key=lambda one: one.best)[:_KEPT]
 
 
 def one_of_the_first(items: Sequence[T], chance: float, rng: np.random.Generator) -> T:

@@ -33,9 +33,12 @@ def near_codes(num_points: int, dim: int) -> list[SphericalCode]:
     """Return the best construction, and codes of the dimension with nearly as many points.
 
     Returns:
-        At most 13 codes of ``num_points`` times 0.3 to 1.5, the best construction first.
+        The best construction, whole if it has more points, and at most 12 others of ``num_points`` times
+        0.3 to 1.5.
     """
     best = best_known(num_points, dim)
+    whole = [c for c in catalogue() if (c.dim, c.name) == (dim, best.name)]
+    best = max([best, *whole], key=lambda code: code.num_points)
     sizes = _FEWEST * num_points, _MOST * num_points
     near = [c for c in catalogue() if c.dim == dim and sizes[0] <= c.num_points <= sizes[1]]
     near.sort(key=lambda code: abs(math.log(code.num_points / num_points)))

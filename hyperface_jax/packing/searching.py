@@ -16,18 +16,11 @@ Each trial is an annealed soft maximum. The best of a batch are polished in floa
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
-from threading import Lock
 from typing import Any, NamedTuple, TypeAlias
 
-import jax
 import numpy as np
 
 from hyperface_jax import bounds
@@ -54,11 +47,13 @@ _SHARES_WITHOUT = {
     "plain changes": 0.25,
     "codes": 0.25,
 }
-"""Those that differ while the best packing is without symmetry."""
+"""Those that differ while the best packing is without symmetry, or no better one with it is found."""
 _PLAIN_POINTS = 200
 _TRIED, _BEHIND, _LESS = 300, 3e-3, 0.2
 """Constructions get a fifth of their time after so many trials that all ended so far behind."""
 _SEARCHED = 0.9
+_PATIENCE, _PATIENT = 600, 2.0
+"""Trials with symmetry after which there are more without: so many, and twice those to the best one."""
 _POPULATION = 8
 _POLISHED, _POLISHING = 8, 0.25
 """Most packings of a batch that are polished, and the share of the time of their optimization for it."""
@@ -66,14 +61,11 @@ _PROMISING = 1e-4
 _ALIKE = 1e-8
 _DIFFERENT, _LOWER = 1e-7, 1e-12
 _MET = 1e-12
-_FIRST_GUESS = 0.5
 _NOISE = 1e-4
 _MOST_NEWTON_STEPS = 150
 _CLOSE = 1e-3
 """How much worse a packing may be that could become the best when all of its points are polished."""
 _APART = 1 - 1e-6
-_TURN = 1e-4
-"""Seconds after which a thread lets others run."""
 
 
 @dataclass
@@ -83,10 +75,19 @@ class _Niche:
     Attributes:
         best: the best, and all different.
         rough: the max cosines of those that were taken in, before they were polished.
+        num_trials: number of trials so far.
+        num_useful: number of those until the best was found.
     """
 
     best: list[Trial] = field(default_factory=list)
     rough: list[float] = field(default_factory=list)
+    num_trials: int = 0
+    num_useful: int = 0
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether most of the trials came after the best packing was found, and they were not few."""
+        return self.num_trials > max(_PATIENCE, _PATIENT * self.num_useful)
 
     @property
     def lowest(self) -> float:
@@ -103,36 +104,29 @@ class _Niche:
         """Tell whether a packing that was not polished yet may be taken in, and was not seen before."""
         return rough < self.admits and all(abs(rough - other) > _ALIKE for other in self.rough)
 
-    def take(self, trial: Trial) -> None:
-        """Take a packing in, unless it is known or worse than all."""
-        if all(abs(trial.max_cosine - other.max_cosine) > _DIFFERENT for other in self.best):
-            best = sorted([*self.best, trial], key=lambda known: known.max_cosine)
-            self.best = best[:_POPULATION]
+    def take(self, trial: Trial) -> bool:
+        """Take a packing in, unless it is known or worse than all; tell whether it was."""
+        if any(abs(trial.max_cosine - other.max_cosine) <= _DIFFERENT for other in self.best):
+            return False
+        if trial.max_cosine < self.lowest:
+            self.num_useful = self.num_trials
+        best = sorted([*self.best, trial], key=lambda known: known.max_cosine)
+        self.best = best[:_POPULATION]
+        return any(trial is other for other in self.best)
 
 
-@dataclass
-class _Worker:
-    """A core, which one batch after another keeps busy.
+class News(NamedTuple):
+    """What a search did since it was last asked.
 
     Attributes:
-        kind: kind of trials of its batch.
-        number: number of the batch.
-        guess: seconds that it may take.
-        waiting: starts that are left of its batches before.
+        taken: packings that it took into its populations, each with the kind of trial that gave it.
+        num_trials: number of packings that were optimized.
+        num_batches: number of batches.
     """
 
-    kind: str = ""
-    number: int = 0
-    guess: float = 0.0
-    waiting: Waiting = field(default_factory=dict)
-
-
-class _Reached(NamedTuple):
-    """What a batch reached: all, the best before and after a polish, and the seconds that it took."""
-
-    trials: list[Trial]
-    best: list[tuple[float, Trial]]
-    seconds: float
+    taken: list[tuple[Trial, str]]
+    num_trials: int
+    num_batches: int
 
 
 @dataclass
@@ -143,7 +137,7 @@ class Found:
         x: ``[n, d]`` float64 unit rows, the best packing; None before the first batch.
         max_cosine: its max cosine.
         num_trials: number of packings that were optimized.
-        num_batches: number of batches; batch b of a seed draws the same random numbers in every search.
+        num_batches: number of batches.
         seconds: time spent.
         origin: kind of trial that gave the best packing, and the number of its representatives.
     """
@@ -173,7 +167,9 @@ def checked_size(num_points: int, dim: int) -> tuple[int, int]:
 
 @dataclass
 class Search:
-    """A search that can be stopped and continued at any batch.
+    """A search on one core, or on an accelerator, that can be stopped and continued at any batch.
+
+    Several can search side by side, and tell each other what they found: :mod:`.islands`.
 
     Attributes:
         num_points: number of points n.
@@ -182,6 +178,7 @@ class Search:
         found: the best so far; give that of an earlier search to continue it.
         target: max cosine that is good enough; None goes on until a proven lower bound is met.
         from_codes: whether to use the constructions of :mod:`hyperface_jax.codes`.
+        island: number of a search beside others, which draws other random numbers.
     """
 
     num_points: int
@@ -190,6 +187,7 @@ class Search:
     found: Found = field(default_factory=Found)
     target: float | None = None
     from_codes: bool = True
+    island: int = 0
 
     def __post_init__(self) -> None:
         n, d = checked_size(self.num_points, self.dim)
@@ -197,10 +195,9 @@ class Search:
         self._batches = Batches(n, d, codes)
         self._shares = _shares(n)
         self._spent = dict.fromkeys(self._shares, 0.0)
-        self._guesses = dict.fromkeys(self._shares, _FIRST_GUESS)
+        self._waiting: Waiting = {}
+        self._number, self._news = self.found.num_batches, News([], 0, 0)
         self._codes_tried, self._codes_lowest = 0, float("inf")
-        self._lock = Lock()
-        self._workers = [_Worker() for _ in range(_num_workers())]
         self._symmetric, self._plain = _Niche(), _Niche()
         optimum = bounds.tightest(n, d).value + _MET
         self._goal = optimum if self.target is None else max(self.target, optimum)
@@ -210,85 +207,81 @@ class Search:
             self._take_construction(codes[0])
 
     def advance(self) -> None:
-        """Optimize batches of trials on all cores, of the kinds that are behind their share of time.
-
-        A core that is done before the others goes on with another batch if there is time for it.
-        """
+        """Optimize a batch of trials, of the kind that is the farthest behind its share of time."""
         started = time.perf_counter()
         self._batches.leave_out(self.found.max_cosine)
-        for worker in self._workers:
-            self._plan(worker, self._next_kind())
-        is_alone = len(self._workers) == 1
-        end = started + (0.0 if is_alone else max(worker.guess for worker in self._workers))
-        # The limit belongs to the process: that of a thread would end in the middle of another one.
-        with one_blas_thread(), _short_turns():
-            _side_by_side(partial(self._work_until, end), self._workers)
-        self.found.seconds += time.perf_counter() - started
+        kind = self._next_kind()
+        rng = np.random.default_rng((self.seed, self._number, self.island))
+        with one_blas_thread():
+            batch = self._batches.draw(kind, self._population(kind), self._waiting, rng)
+            optimizing = time.perf_counter()
+            reached = batch.optimized()
+            self._keep(reached, kind, _POLISHING * (time.perf_counter() - optimizing))
+        self._number += 1
+        self._count(len(reached), 1)
+        self._news = self._news._replace(
+            num_trials=self._news.num_trials + len(reached), num_batches=self._news.num_batches + 1
+        )
+        seconds = time.perf_counter() - started
+        self._note(kind, reached, seconds)
+        self.found.seconds += seconds
 
-    def _work_until(self, end: float, worker: _Worker) -> None:
-        """Optimize the planned batch, and others that can be done before the end."""
-        while True:
-            reached = self._work(worker)
-            with self._lock:
-                self._take_in(worker, reached)
-                kind = self._next_kind()
-                if time.perf_counter() + self._guesses[kind] > end:
-                    return
-                self._plan(worker, kind)
+    @property
+    def settings(self) -> tuple[int, int, int, Found, float | None, bool]:
+        """The arguments of a search beside this one, but for its number."""
+        return self.num_points, self.dim, self.seed, self.found, self.target, self.from_codes
 
-    def _take_in(self, worker: _Worker, reached: _Reached) -> None:
-        self.found.num_trials += len(reached.trials)
-        self._spent[worker.kind] += reached.seconds - worker.guess
-        self._guesses[worker.kind] = reached.seconds
-        if worker.kind == "codes":
-            self._codes_tried += len(reached.trials)
-            lowest = min(trial.max_cosine for trial in reached.trials)
+    def population(self) -> News:
+        """Return the best packings, for a search that begins later."""
+        best = [*self._symmetric.best, *self._plain.best]
+        return News([(trial, "") for trial in best], 0, 0)
+
+    def news(self) -> News:
+        """Return what was done since this was last called."""
+        news, self._news = self._news, News([], 0, 0)
+        return news
+
+    def hear(self, news: News) -> None:
+        """Take over what another search found."""
+        self._count(news.num_trials, news.num_batches)
+        for trial, kind in news.taken:
+            self._batches.note("", [trial], 0.0)
+            self._take(trial, kind)
+
+    def _count(self, num_trials: int, num_batches: int) -> None:
+        self.found.num_trials += num_trials
+        self.found.num_batches += num_batches
+
+    def _note(self, kind: str, reached: list[Trial], seconds: float) -> None:
+        """Remember what a batch reached, and the time that it took."""
+        self._spent[kind] += seconds
+        if kind == "codes":
+            self._codes_tried += len(reached)
+            lowest = min(trial.max_cosine for trial in reached)
             self._codes_lowest = min(self._codes_lowest, lowest)
-        self._batches.note(worker.kind, reached.trials, reached.seconds)
-        self._keep(reached, worker.kind)
+        self._batches.note(kind, reached, seconds)
+        for trial in reached:
+            self._niche(trial).num_trials += 1
 
     def _next_kind(self) -> str:
         """Return the kind that is the farthest behind its share of time."""
         shares = self._shares
-        if self._leading is self._plain:
+        if self._leading is self._plain or self._symmetric.is_stuck:
             shares = shares | _SHARES_WITHOUT
         if self._codes_are_behind:
             shares = shares | {"codes": _LESS * shares["codes"]}
         useful = [kind for kind in self._shares if kind != "codes" or self._batches.codes]
         kind = min(useful, key=lambda kind: self._spent[kind] / shares[kind])
         has_to_wait = kind in (*CHANGES, "good groups") and not self._population(kind)
-        return "groups" if has_to_wait else kind
-
-    def _plan(self, worker: _Worker, kind: str) -> None:
-        """Give a worker its next batch, whose time is guessed until it is known."""
-        worker.kind, worker.guess, worker.number = kind, self._guesses[kind], self.found.num_batches
-        self._spent[kind] += worker.guess
-        self.found.num_batches += 1
+        if not has_to_wait:
+            return kind
+        return "restarts" if kind == "plain changes" else "groups"
 
     @property
     def _codes_are_behind(self) -> bool:
         """Whether constructions were tried enough, and always ended far above the best packing."""
         is_far = self._codes_lowest > self.found.max_cosine + _BEHIND
         return self._codes_tried >= _TRIED and is_far
-
-    def _work(self, worker: _Worker) -> _Reached:
-        """Draw the trials of a batch, optimize them, and polish the best.
-
-        The search itself is only read, because other workers do the same; what they read is replaced
-        and never changed.
-        """
-        started = time.perf_counter()
-        rng = np.random.default_rng((self.seed, worker.number))
-        batch = self._batches.draw(worker.kind, self._population(worker.kind), worker.waiting, rng)
-        optimizing = time.perf_counter()
-        reached = batch.optimized()
-        spare = _POLISHING * (time.perf_counter() - optimizing)
-        best, begun = [], time.perf_counter()
-        for trial in sorted(reached, key=lambda trial: trial.max_cosine)[:_POLISHED]:
-            is_in_time = not best or time.perf_counter() - begun < spare
-            is_polished = is_in_time and self._is_promising(trial)
-            best.append((trial.max_cosine, polished(trial) if is_polished else trial))
-        return _Reached(reached, best, time.perf_counter() - started)
 
     def _population(self, kind: str) -> list[Trial]:
         """Return the packings that a batch goes on from."""
@@ -309,19 +302,30 @@ class Search:
         lowest = min(niche.rough, default=_APART)
         return niche.is_candidate(rough) and rough < lowest + _PROMISING
 
-    def _keep(self, reached: _Reached, kind: str) -> None:
-        """Take the best of a batch into the population if they are new."""
-        for rough, trial in reached.best:
-            niche = self._niche(trial)
+    def _keep(self, reached: list[Trial], kind: str, seconds: float) -> None:
+        """Take the best of a batch into the population if they are new, polished if there is time."""
+        begun = time.perf_counter()
+        for place, trial in enumerate(
+            sorted(reached, key=lambda trial: trial.max_cosine)[:_POLISHED]
+        ):
+            is_in_time = place == 0 or time.perf_counter() - begun < seconds
+            niche, rough = self._niche(trial), trial.max_cosine
             if niche.is_candidate(rough):
+                is_polished = is_in_time and self._is_promising(trial)
                 niche.rough = [*niche.rough, rough]
-                self._take(trial, kind)
+                self._tell(polished(trial) if is_polished else trial, kind)
 
-    def _take(self, trial: Trial, kind: str) -> None:
+    def _tell(self, trial: Trial, kind: str) -> None:
+        """Take a packing, and keep it for other searches if it is new."""
+        if self._take(trial, kind):
+            self._news.taken.append((trial, kind))
+
+    def _take(self, trial: Trial, kind: str) -> bool:
+        """Take a packing into its population; tell whether it is new and good enough."""
         if trial.max_cosine < self.found.max_cosine - _LOWER:
             of = f" of {trial.symmetry.family}" if trial.symmetry else ""
             self._take_best(trial, f"{kind}{of}, {len(trial.x)} representatives")
-        self._niche(trial).take(trial)
+        return self._niche(trial).take(trial)
 
     def _niche(self, trial: Trial) -> _Niche:
         return self._symmetric if trial.symmetry else self._plain
@@ -374,50 +378,6 @@ class Search:
             self.found.x, self.found.max_cosine, self.found.origin = x, cosine, origin
 
 
-def search(
-    num_points: int,
-    dim: int,
-    *,
-    seconds: float,
-    seed: int = 0,
-    target: float | None = None,
-    from_codes: bool = True,
-    callback: Callable[[Found], Any] | None = None,
-) -> Found:
-    """Search for the packing of n points in ``R^d`` with the smallest max cosine.
-
-    Args:
-        num_points: number of points n.
-        dim: dimension d.
-        seconds: time to spend, compilations included; at least one batch is finished. The last tenth is
-            kept for polishing the best packing, which takes up to ten seconds.
-        seed: seed of all randomness. How far a search comes depends on the machine too.
-        target: max cosine that is good enough, where the search ends early; None goes on. It ends anyway
-            at a proven lower bound, below which there is nothing to find.
-        from_codes: whether to begin with the best construction of :mod:`hyperface_jax.codes`, and to
-            try others with about as many points.
-        callback: called with what was found so far, each time that all cores have done a batch or more.
-
-    Returns:
-        The best packing, in float64; not polished as a whole where it met the target.
-
-    Raises:
-        InputError: a size is too small, or ``num_points (dim - 1)`` is above 20,000.
-
-    Examples:
-        >>> found = search(12, 3, seconds=1)
-        >>> round(found.max_cosine, 9)  # the icosahedron
-        0.447213595
-    """
-    running = Search(num_points, dim, seed, target=target, from_codes=from_codes)
-    while running.is_short_of(seconds):
-        running.advance()
-        if callback:
-            callback(running.found)
-    running.finish(seconds)
-    return running.found
-
-
 def _shares(num_points: int) -> dict[str, float]:
     """Return the shares of time of the kinds of trials."""
     scale = min(1.0, _PLAIN_POINTS / num_points)
@@ -430,31 +390,3 @@ def measured(x: Array) -> float:
     cosines = x @ x.T
     np.fill_diagonal(cosines, -1.0)
     return float(cosines.max())
-
-
-def _num_workers() -> int:
-    """Return the number of cores, of which a batch keeps one busy; it keeps a whole accelerator busy."""
-    if jax.default_backend() != "cpu":
-        return 1
-    is_known = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if is_known else os.cpu_count() or 1
-
-
-@contextmanager
-def _short_turns() -> Iterator[None]:
-    """Let threads take turns often: one that comes back from XLA waits for those that draw groups."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_TURN)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
-
-
-def _side_by_side(work: Callable[[_Worker], None], workers: list[_Worker]) -> None:
-    """Do the work of each worker in a thread of its own."""
-    if len(workers) == 1:
-        work(workers[0])
-        return
-    with ThreadPoolExecutor(len(workers)) as pool:
-        list(pool.map(work, workers))

@@ -1,6 +1,6 @@
 """The search for small codes: groups, orbits, their polish, and what it finds."""
 
-import sys
+import pickle
 
 import numpy as np
 import pytest
@@ -8,12 +8,12 @@ import pytest
 from hyperface_jax.codes import best_known
 from hyperface_jax.codes.catalogue import catalogue
 from hyperface_jax.errors import InputError
-from hyperface_jax.packing import searching
 from hyperface_jax.packing.batches import Batches
 from hyperface_jax.packing.changes import relaxed
 from hyperface_jax.packing.contact_pairs import unit_rows
 from hyperface_jax.packing.groups import FAMILIES, Symmetries, generated, random_group
 from hyperface_jax.packing.interior_point import polish
+from hyperface_jax.packing.islands import search
 from hyperface_jax.packing.near_codes import fitted, near_codes
 from hyperface_jax.packing.orbits import (
     composed,
@@ -22,7 +22,7 @@ from hyperface_jax.packing.orbits import (
     orbits_of,
     polish_orbits,
 )
-from hyperface_jax.packing.searching import Found, Search, measured, search
+from hyperface_jax.packing.searching import Found, Search, measured
 from hyperface_jax.packing.trials import (
     Trial,
     annealed,
@@ -40,11 +40,6 @@ def rng():
 
 def _nearest(points, others):
     return (points @ others.T).max(axis=1)
-
-
-@pytest.fixture
-def one_worker(monkeypatch):
-    monkeypatch.setattr(searching, "_num_workers", lambda: 1)
 
 
 @pytest.mark.parametrize("dim", [2, 3, 6, 8, 13])
@@ -126,12 +121,20 @@ def test_orbits_are_found_again_in_the_points(rng, num_points, dim):
 
 def test_good_groups_are_remembered(rng):
     known = Symmetries(30, 4)
-    drawn = [known.draw(rng) for _ in range(20)]
+    drawn = []
+    while len(drawn) < 20:
+        symmetry = known.draw(rng)
+        if not any(symmetry.is_same(other) for other in drawn):
+            drawn.append(symmetry)
     for place, symmetry in enumerate(drawn):
         known.note(symmetry, 0.5 + 0.01 * place)
     assert known.best == drawn[:12]
     known.note(drawn[15], 0.1)
     assert known.best[0] is drawn[15]
+    known.note(pickle.loads(pickle.dumps(drawn[15])), 0.05)  # The same group, from another process.
+    assert known.best[0] is drawn[15]
+    assert known.best[0].best == 0.05
+    assert len(known.best) == 12
     again = [known.one_of_the_best(rng) for _ in range(200)]
     assert sum(symmetry is drawn[15] for symmetry in again) > 50
     assert set(map(id, again)) <= set(map(id, known.best))
@@ -149,7 +152,7 @@ def test_a_batch_of_a_good_group_has_its_symmetry(rng):
     assert len({trial.x.tobytes() for trial in again.trials}) == len(again.trials)
 
 
-def test_a_packing_gives_up_its_symmetry_by_steps(rng, one_worker):
+def test_a_packing_gives_up_its_symmetry_by_steps(rng):
     running = Search(24, 4, from_codes=False)
     running._spent["groups"] = -1.0
     running.advance()
@@ -178,6 +181,14 @@ def test_a_start_near_a_code_has_as_many_points_as_asked(rng):
             assert measured(x) <= code.max_cosine + 1e-6
 
 
+def test_points_are_taken_away_from_the_whole_of_the_best_construction(rng):
+    code = near_codes(590, 11)[0]
+    assert code.num_points == 604
+    first, other = (fitted(code, 590, rng) for _ in range(2))
+    assert first.shape == (590, 11)
+    assert _nearest(first, other).min() < 0.9
+
+
 def test_constructions_worse_than_the_best_packing_are_left_out():
     codes = near_codes(306, 9)
     batches = Batches(306, 9, codes)
@@ -193,50 +204,39 @@ def test_a_search_is_never_worse_than_the_best_construction():
     assert search(306, 9, seconds=0.01, from_codes=False).max_cosine > 0.5 + 1e-3
 
 
-def test_batches_side_by_side_draw_different_numbers(monkeypatch):
-    monkeypatch.setattr(searching, "_num_workers", lambda: 3)
-    seen = []
-    original = Batches.draw
-
-    def draw(self, kind, population, waiting, rng):
-        seen.append((kind, rng.bit_generator.state["state"]["state"]))
-        return original(self, kind, population, waiting, rng)
-
-    monkeypatch.setattr(Batches, "draw", draw)
-    running = Search(14, 3, from_codes=False)
-    running.advance()
-    running.advance()
-    assert running.found.num_batches >= 6
-    assert len(set(seen)) == len(seen) == running.found.num_batches
-    assert len({kind for kind, _ in seen}) > 1
-
-
-def test_a_core_that_is_done_before_the_others_goes_on(monkeypatch):
-    monkeypatch.setattr(searching, "_num_workers", lambda: 2)
-    running, started = Search(14, 3, from_codes=False), []
-    running._shares, running._guesses = {"restarts": 1.0}, {"restarts": 1e6}
-
-    def work(worker):
-        started.append(worker.number)
-        return searching._Reached([], [], 0.0 if len(started) < 5 else 1e12)
-
-    monkeypatch.setattr(running, "_work", work)
-    running.advance()
-    assert sorted(started) == list(range(running.found.num_batches))
-    assert running.found.num_batches in {5, 6}
-
-
-def test_constructions_that_end_far_behind_get_less_time(one_worker):
+def test_constructions_that_end_far_behind_get_less_time():
     running = Search(14, 3, from_codes=False)
     running.found.max_cosine = 0.5
-    worker, bad, good = running._workers[0], *(plain(np.eye(3), cosine) for cosine in (0.6, 0.5))
-    worker.kind = "codes"
-    running._take_in(worker, searching._Reached([bad] * 299, [], 1.0))
+    bad, good = (plain(np.eye(3), cosine) for cosine in (0.6, 0.5))
+    running._note("codes", [bad] * 299, 1.0)
     assert not running._codes_are_behind
-    running._take_in(worker, searching._Reached([bad], [], 1.0))
+    running._note("codes", [bad], 1.0)
     assert running._codes_are_behind
-    running._take_in(worker, searching._Reached([good], [], 1.0))
+    running._note("codes", [good], 1.0)
     assert not running._codes_are_behind
+
+
+def _kinds(running, count):
+    kinds = []
+    for _ in range(count):
+        kinds.append(running._next_kind())
+        running._spent[kinds[-1]] += 1.0
+    return kinds
+
+
+def test_packings_without_symmetry_get_more_time_where_no_better_one_with_it_is_found(rng):
+    symmetric = Batches(24, 4, []).draw("groups", [], {}, rng).trials[0]
+    running = Search(24, 4, from_codes=False)
+    running._take(symmetric._replace(max_cosine=0.5), "groups")
+    running._take(plain(np.eye(4), 0.6), "restarts")
+    before = _kinds(running, 200).count("plain changes")
+    running._note("groups", [symmetric] * 600, 1.0)
+    assert not running._symmetric.is_stuck
+    running._note("groups", [symmetric], 1.0)
+    assert running._symmetric.is_stuck
+    assert _kinds(running, 200).count("plain changes") > 1.5 * before
+    running._take(symmetric._replace(max_cosine=0.4), "groups")
+    assert not running._symmetric.is_stuck
 
 
 def test_promising_starts_end_lower_than_the_others():
@@ -267,19 +267,17 @@ def test_numbers_of_representatives_are_rounded_up_to_a_few(num_points):
     assert sizes[most_representatives(num_points) - 1] <= max(20, 0.6 * num_points)
 
 
-def test_a_search_leaves_the_threads_of_blas_as_they_were(monkeypatch):
+def test_a_search_leaves_the_threads_of_blas_as_they_were():
     from threadpoolctl import threadpool_info
 
     def threads():
         return {one["filepath"]: one["num_threads"] for one in threadpool_info()}
 
-    monkeypatch.setattr(searching, "_num_workers", lambda: 3)
     running = Search(14, 3, from_codes=False)
     running.advance()
-    before, turn = threads(), sys.getswitchinterval()
+    before = threads()
     running.advance()
     assert threads() == before
-    assert sys.getswitchinterval() == turn
 
 
 def test_without_symmetry_it_is_the_polish_of_all_points(rng):
@@ -299,7 +297,7 @@ def test_symmetry_finds_the_roots_of_d5():
     assert measured(running.found.x) == running.found.max_cosine
 
 
-def test_a_search_goes_on_from_what_it_found_and_never_gets_worse(one_worker):
+def test_a_search_goes_on_from_what_it_found_and_never_gets_worse():
     first = search(40, 5, seconds=0.01, from_codes=False)
     assert first.x is not None
     known = Found(first.x, first.max_cosine, num_batches=first.num_batches)

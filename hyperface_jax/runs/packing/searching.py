@@ -15,6 +15,7 @@ from hyperface_jax.io import run_directory as names
 from hyperface_jax.io.embeddings import write_coordinates, write_embeddings
 from hyperface_jax.io.files import JsonLines, atomic_save_npz, one_line
 from hyperface_jax.packing import row_max
+from hyperface_jax.packing.islands import Islands, processes_for
 from hyperface_jax.packing.searching import Found, Search, checked_size
 from hyperface_jax.runs.packing.inputs import Inputs, resolved_config
 from hyperface_jax.runs.packing.results import (
@@ -70,9 +71,11 @@ def _advance(running: Search, config: Pack, run: RunDirectory, watch: Watch) -> 
     opened = watch.progress("searching", "", 1.0, min(found.seconds / seconds, 1.0))
     saving = Saving(lambda _, found, __: _save(run / BEST, found), config.checkpoint_seconds)
     saved = found.max_cosine
-    with watch.stopping() as is_asked, JsonLines(run / names.HISTORY) as log, opened as update:
+    islands = Islands(running, processes_for(seconds - found.seconds))
+    history = JsonLines(run / names.HISTORY)
+    with watch.stopping() as is_asked, history as log, opened as update, islands:
         while running.is_short_of(seconds):
-            running.advance()
+            islands.advance()
             log.append(_history_row(found))
             rate = found.num_trials / found.seconds
             figure = f"max cosine {found.max_cosine:.9f}  {found.num_trials} packings, {rate:.1f}/s"
