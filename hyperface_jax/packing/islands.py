@@ -109,7 +109,7 @@ class _Island:
         path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
         limits = dict.fromkeys(_THREADS, "1")
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE],
+            [sys.executable, "-P", "-c", _SERVE],
             env={**os.environ, **limits, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -229,8 +229,8 @@ def search(
             at a proven lower bound, below which there is nothing to find.
         from_codes: whether to begin with the best construction of :mod:`hyperface_jax.codes`, and to
             try others with about as many points.
-        num_processes: number of processes that search if there is time for more than this one; None
-            takes one for each core, or only this one with an accelerator.
+        num_processes: number of processes that search, on the CPU, if there are more than ten seconds; 1
+            is this one, and None takes one for each core, or this one with an accelerator.
         callback: called with what was found so far, whenever a batch is done.
 
     Returns:
