@@ -23,9 +23,6 @@ from hyperface_jax.packing.trials import (
 )
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-Waiting = dict[int, list[Trial]]
-"""Starts with symmetry that wait for a full batch, by their rounded number of representatives."""
-
 CHANGES = "changes", "plain changes"
 """Kinds of batches that change the packings of a population."""
 _STARTS_A_GROUP, _SCREENED = 10, 8
@@ -69,25 +66,24 @@ class Batches:
     codes: list[SphericalCode]
     _symmetries: Symmetries = field(init=False)
     _spent: dict[int, float] = field(init=False, default_factory=dict)
+    _waiting: dict[int, list[Trial]] = field(init=False, default_factory=dict)
+    """Starts with symmetry that wait for a full batch, by their rounded number of representatives."""
 
     def __post_init__(self) -> None:
         self._symmetries = Symmetries(self.num_points, self.dim)
 
-    def draw(
-        self, kind: str, population: list[Trial], waiting: Waiting, rng: np.random.Generator
-    ) -> Batch:
+    def draw(self, kind: str, population: list[Trial], rng: np.random.Generator) -> Batch:
         """Draw a batch.
 
         Args:
             kind: ``"groups"``, ``"good groups"``, one of :data:`CHANGES`, ``"codes"`` or ``"restarts"``.
             population: packings to be changed.
-            waiting: starts that are left of batches before; changed in place.
             rng: source of randomness.
         """
         if kind == "groups":
-            return self._with_symmetry(waiting, rng)
+            return self._with_symmetry(rng)
         if kind == "good groups":
-            return self._again(rng) or self._with_symmetry(waiting, rng)
+            return self._again(rng) or self._with_symmetry(rng)
         if kind in CHANGES:
             return self._changed(population, rng)
         count = batch_size(self.num_points, self.num_points, self.dim)
@@ -101,12 +97,16 @@ class Batches:
 
     def note(self, kind: str, reached: list[Trial], seconds: float) -> None:
         """Remember what a batch reached, and the time that it took."""
-        for trial in reached:
-            if trial.symmetry:
-                self._symmetries.note(trial.symmetry, trial.max_cosine)
+        self.note_groups(reached)
         if kind == "groups":
             size = reached[0].bucket
-            self._spent = self._spent | {size: self._spent.get(size, 0.0) + seconds}
+            self._spent[size] = self._spent.get(size, 0.0) + seconds
+
+    def note_groups(self, trials: list[Trial]) -> None:
+        """Remember what packings with symmetry reached."""
+        for trial in trials:
+            if trial.symmetry:
+                self._symmetries.note(trial.symmetry, trial.max_cosine)
 
     def leave_out(self, max_cosine: float) -> None:
         """Leave constructions out whose points are nearer to each other than those of a packing."""
@@ -119,7 +119,7 @@ class Batches:
         codes = self.codes
         return fitted(codes[int(rng.integers(len(codes)))], self.num_points, rng)
 
-    def _with_symmetry(self, waiting: Waiting, rng: np.random.Generator) -> Batch:
+    def _with_symmetry(self, rng: np.random.Generator) -> Batch:
         """Draw groups until there are enough starts with about as many representatives.
 
         Starts with many representatives are the most common and the slowest, so they are drawn less
@@ -133,16 +133,17 @@ class Batches:
                     break
                 if rng.random() > self._share(trial.bucket):
                     continue
-                if batch := self._filled(waiting, trial, _SCREENED):
+                if batch := self._filled(self._waiting, trial, _SCREENED):
                     return batch
 
     def _again(self, rng: np.random.Generator) -> Batch | None:
         """Draw starts with one of the groups that gave the best packings; None if they do not fit."""
         for _ in range(_MOST_GROUPS):
-            symmetry, starts = self._symmetries.one_of_the_best(rng), Waiting()
+            symmetry = self._symmetries.one_of_the_best(rng)
+            waiting: dict[int, list[Trial]] = {}
             for _ in range(_MOST_STARTS):
                 trial = self._start(symmetry, rng)
-                if trial and (batch := self._filled(starts, trial, _SCREENED_AGAIN)):
+                if trial and (batch := self._filled(waiting, trial, _SCREENED_AGAIN)):
                     return batch
         return None
 
@@ -154,7 +155,9 @@ class Batches:
         orbits, x = placed
         return Trial(x, orbits, 2.0, symmetry)
 
-    def _filled(self, waiting: Waiting, trial: Trial, num_screened: int) -> Batch | None:
+    def _filled(
+        self, waiting: dict[int, list[Trial]], trial: Trial, num_screened: int
+    ) -> Batch | None:
         """Add a start to those that wait, and return a batch when it is full."""
         size = trial.bucket
         starts = waiting.setdefault(size, [])

@@ -15,11 +15,10 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from types import TracebackType
 from typing import IO, Any, NoReturn, TypeAlias
 
 import jax
@@ -38,7 +37,7 @@ _THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 
 class Islands:
-    """A search in several processes, which end with the ``with`` block.
+    """A search in several processes, which :meth:`close` ends.
 
     Args:
         search: a search; it takes in what all of them find.
@@ -52,15 +51,8 @@ class Islands:
         self._islands: dict[int, _Island] = {}
         self._up: set[int] = set()
 
-    def __enter__(self) -> Islands:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End all processes."""
         for island in self._islands.values():
             island.close()
         self._islands, self._up = {}, set()
@@ -69,14 +61,18 @@ class Islands:
         """Wait until a process has optimized a batch; without any, optimize one in this one."""
         found, started = self._search.found, time.perf_counter()
         spent, before = found.seconds, found.num_batches
-        for number in range(self._num_processes, 0, -1):
-            self._islands[number] = _Island(number, self._inbox)
-        self._num_processes = 0
+        if self._num_processes:
+            self._start()
         while self._islands and (found.num_batches == before or not self._inbox.empty()):
             self._hear(*self._inbox.get())
         if found.num_batches == before:
             self._search.advance()
         found.seconds = spent + time.perf_counter() - started
+
+    def _start(self) -> None:
+        numbers = range(1, self._num_processes + 1)
+        self._islands = {number: _Island(number, self._inbox) for number in numbers}
+        self._num_processes = 0
 
     def _hear(self, number: int, news: News | None) -> None:
         island = self._islands[number]
@@ -94,12 +90,12 @@ class Islands:
         else:
             self._up.add(number)
             island.send((*self._search.settings, number))
-            island.send(self._search.population())
+            island.send(self._search.so_far())
 
     def _tell_others(self, teller: int, news: News) -> None:
         if news.taken:
             for number in self._up - {teller}:
-                self._islands[number].send(news._replace(num_trials=0, num_batches=0))
+                self._islands[number].send(News(news.taken))
 
 
 class _Island:
@@ -141,9 +137,9 @@ def serve() -> NoReturn:
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     to = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # What else is printed is no message.
-    _send(to, News([], 0, 0))
+    _send(to, News())
     running = Search(*pickle.load(sys.stdin.buffer))
-    inbox: SimpleQueue[News | None] = SimpleQueue()
+    inbox: SimpleQueue[News] = SimpleQueue()
 
     def take(news: News | None) -> None:
         if news is None:
@@ -153,9 +149,7 @@ def serve() -> NoReturn:
     _listener(sys.stdin.buffer, take)
     while True:
         while not inbox.empty():
-            news = inbox.get()
-            assert news is not None
-            running.hear(news)
+            running.hear(inbox.get())
         running.advance()
         _send(to, running.news())
 
@@ -246,7 +240,7 @@ def search(
         0.447213595
     """
     running = Search(num_points, dim, seed, target=target, from_codes=from_codes)
-    with Islands(running, processes_for(seconds, num_processes)) as islands:
+    with closing(Islands(running, processes_for(seconds, num_processes))) as islands:
         while running.is_short_of(seconds):
             islands.advance()
             if callback:

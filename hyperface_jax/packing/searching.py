@@ -19,14 +19,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from hyperface_jax import bounds
 from hyperface_jax.codes import SphericalCode
 from hyperface_jax.errors import InputError
-from hyperface_jax.packing.batches import CHANGES, Batches, Waiting
+from hyperface_jax.packing.batches import CHANGES, Batches
 from hyperface_jax.packing.blas import one_blas_thread
 from hyperface_jax.packing.contact_pairs import unit_rows
 from hyperface_jax.packing.inputs import whole
@@ -104,6 +104,10 @@ class _Niche:
         """Tell whether a packing that was not polished yet may be taken in, and was not seen before."""
         return rough < self.admits and all(abs(rough - other) > _ALIKE for other in self.rough)
 
+    def is_promising(self, rough: float) -> bool:
+        """Tell whether a polish may make a candidate one of the best."""
+        return rough < min(self.rough, default=_APART) + _PROMISING
+
     def take(self, trial: Trial) -> bool:
         """Take a packing in, unless it is known or worse than all; tell whether it was."""
         if any(abs(trial.max_cosine - other.max_cosine) <= _DIFFERENT for other in self.best):
@@ -115,7 +119,8 @@ class _Niche:
         return any(trial is other for other in self.best)
 
 
-class News(NamedTuple):
+@dataclass
+class News:
     """What a search did since it was last asked.
 
     Attributes:
@@ -124,9 +129,9 @@ class News(NamedTuple):
         num_batches: number of batches.
     """
 
-    taken: list[tuple[Trial, str]]
-    num_trials: int
-    num_batches: int
+    taken: list[tuple[Trial, str]] = field(default_factory=list)
+    num_trials: int = 0
+    num_batches: int = 0
 
 
 @dataclass
@@ -195,8 +200,7 @@ class Search:
         self._batches = Batches(n, d, codes)
         self._shares = _shares(n)
         self._spent = dict.fromkeys(self._shares, 0.0)
-        self._waiting: Waiting = {}
-        self._number, self._news = self.found.num_batches, News([], 0, 0)
+        self._number, self._news = self.found.num_batches, News()
         self._codes_tried, self._codes_lowest = 0, float("inf")
         self._symmetric, self._plain = _Niche(), _Niche()
         optimum = bounds.tightest(n, d).value + _MET
@@ -213,15 +217,14 @@ class Search:
         kind = self._next_kind()
         rng = np.random.default_rng((self.seed, self._number, self.island))
         with one_blas_thread():
-            batch = self._batches.draw(kind, self._population(kind), self._waiting, rng)
+            batch = self._batches.draw(kind, self._population(kind), rng)
             optimizing = time.perf_counter()
             reached = batch.optimized()
             self._keep(reached, kind, _POLISHING * (time.perf_counter() - optimizing))
         self._number += 1
-        self._count(len(reached), 1)
-        self._news = self._news._replace(
-            num_trials=self._news.num_trials + len(reached), num_batches=self._news.num_batches + 1
-        )
+        for figures in (self.found, self._news):
+            figures.num_trials += len(reached)
+            figures.num_batches += 1
         seconds = time.perf_counter() - started
         self._note(kind, reached, seconds)
         self.found.seconds += seconds
@@ -231,26 +234,22 @@ class Search:
         """The arguments of a search beside this one, but for its number."""
         return self.num_points, self.dim, self.seed, self.found, self.target, self.from_codes
 
-    def population(self) -> News:
+    def so_far(self) -> News:
         """Return the best packings, for a search that begins later."""
-        best = [*self._symmetric.best, *self._plain.best]
-        return News([(trial, "") for trial in best], 0, 0)
+        return News([(trial, "") for trial in (*self._symmetric.best, *self._plain.best)])
 
     def news(self) -> News:
         """Return what was done since this was last called."""
-        news, self._news = self._news, News([], 0, 0)
+        news, self._news = self._news, News()
         return news
 
     def hear(self, news: News) -> None:
         """Take over what another search found."""
-        self._count(news.num_trials, news.num_batches)
+        self.found.num_trials += news.num_trials
+        self.found.num_batches += news.num_batches
+        self._batches.note_groups([trial for trial, _ in news.taken])
         for trial, kind in news.taken:
-            self._batches.note("", [trial], 0.0)
             self._take(trial, kind)
-
-    def _count(self, num_trials: int, num_batches: int) -> None:
-        self.found.num_trials += num_trials
-        self.found.num_batches += num_batches
 
     def _note(self, kind: str, reached: list[Trial], seconds: float) -> None:
         """Remember what a batch reached, and the time that it took."""
@@ -296,29 +295,19 @@ class Search:
         x = fitted(code, self.num_points, np.random.default_rng(self.seed))
         self._take(polished(plain(x, measured(x))), f"construction {code.name}")
 
-    def _is_promising(self, trial: Trial) -> bool:
-        """Tell whether a polish may make a packing one of the best, and a new one."""
-        niche, rough = self._niche(trial), trial.max_cosine
-        lowest = min(niche.rough, default=_APART)
-        return niche.is_candidate(rough) and rough < lowest + _PROMISING
-
     def _keep(self, reached: list[Trial], kind: str, seconds: float) -> None:
         """Take the best of a batch into the population if they are new, polished if there is time."""
         begun = time.perf_counter()
-        for place, trial in enumerate(
-            sorted(reached, key=lambda trial: trial.max_cosine)[:_POLISHED]
-        ):
+        best = sorted(reached, key=lambda trial: trial.max_cosine)[:_POLISHED]
+        for place, trial in enumerate(best):
             is_in_time = place == 0 or time.perf_counter() - begun < seconds
             niche, rough = self._niche(trial), trial.max_cosine
-            if niche.is_candidate(rough):
-                is_polished = is_in_time and self._is_promising(trial)
-                niche.rough = [*niche.rough, rough]
-                self._tell(polished(trial) if is_polished else trial, kind)
-
-    def _tell(self, trial: Trial, kind: str) -> None:
-        """Take a packing, and keep it for other searches if it is new."""
-        if self._take(trial, kind):
-            self._news.taken.append((trial, kind))
+            if not niche.is_candidate(rough):
+                continue
+            kept = polished(trial) if is_in_time and niche.is_promising(rough) else trial
+            niche.rough.append(rough)
+            if self._take(kept, kind):
+                self._news.taken.append((kept, kind))
 
     def _take(self, trial: Trial, kind: str) -> bool:
         """Take a packing into its population; tell whether it is new and good enough."""

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -40,9 +41,9 @@ def test_a_search_takes_over_what_another_found_and_does_not_tell_it_again(first
     assert listener.found.origin == teller.found.origin
     assert listener.found.num_trials == teller.found.num_trials
     assert listener._batches._symmetries.best
-    assert listener.news() == News([], 0, 0)
+    assert listener.news() == News()
     late = Search(14, 3, from_codes=False, island=4)
-    late.hear(teller.population())
+    late.hear(teller.so_far())
     assert late.found.max_cosine == teller.found.max_cosine
     assert late.found.num_trials == 0
 
@@ -51,14 +52,14 @@ def test_news_are_told_once():
     running = Search(14, 3, from_codes=False)
     running.advance()
     assert running.news().num_batches == 1
-    assert running.news() == News([], 0, 0)
+    assert running.news() == News()
 
 
 @pytest.fixture
 def both_up():
     """A search with two processes that are up."""
     running = Search(24, 4, from_codes=False)
-    with Islands(running, 2) as side_by_side:
+    with closing(Islands(running, 2)) as side_by_side:
         while len(side_by_side._up) < 2:
             before = running.found.num_batches
             side_by_side.advance()
@@ -76,7 +77,7 @@ def test_processes_search_and_end_with_the_block(both_up):
     assert found.max_cosine == measured(found.x)
     processes = [island._process for island in side_by_side._islands.values()]
     assert [process.poll() for process in processes] == [None, None]
-    side_by_side.__exit__(None, None, None)
+    side_by_side.close()
     assert None not in [process.poll() for process in processes]
 
 

@@ -143,10 +143,10 @@ def test_good_groups_are_remembered(rng):
 
 def test_a_batch_of_a_good_group_has_its_symmetry(rng):
     batches = Batches(24, 4, [])
-    first = batches.draw("groups", [], {}, rng)
+    first = batches.draw("groups", [], rng)
     assert len({trial.symmetry.family for trial in first.trials}) > 3
     batches.note("groups", [first.trials[0]._replace(max_cosine=0.7)], 1.0)
-    again = batches.draw("good groups", [], {}, rng)
+    again = batches.draw("good groups", [], rng)
     assert len(again.trials) == 2 * len(again.heat)
     assert all(trial.symmetry is first.trials[0].symmetry for trial in again.trials)
     assert len({trial.x.tobytes() for trial in again.trials}) == len(again.trials)
@@ -225,7 +225,7 @@ def _kinds(running, count):
 
 
 def test_packings_without_symmetry_get_more_time_where_no_better_one_with_it_is_found(rng):
-    symmetric = Batches(24, 4, []).draw("groups", [], {}, rng).trials[0]
+    symmetric = Batches(24, 4, []).draw("groups", [], rng).trials[0]
     running = Search(24, 4, from_codes=False)
     running._take(symmetric._replace(max_cosine=0.5), "groups")
     running._take(plain(np.eye(4), 0.6), "restarts")
@@ -240,7 +240,7 @@ def test_packings_without_symmetry_get_more_time_where_no_better_one_with_it_is_
 
 
 def test_promising_starts_end_lower_than_the_others():
-    batch = Batches(24, 4, []).draw("groups", [], {}, np.random.default_rng(1))
+    batch = Batches(24, 4, []).draw("groups", [], np.random.default_rng(1))
     count = len(batch.heat)
     assert len(batch.trials) == 8 * count
     chosen = screened(batch.trials, count)

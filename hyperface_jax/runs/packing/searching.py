@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -71,9 +72,9 @@ def _advance(running: Search, config: Pack, run: RunDirectory, watch: Watch) -> 
     opened = watch.progress("searching", "", 1.0, min(found.seconds / seconds, 1.0))
     saving = Saving(lambda _, found, __: _save(run / BEST, found), config.checkpoint_seconds)
     saved = found.max_cosine
-    islands = Islands(running, processes_for(seconds - found.seconds))
+    side_by_side = closing(Islands(running, processes_for(seconds - found.seconds)))
     history = JsonLines(run / names.HISTORY)
-    with watch.stopping() as is_asked, history as log, opened as update, islands:
+    with watch.stopping() as is_asked, history as log, opened as update, side_by_side as islands:
         while running.is_short_of(seconds):
             islands.advance()
             log.append(_history_row(found))
